@@ -1,0 +1,170 @@
+"""Training sample = f(seed, epoch, position), evaluation sample = f(row): no hidden random state."""
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import torch
+
+from data.augment import PixelTransforms, blend, change_hsv, draw_flips, flip
+from data.cache import open_pictures
+from data.index import Index
+from data.mosaic import compose, draw_centre, draw_geometry, place_four, place_one
+from utils.boxes import xywhn_to_xyxy, xyxy_to_xywhn
+from utils.config import Hyp
+from utils.letterbox import Letterbox, letterbox
+
+BLOCK = 64  # mosaic partners come from the same block of positions: one decode a sample is enough without a cache
+KEEP = 2 * BLOCK  # decoded pictures that a process remembers; the last block of an epoch is up to twice as long
+PURPOSES = ("order", "mosaic", "partner", "colour", "flip", "pixels", "blend")  # append only: the number is the seed
+
+Picture = tuple[np.ndarray, np.ndarray, np.ndarray]  # img (h, w, 3) BGR, boxes (n, 4) xyxy pixels, classes (n,)
+Sample = dict[str, object]
+
+
+def generator(seed: int, epoch: int, position: int, purpose: str) -> np.random.Generator:
+    """Random numbers for one purpose of one sample: more draws for one do not move another."""
+    return np.random.default_rng([seed, epoch, position, PURPOSES.index(purpose)])
+
+
+@lru_cache(maxsize=4)
+def epoch_order(seed: int, epoch: int, n: int) -> np.ndarray:
+    """Picture of each position of an epoch (n,)."""
+    return generator(seed, epoch, 0, "order").permutation(n)
+
+
+def block_of(position: int, n: int) -> tuple[int, int]:
+    """First and past-the-last position of the block; what is left over at the end joins the last whole block."""
+    block = min(position // BLOCK, max(n // BLOCK, 1) - 1)
+    last = block == max(n // BLOCK, 1) - 1
+    return block * BLOCK, n if last else (block + 1) * BLOCK
+
+
+def to_chw(img: np.ndarray) -> torch.Tensor:
+    """BGR (h, w, 3) uint8 -> RGB (3, h, w)."""
+    out = np.empty((3, *img.shape[:2]), np.uint8)
+    cv2.split(img, [out[2], out[1], out[0]])  # three times faster than a transposed copy
+    return torch.from_numpy(out)
+
+
+class TrainDataset(torch.utils.data.Dataset):
+    """Augmented samples; the key (epoch, position) comes from the sampler, so the dataset itself has no state."""
+
+    def __init__(self, index: Index, hyp: Hyp, imgsz: int):
+        self.index, self.hyp, self.imgsz = index, hyp, imgsz
+        self.names, self.nc = index.names, index.nc
+        self.pixel_transforms = PixelTransforms(hyp.albumentations) if hyp.albumentations else None
+        self.pictures = open_pictures(index, imgsz, hyp.cache, remember=KEEP)
+
+    def __len__(self) -> int:
+        return self.index.n
+
+    def mixes(self, epoch: int) -> bool:
+        """Whether mosaic and mixup are on: not in the last `close_mosaic` epochs."""
+        return epoch < self.hyp.epochs - self.hyp.close_mosaic
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        """img uint8 (3, imgsz, imgsz) RGB, cls (n,) float32, bboxes (n, 4) float32 xywhn."""
+        epoch, position = key
+        hyp = self.hyp
+        img, boxes, classes = self._geometry(epoch, position, generator(hyp.seed, epoch, position, "mosaic"))
+        if self.mixes(epoch) and hyp.mixup:
+            img, boxes, classes = self._mixup(epoch, position, (img, boxes, classes))
+        if self.pixel_transforms:
+            seed = int(generator(hyp.seed, epoch, position, "pixels").integers(2**31))
+            img = self.pixel_transforms(img, seed)
+        img = change_hsv(img, generator(hyp.seed, epoch, position, "colour"), hyp)
+        img, boxes = flip(img, boxes, draw_flips(generator(hyp.seed, epoch, position, "flip"), hyp))
+        return {
+            "img": to_chw(img),
+            "cls": torch.from_numpy(classes.astype(np.float32)),
+            "bboxes": torch.from_numpy(xyxy_to_xywhn(boxes, self.imgsz, self.imgsz).astype(np.float32)),
+        }
+
+    def _geometry(self, epoch: int, position: int, rng: np.random.Generator) -> Picture:
+        """Mosaic, or the picture alone; then scaled, shifted, rotated, sheared into imgsz x imgsz."""
+        if self.mixes(epoch) and rng.random() < self.hyp.mosaic:
+            partners = rng.integers(*block_of(position, len(self)), size=3)
+            pictures = [self._picture(epoch, p) for p in (position, *partners.tolist())]
+            tiles = place_four(pictures, draw_centre(rng, self.imgsz), self.imgsz)
+            canvas = (2 * self.imgsz, 2 * self.imgsz)
+        else:
+            tiles = place_one(*self._picture(epoch, position))
+            canvas = tiles[0].img.shape[:2]
+        return compose(tiles, draw_geometry(rng, self.hyp, canvas, self.imgsz))
+
+    def _mixup(self, epoch: int, position: int, sample: Picture) -> Picture:
+        """With probability `mixup`, blend in a second sample of the same block."""
+        rng = generator(self.hyp.seed, epoch, position, "blend")
+        if rng.random() >= self.hyp.mixup:
+            return sample
+        other = int(rng.integers(*block_of(position, len(self))))
+        img, boxes, classes = self._geometry(epoch, other, generator(self.hyp.seed, epoch, position, "partner"))
+        return blend(sample[0], img, rng), np.concatenate([sample[1], boxes]), np.concatenate([sample[2], classes])
+
+    def _picture(self, epoch: int, position: int) -> Picture:
+        """The picture at a position of an epoch, long side imgsz, and its boxes; crowds are left out of training."""
+        i = int(epoch_order(self.hyp.seed, epoch, len(self))[position])
+        img = self.pictures[i]
+        rows = self.index.rows(i)
+        single = ~self.index.crowd[rows]
+        boxes = xywhn_to_xyxy(self.index.boxes[rows][single].astype(np.float64), img.shape[1], img.shape[0])
+        return img, boxes, self.index.classes[rows][single]
+
+
+class EvalDataset(torch.utils.data.Dataset):
+    """Letterboxed pictures, sorted by aspect so that a batch shares a shape with little padding (rect)."""
+
+    def __init__(
+        self,
+        index: Index,
+        imgsz: int,
+        stride: int,
+        batch: int,
+        rect: bool = True,
+        pad: float = 0.5,
+        cache: str = "off",
+    ):
+        self.index, self.imgsz = index, imgsz
+        self.pictures = open_pictures(index, imgsz, cache)
+        self.order = np.arange(index.n)  # row of the index at each place
+        self.batch_of = self.order // batch
+        self.shapes = np.tile([imgsz, imgsz], (self.batch_of[-1] + 1, 1))  # (batches, 2) height, width
+        if rect:
+            aspect = index.shapes[:, 0] / index.shapes[:, 1]
+            self.order = aspect.argsort(kind="stable")
+            self.shapes = self._rect_shapes(aspect[self.order], stride, pad)
+
+    def _rect_shapes(self, aspect: np.ndarray, stride: int, pad: float) -> np.ndarray:
+        """Smallest shape (h, w) that holds every picture of each batch, in whole strides, with the padding."""
+        shapes = np.ones((self.batch_of[-1] + 1, 2))
+        for b in range(len(shapes)):
+            low, high = aspect[self.batch_of == b].min(), aspect[self.batch_of == b].max()
+            if high < 1:
+                shapes[b, 0] = high
+            elif low > 1:
+                shapes[b, 1] = 1 / low
+        return np.ceil(shapes * self.imgsz / stride + pad).astype(int) * stride
+
+    def __len__(self) -> int:
+        return self.index.n
+
+    def __getitem__(self, place: int) -> Sample:
+        """As a training sample; also index (row), letterbox (original pixels -> batch picture), ori_shape (h, w)."""
+        i = int(self.order[place])
+        height, width = map(int, self.index.shapes[i])
+        img = self.pictures[i]
+        h, w = img.shape[:2]
+        img, box = letterbox(img, tuple(self.shapes[self.batch_of[place]].tolist()), scaleup=False)
+        gain_x, gain_y = box.gain_x * w / width, box.gain_y * h / height  # of both resizes together
+        whole = Letterbox(gain_x, gain_y, box.pad_left, box.pad_top, box.new_h, box.new_w)
+        rows = self.index.rows(i)
+        boxes = whole.apply(xywhn_to_xyxy(self.index.boxes[rows].astype(np.float64), width, height))
+        return {
+            "img": to_chw(img),
+            "cls": torch.from_numpy(self.index.classes[rows].astype(np.float32)),
+            "bboxes": torch.from_numpy(xyxy_to_xywhn(boxes, img.shape[1], img.shape[0]).astype(np.float32)),
+            "index": i,
+            "letterbox": whole,
+            "ori_shape": (height, width),
+        }

@@ -1,0 +1,129 @@
+"""Batches: which samples in which order, by how many processes."""
+
+import multiprocessing
+import signal
+from collections.abc import Iterator
+
+import cv2
+import torch
+from torch.utils.data import DataLoader
+
+from data.dataset import EvalDataset, Sample, TrainDataset
+from data.index import Index
+from utils.config import Hyp
+from utils.errors import UserError
+
+Batch = dict[str, object]
+LISTED = ("index", "letterbox", "ori_shape")  # evaluation only; kept as lists
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """img (b, 3, h, w) uint8, cls (n,), bboxes (n, 4), batch_idx (n,) float32, sorted; evaluation adds lists."""
+    batch = {key: [s[key] for s in samples] for key in LISTED if key in samples[0]}
+    counts = torch.tensor([len(s["cls"]) for s in samples])
+    return batch | {
+        "img": torch.stack([s["img"] for s in samples]),
+        "cls": torch.cat([s["cls"] for s in samples]),
+        "bboxes": torch.cat([s["bboxes"] for s in samples]),
+        "batch_idx": torch.arange(len(samples), dtype=torch.float32).repeat_interleave(counts),
+    }
+
+
+class EpochSampler:
+    """Keys (epoch, position) of this rank's share of every batch."""
+
+    def __init__(self, n: int, batch: int, rank: int = 0, world_size: int = 1):
+        if batch % world_size:
+            raise UserError(
+                f"batch {batch} cannot be shared by {world_size} processes. Use a multiple of {world_size}."
+            )
+        self.n, self.batch, self.rank, self.world_size = n, batch, rank, world_size
+        self.epoch, self.start_batch = 0, 0
+
+    def __len__(self) -> int:
+        return -(-self.n // self.batch)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch = self.epoch  # as it is now: batches are asked for ahead of time
+        for b in range(self.start_batch, len(self)):
+            positions = list(range(b * self.batch, min((b + 1) * self.batch, self.n)))
+            # every rank needs as many pictures: the last batch is filled up from the epoch's start
+            positions += [k % self.n for k in range(-len(positions) % self.world_size)]
+            share = len(positions) // self.world_size
+            yield [(epoch, p) for p in positions[self.rank * share : (self.rank + 1) * share]]
+
+
+class TrainLoader:
+    """Batches of any epoch, from its start or from inside it."""
+
+    def __init__(self, dataset: TrainDataset, sampler: EpochSampler, workers: int, pin: bool):
+        self.dataset, self.sampler = dataset, sampler
+        self.loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, **_processes(workers, pin))
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+        """Batches of an epoch, from batch `start_batch` on."""
+        self.sampler.epoch, self.sampler.start_batch = epoch, start_batch
+        return iter(self.loader)
+
+
+def build_train_loader(
+    index: Index,
+    hyp: Hyp,
+    *,
+    batch: int,
+    workers: int,
+    rank: int = 0,
+    world_size: int = 1,
+    pin: bool = False,
+) -> TrainLoader:
+    """Loader of augmented batches; `batch` counts the pictures of all ranks."""
+    dataset = TrainDataset(index, hyp, hyp.imgsz)
+    return TrainLoader(dataset, EpochSampler(index.n, batch, rank, world_size), workers, pin)
+
+
+def build_eval_loader(
+    index: Index,
+    *,
+    imgsz: int,
+    stride: int,
+    batch: int,
+    workers: int,
+    rect: bool = True,
+    pin: bool = False,
+    cache: str = "off",
+) -> DataLoader:
+    """Loader of letterboxed batches in a fixed order."""
+    dataset = EvalDataset(index, imgsz, stride, batch, rect, cache=cache)
+    return DataLoader(dataset, batch_size=batch, collate_fn=collate, **_processes(workers, pin))
+
+
+def _processes(workers: int, pin: bool) -> dict[str, object]:
+    """Arguments of DataLoader for a number of worker processes; 0: in this process."""
+    own = torch.Generator()  # else every epoch draws from torch's global one: samples do not use it, a model may
+    if workers == 0:
+        return {"num_workers": 0, "pin_memory": pin, "generator": own}
+    return {
+        "num_workers": workers,
+        "pin_memory": pin,
+        "generator": own,
+        "persistent_workers": True,
+        "prefetch_factor": 4,
+        "worker_init_fn": _start_worker,
+        "multiprocessing_context": _start_method(),
+    }
+
+
+def _start_method() -> str:
+    """fork shares the index and starts at once; a forked CUDA context is undefined, so then a fresh process."""
+    if "fork" in multiprocessing.get_all_start_methods() and not torch.cuda.is_initialized():
+        return "fork"
+    return "spawn"
+
+
+def _start_worker(worker: int) -> None:
+    """One thread a worker; Ctrl-C is the main process's to handle, and the worker follows it without a traceback."""
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,105 @@
+"""Files of a split: which pictures there are, where their labels lie, and whether they can be read."""
+
+import os
+import warnings
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from PIL import Image
+
+from utils.errors import UserError
+
+SUFFIXES = {".avif", ".bmp", ".dng", ".gif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}
+ORIENTATION = 0x0112  # EXIF tag; 5..8 swap height and width
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def find_pictures(sources: list[Path], root: Path) -> list[str]:
+    """Absolute paths of all pictures of a split, sorted, each once; sources: folders, .txt lists, pictures."""
+    found: set[str] = set()
+    for source in sources:
+        if source.is_dir():
+            found.update(_walk(source))
+        elif source.suffix.lower() == ".txt" and source.is_file():
+            found.update(_read_list(source, root))
+        elif source.suffix.lower() in SUFFIXES and source.is_file():
+            found.add(str(source))
+        else:
+            raise UserError(
+                f"{source} does not exist (or is neither a folder, a .txt list, nor a picture). Correct train/val/test "
+                f"or 'path' in the dataset yaml; relative paths start from {root}."
+            )
+    return sorted(found)
+
+
+def _walk(folder: Path) -> Iterable[str]:
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders.sort()
+        for name in files:
+            if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith("._"):  # ._x: written by macOS
+                yield os.path.join(parent, name)
+
+
+def _read_list(path: Path, root: Path) -> Iterable[str]:
+    """Pictures of a .txt list; relative lines start from the list's folder, or else from the dataset's root."""
+    for line in path.read_text(encoding="utf-8-sig").splitlines():
+        entry = line.strip().replace("\\", "/")
+        if entry and os.path.splitext(entry)[1].lower() in SUFFIXES:
+            beside = os.path.normpath(path.parent / entry)
+            yield beside if os.path.exists(beside) else os.path.normpath(root / entry)
+
+
+def label_path(picture: str) -> str:
+    """.../images/a/b.jpg -> .../labels/a/b.txt: the last folder `images` counts; without one, beside the picture."""
+    stem = os.path.splitext(picture)[0] + ".txt"
+    before, found, after = stem.rpartition(f"{os.sep}images{os.sep}")
+    return f"{before}{os.sep}labels{os.sep}{after}" if found else stem
+
+
+def stamp(path: str) -> tuple[int, int]:
+    """Size and mtime_ns of a file; (-1, -1) where there is none."""
+    try:
+        info = os.stat(path)
+    except OSError:
+        return -1, -1
+    return info.st_size, info.st_mtime_ns
+
+
+def picture_shape(path: str) -> tuple[tuple[int, int] | None, str]:
+    """(height, width) as seen, EXIF rotation applied, and ''; or None and why the picture cannot be used."""
+    try:
+        with Image.open(path) as img:
+            width, height = img.size
+            if not _looks_whole(path, img.format):
+                img.load()  # decodes all of it: the way to be sure
+            if img.getexif().get(ORIENTATION, 1) >= 5:
+                width, height = height, width
+        return (height, width), ""
+    except Image.DecompressionBombError:
+        return None, "far too many pixels to be decoded safely. Make it smaller."
+    except Exception as e:  # PIL raises SyntaxError, struct.error, EOFError and others on broken files
+        size = stamp(path)[0]
+        reason = "the file is empty" if size == 0 else f"it cannot be read ({e})"
+        return None, f"{reason}. Replace or delete the picture."
+
+
+def _looks_whole(path: str, kind: str | None) -> bool:
+    """Whether the file ends as its format asks; a truncated picture has a good header, so its end is looked at."""
+    endings = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
+    if kind not in endings:
+        return False
+    with open(path, "rb") as f:
+        f.seek(0, os.SEEK_END)
+        f.seek(-min(f.tell(), 64), os.SEEK_END)
+        return endings[kind] in f.read()
+
+
+def parallel(function: Callable[[T], R], items: list[T]) -> list[R]:
+    """[function(item) for item in items], by threads: reading files waits for the disk more than for Python."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PIL warns about large pictures and odd EXIF; what is unusable is reported
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            return list(pool.map(function, items))

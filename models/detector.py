@@ -1,0 +1,76 @@
+"""Detectors from weights on disk: build, evaluate, rebuild; the one door to models/ for the scripts."""
+
+from typing import Any, Literal
+
+import torch
+from ultralytics.nn.tasks import DetectionModel
+
+from models.build import build_network, label, rebuild, resize_class_branches
+from models.find import YAML_SUFFIXES, find_weights, read_model_yaml
+from models.freeze import freeze, keep_frozen_bn_eval
+from models.head import Transfer, keep_head, rebuild_head
+from models.load import Source, load_weights
+from models.save import save_ultralytics
+from utils.errors import UserError
+
+__all__ = [
+    "Source",
+    "Transfer",
+    "build_detector",
+    "freeze",
+    "keep_frozen_bn_eval",
+    "load_for_eval",
+    "load_weights",
+    "model_from_yaml",
+    "save_ultralytics",
+]
+HEADS = {"keep": keep_head, "rebuild": rebuild_head}
+
+
+def build_detector(
+    weights: str,
+    names: list[str],
+    head: Literal["keep", "rebuild"] = "keep",
+    imgsz: int | None = None,
+    download: bool = False,
+) -> tuple[DetectionModel, Transfer]:
+    """A detector for the classes `names`, fp32 on the CPU, and what it took from `weights` (.pt; .yaml: nothing).
+
+    Fresh tensors come from torch's global seed; reading the checkpoint does not touch it. `imgsz` is checked
+    against the stride.
+    """
+    path = find_weights(weights, download)
+    if path.suffix in YAML_SUFFIXES:
+        model = label(build_network(read_model_yaml(path), len(names), weights), names)
+        transfer = Transfer(0, len(model.state_dict()), [], list(names))
+    else:
+        model, transfer = HEADS[head](_source_model(load_weights(path)), names)
+    if imgsz is not None:
+        _check_imgsz(model, imgsz)
+    return model, transfer
+
+
+def load_for_eval(weights: str, download: bool = False) -> DetectionModel:
+    """The detector in a checkpoint, as it is: fp32, evaluation mode, on the CPU, with its own .names."""
+    path = find_weights(weights, download)
+    if path.suffix in YAML_SUFFIXES:
+        raise UserError(f"{weights} describes a network without weights. Name a .pt checkpoint.")
+    return _source_model(load_weights(path)).eval()
+
+
+def model_from_yaml(yaml: dict[str, Any], names: list[str]) -> DetectionModel:
+    """The shapes of a detector that build_detector made, from its .yaml, with random weights."""
+    model = build_network(yaml, yaml.get("head_nc", len(names)), "the checkpoint's yaml")
+    return label(resize_class_branches(model, len(names)), names)
+
+
+def _source_model(source: Source) -> DetectionModel:
+    with torch.random.fork_rng(devices=[]):  # layers are initialised, then overwritten: no draw of the run's seed
+        return rebuild(source)
+
+
+def _check_imgsz(model: DetectionModel, imgsz: int) -> None:
+    stride = int(model.stride.max())
+    if imgsz % stride:
+        near = max(round(imgsz / stride), 1) * stride
+        raise UserError(f"imgsz {imgsz} is not a multiple of the network's stride {stride}. Use {near}.")

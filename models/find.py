@@ -1,0 +1,114 @@
+"""Names on the command line -> files: weights that are on disk (or, when asked, downloaded) and model yamls."""
+
+import difflib
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import ultralytics
+import yaml
+from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, safe_download
+
+from utils.env import REPO, cache_dir
+from utils.errors import UserError
+
+YAML_SUFFIXES = (".yaml", ".yml")
+ZOO = Path(ultralytics.__file__).parent / "cfg" / "models"
+ASSETS_URL = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
+log = logging.getLogger(__name__)
+
+
+def find_weights(weights: str, download: bool = False) -> Path:
+    """Absolute path of a .pt or model .yaml; an official name is downloaded into the cache folder when `download`."""
+    if not Path(weights).suffix:
+        raise UserError(f"weights '{weights}' have no suffix. Name a .pt checkpoint or a model .yaml, e.g. yolo11n.pt.")
+    places = _places(weights)
+    for path in places:
+        if path.is_dir():
+            raise UserError(f"weights {path} is a folder. Name the .pt file inside it.")
+        if path.is_file():
+            return path.absolute()
+    if Path(weights).suffix in YAML_SUFFIXES:
+        return _zoo_yaml(weights)
+    if download:
+        return _download(weights)
+    raise UserError(_not_found(weights, places))
+
+
+def read_model_yaml(path: Path) -> dict[str, Any]:
+    """The dictionary of a model .yaml with its scale letter: that of the file name, else the first one it offers."""
+    asked = Path(path)
+    file = asked if asked.is_file() else _zoo_file(asked.name)
+    try:
+        model_yaml = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not a readable yaml: {error}. Correct it, or name a .pt checkpoint.") from error
+    if not isinstance(model_yaml, dict):
+        raise UserError(f"{file} holds no model: a mapping with 'nc', 'backbone' and 'head' was expected.")
+    scales = model_yaml.get("scales") or {}
+    letter = re.search(r"yolov?\d+([a-z])", asked.stem)
+    if isinstance(scales, dict) and scales:
+        model_yaml["scale"] = letter[1] if letter and letter[1] in scales else next(iter(scales))
+    model_yaml["yaml_file"] = asked.name
+    return model_yaml
+
+
+def zoo_yamls() -> dict[str, Path]:
+    """File name -> path of every model yaml that the installed ultralytics brings."""
+    return {path.name: path for path in sorted(ZOO.rglob("*.yaml"))}
+
+
+def _places(weights: str) -> list[Path]:
+    """Where a name is looked for, in order."""
+    name = Path(weights).expanduser()
+    return [name] if name.is_absolute() else [Path.cwd() / name, REPO / "models" / name, cache_dir() / "weights" / name]
+
+
+def _without_scale(name: str) -> str:
+    """yolov8n-p2.yaml -> yolov8-p2.yaml"""
+    return re.sub(r"(\d+)[nslmx]((?:-.+)?\.ya?ml)$", r"\1\2", name)
+
+
+def _zoo_file(name: str) -> Path:
+    zoo = zoo_yamls()
+    return zoo[name] if name in zoo else zoo[_without_scale(name)]
+
+
+def _zoo_yaml(weights: str) -> Path:
+    """A name of ultralytics' own yamls, scale letter included; the path keeps the asked name, for its scale."""
+    zoo, name = zoo_yamls(), Path(weights).name
+    if name == weights and (name in zoo or _without_scale(name) in zoo):
+        return _zoo_file(name).with_name(name)
+    close = difflib.get_close_matches(_without_scale(name), zoo, n=3)
+    hint = f" Did you mean {', '.join(close)}?" if close else ""
+    places = ", ".join(str(place) for place in _places(weights))
+    raise UserError(f"model yaml '{weights}' is not a file (looked at {places}) nor one of ultralytics' own.{hint}")
+
+
+def _not_found(weights: str, places: list[Path]) -> str:
+    looked = "; ".join(str(place) for place in places)
+    name = Path(weights).name
+    if name in GITHUB_ASSETS_NAMES:
+        return f"weights '{weights}' are not on disk. Looked for: {looked}. Put the file there, or add --download."
+    close = difflib.get_close_matches(name, GITHUB_ASSETS_NAMES, n=3)
+    hint = f" Official names close to it: {', '.join(close)}." if close else ""
+    return f"weights '{weights}' are not on disk. Looked for: {looked}. Correct the path.{hint}"
+
+
+def _download(weights: str) -> Path:
+    """Fetch an official asset of ultralytics into the cache folder; any other name is refused."""
+    name = Path(weights).name
+    if name != weights or name not in GITHUB_ASSETS_NAMES:
+        close = difflib.get_close_matches(name, GITHUB_ASSETS_NAMES, n=3)
+        hint = f" Did you mean {', '.join(close)}?" if close else ""
+        raise UserError(f"'{weights}' is not an official ultralytics name: --download fetches only those.{hint}")
+    folder = cache_dir() / "weights"
+    folder.mkdir(parents=True, exist_ok=True)
+    log.info("downloading %s into %s", name, folder)
+    part = folder / f"{name}.part"
+    try:
+        safe_download(url=f"{ASSETS_URL}/{name}", file=part, unzip=False, min_bytes=1e5)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{name} could not be downloaded from {ASSETS_URL}: {error}. Fetch it by hand.") from error
+    return part.replace(folder / name)

@@ -1,0 +1,46 @@
+"""ultralytics' detection criterion behind one call, and the state it keeps between epochs."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+from ultralytics.nn.tasks import DetectionModel
+
+from utils.config import Hyp
+
+
+class DetectionLoss:
+    """Box, class and distribution loss of a detector; build it after the model is on its device.
+
+    A network with a one-to-one branch weighs its two branches by epoch (0.8 / 0.2 at first, 0.1 / 0.9 at the end).
+    """
+
+    names = ("box", "cls", "dfl")  # a network without a distribution (reg_max 1) has an L1 loss in place of dfl
+
+    def __init__(self, model: DetectionModel, hyp: Hyp) -> None:
+        model.args = SimpleNamespace(box=hyp.box, cls=hyp.cls, dfl=hyp.dfl, epochs=hyp.epochs)
+        self.criterion = model.init_criterion()
+
+    def __call__(self, preds: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Loss of a training-mode prediction.
+
+        `batch` holds cls (n,), bboxes (n, 4) xywh in 0..1 and batch_idx (n,), sorted. Returns the sum over the pictures
+        of the batch (a scalar with gradient) and the means (3,), gains included, detached.
+        """
+        parts, items = self.criterion(preds, batch)  # (3,) times the batch size; dict of scalars
+        return parts.sum(), torch.stack(list(items.values()))
+
+    def end_epoch(self) -> None:
+        """Move the weights of the two branches; once after each epoch, as ultralytics' trainer does."""
+        if hasattr(self.criterion, "update"):
+            self.criterion.update()
+
+    def state_dict(self) -> dict[str, float]:
+        """Plain values; empty for a network with one branch."""
+        return {key: getattr(self.criterion, key) for key in ("updates", "o2m", "o2o") if hasattr(self.criterion, key)}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Continue from the values of `state_dict`."""
+        for key, value in state.items():
+            setattr(self.criterion, key, value)

@@ -1,0 +1,80 @@
+"""Parameter groups by role, the optimizers, and the one function that writes rates into them."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.ema import EMA
+from utils.config import Hyp
+from utils.schedules import Rates
+
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
+GROUPS = ("bias", "norm", "weight")
+
+
+def parameter_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """Trainable parameters by role: every `bias`, the weights of normalisation layers, all other weights."""
+    groups: dict[str, list[nn.Parameter]] = {name: [] for name in GROUPS}
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad:
+                groups["bias" if name == "bias" else "norm" if isinstance(module, NORMS) else "weight"].append(
+                    parameter
+                )
+    return groups
+
+
+def build_optimizer(model: nn.Module, hyp: Hyp, weight_decay: float) -> torch.optim.Optimizer:
+    """The optimizer that hyp names, with groups addressed by their `name`; only `weight` decays, by `weight_decay`.
+
+    Learning rates and momentum are those of hyp until `set_rates` writes the first batch's.
+    """
+    decay = {"weight": weight_decay}
+    groups = [
+        {"params": parameters, "name": name, "weight_decay": decay.get(name, 0.0)}
+        for name, parameters in parameter_groups(model).items()
+        if parameters
+    ]
+    on_gpu = next(model.parameters()).is_cuda
+    options: dict[str, Any] = {"lr": hyp.lr0, ("fused" if on_gpu else "foreach"): True}
+    if hyp.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=hyp.momentum, nesterov=hyp.momentum > 0, **options)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[hyp.optimizer]
+    return kind(groups, betas=(hyp.momentum, 0.999), **options)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, rates: Rates) -> None:
+    """Write learning rate and momentum (beta1 of Adam) into every group: the only place that does."""
+    for group in optimizer.param_groups:
+        group["lr"] = rates.lr[group["name"]]
+        if "betas" in group:
+            group["betas"] = (rates.momentum, group["betas"][1])
+        else:
+            group["momentum"] = rates.momentum
+
+
+def applied_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """What the optimizer really holds: {"lr/bias": ..., "lr/norm": ..., "lr/weight": ..., "momentum": ...}."""
+    rates = {f"lr/{group['name']}": float(group["lr"]) for group in optimizer.param_groups}
+    group = optimizer.param_groups[-1]
+    return rates | {"momentum": group["betas"][0] if "betas" in group else group["momentum"]}
+
+
+def optimizer_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, ema: EMA, clip_norm: float | None
+) -> torch.Tensor:
+    """One step with the gradient summed so far: unscale, clip, step, clear, average. Returns the norm before clipping.
+
+    A step that fp16 skips, because a gradient is infinite, leaves weights and EMA as they were.
+    """
+    scaler.unscale_(optimizer)
+    parameters = [p for p in model.parameters() if p.grad is not None]
+    norm = nn.utils.clip_grad_norm_(parameters, clip_norm or float("inf"))
+    scale = scaler.get_scale()
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad(set_to_none=True)
+    if scaler.get_scale() >= scale:
+        ema.update(model)
+    return norm

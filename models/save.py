@@ -1,0 +1,66 @@
+"""Write a detector in ultralytics' own checkpoint format."""
+
+import os
+from copy import deepcopy
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import ultralytics
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import DEFAULT_CFG_DICT
+
+
+def save_ultralytics(
+    path: str | Path,
+    model: DetectionModel,
+    names: list[str] | dict[int, str],
+    hyp: dict[str, Any],
+    epoch: int,
+    metrics: dict[str, float],
+) -> None:
+    """Write `model` to `path` in fp16 so that ultralytics.YOLO opens it; the file is whole or not there at all."""
+    path = Path(path)
+    train_args = _train_args(hyp)
+    checkpoint = {
+        "epoch": epoch,
+        "best_fitness": metrics.get("val/mAP50-95"),
+        "model": _frozen_copy(model, names, train_args),
+        "ema": None,  # `model` is the average already
+        "updates": None,
+        "optimizer": None,
+        "scaler": None,
+        "train_args": train_args,
+        "train_metrics": dict(metrics),
+        "date": datetime.now().astimezone().isoformat(),
+        "version": ultralytics.__version__,
+        "license": "AGPL-3.0 License (https://ultralytics.com/license)",
+        "docs": "https://docs.ultralytics.com",
+    }
+    part = path.with_name(f"{path.name}.part")
+    with part.open("wb") as file:
+        torch.save(checkpoint, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def _frozen_copy(model: DetectionModel, names: list[str] | dict[int, str], args: dict[str, Any]) -> DetectionModel:
+    """fp16 copy on the CPU in NCHW strides (channels-last weights break older fusers), without training-only state."""
+    copy = deepcopy(model).cpu().half().to(memory_format=torch.contiguous_format).eval()
+    for tensor in copy.state_dict().values():
+        if tensor.is_floating_point():
+            torch.nan_to_num_(tensor)  # fp16 has no room above 65504
+    for parameter in copy.parameters():
+        parameter.requires_grad = False
+    copy.criterion = None
+    copy.names = dict(names) if isinstance(names, dict) else dict(enumerate(names))
+    copy.args, copy.task = args, "detect"
+    return copy
+
+
+def _train_args(hyp: dict[str, Any]) -> dict[str, Any]:
+    """The keys that ultralytics knows too, as it expects to read them; paths stay as the user gave them."""
+    shared = {key: value for key, value in hyp.items() if key in DEFAULT_CFG_DICT}
+    return {**shared, "task": "detect", "mode": "train", "model": hyp.get("weights"), "data": hyp.get("data")}

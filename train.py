@@ -1,0 +1,427 @@
+"""Fine-tune a YOLO detector: python train.py --weights yolo11n.pt --data data.yaml --hyp finetune. Read top to bottom."""
+
+import utils.env  # noqa: F401, I001  (first: sets the environment that the libraries read on import)
+
+import logging
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from data.index import Index, build_index, load_dataset_yaml, report_problems
+from data.loader import build_eval_loader, build_train_loader, collate
+from models.detector import (
+    Transfer,
+    build_detector,
+    freeze,
+    keep_frozen_bn_eval,
+    load_for_eval,
+    model_from_yaml,
+    save_ultralytics,
+)
+from models.ema import EMA
+from models.fit import largest_batch
+from models.loss import DetectionLoss
+from models.optim import applied_rates, build_optimizer, optimizer_step, set_rates
+from utils.album import plot_run, show_training, show_validation
+from utils.checkpoint import collect, latest_state, load_state, restore, save_state
+from utils.config import Command, Hyp, save_hyp
+from utils.dist import Ranks, from_rank_zero, start_ranks, stop_ranks, thread_count, worker_count
+from utils.errors import Diverged, StoppedBySignal, UserError, run_script
+from utils.evaluate import Evaluation, evaluate, preprocess
+from utils.meter import Meter, progress_bar
+from utils.multiscale import random_size, resize
+from utils.options import help_text, parse_args
+from utils.plan import describe, make_plan, warnings
+from utils.runlog import RunLog, configure_console, epoch_line, make_run_folder, write_run_json
+from utils.schedules import Schedule, build_schedule
+from utils.seed import set_seed
+
+log = logging.getLogger(__name__)
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "off": None}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What stays the same while a run goes on."""
+
+    hyp: Hyp  # resolved: `batch` and `amp` are what is used
+    ranks: Ranks
+    folder: Path
+    stride: int  # largest stride of the model, pixels
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Of autocast; None: full precision."""
+        return DTYPES[self.hyp.amp]
+
+    @property
+    def is_main(self) -> bool:
+        """Rank 0 alone writes, evaluates and prints."""
+        return self.ranks.rank == 0
+
+
+@dataclass
+class Progress:
+    """What changes, in plain values."""
+
+    ni: int = 0  # batches since the run began: the clock of every schedule
+    last_step: int = -1  # batch of the last optimizer step; the open accumulation window began after it
+    epoch: int = 0  # epochs finished
+    best: float = -1.0  # best mAP50-95 of the EMA
+    best_epoch: int = 0
+    hours: float = 0.0  # over all starts of this run
+    finished: bool = False
+    metrics: dict[str, float] = field(default_factory=dict)  # of the last evaluation
+
+
+@dataclass
+class Training:
+    """What is trained; every part but the schedule has state, and last.pt holds all of it."""
+
+    model: nn.Module
+    ema: EMA
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    loss_fn: DetectionLoss
+    schedule: Schedule
+    progress: Progress
+
+    def parts(self) -> dict[str, Any]:
+        """Everything that has a state_dict."""
+        return {
+            "model": self.model, "ema": self.ema, "optimizer": self.optimizer, "scaler": self.scaler,
+            "loss": self.loss_fn,
+        }  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> dict[str, float]:
+    """One run, from the command line to its final metrics, also written to the run folder."""
+    argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
+    if {"--help", "-h"} & set(argv):
+        print(help_text("train.py"))
+        return {}
+    command, hyp, notes = parse_args(argv or ["--hyp", "demo"])
+    state, folder = None, None
+    if command.resume:
+        state, hyp, folder = open_resume(command, hyp)
+    ranks = start_ranks(hyp.device)
+    configure_console(ranks.rank)
+    for note in notes + ([] if argv else ["no options given: the embedded demo (python train.py --hyp demo)"]):
+        log.info(note)
+    try:
+        if state and state["progress"]["finished"]:
+            log.info(f"{command.resume} belongs to a finished run; for more epochs fine-tune from it: --weights")
+            return state["progress"]["metrics"]
+        return fine_tune(command, hyp, ranks, state, folder)
+    finally:
+        stop_ranks()
+
+
+def open_resume(command: Command, hyp: Hyp) -> tuple[dict[str, Any], Hyp, Path]:
+    """State, settings and folder of the run to go on with; the command line says where it runs, not what."""
+    path = latest_state(Path(hyp.project)) if command.resume == "latest" else Path(command.resume)
+    state = load_state(path)
+    asked = {key: value for key, value in hyp.model_dump().items() if value != getattr(Hyp(), key)}
+    allowed = {"device", "workers", "noplots", "project"}
+    if asked.keys() - allowed or command.hyp:
+        raise UserError(
+            f"--resume goes on with a run as it was started: {', '.join(sorted(asked.keys() - allowed)) or 'hyp'} cannot "
+            f"change. For other settings start a new run from its weights: --weights {path}"
+        )
+    asked.pop("project", None)
+    return state, Hyp(**(state["hyp"] | asked)), path.resolve().parent.parent
+
+
+def fine_tune(
+    command: Command, hyp: Hyp, ranks: Ranks, state: dict[str, Any] | None, folder: Path | None
+) -> dict[str, float]:
+    """Build every part, train epoch by epoch, close the run."""
+    torch.set_num_threads(state["threads"] if state else thread_count(ranks))  # part of the state: sums depend on it
+    set_seed(hyp.seed)
+    train_index, val_index = open_data(hyp, command.download)
+    model, transfer = open_model(hyp, train_index.names, state, command.download)
+    model.to(ranks.device, memory_format=torch.channels_last)  # the fastest layout for convolutions, on CPU too
+    frozen = freeze(model, hyp.freeze)
+    run = start_run(hyp, ranks, model, folder, command.exist_ok)
+    hyp = run.hyp
+
+    pin = ranks.device.type == "cuda"
+    workers = worker_count(hyp.workers, ranks)
+    train_loader = build_train_loader(
+        train_index, hyp, batch=hyp.batch, workers=workers, rank=ranks.rank, world_size=ranks.world_size, pin=pin
+    )
+    val_loader = build_eval_loader(
+        val_index, imgsz=hyp.imgsz, stride=run.stride, batch=hyp.batch, workers=workers, pin=pin
+    )
+    nb = len(train_loader)  # batches per epoch
+    schedule = build_schedule(hyp, nb, hyp.batch)
+    plan = make_plan(schedule, hyp, hyp.batch)
+    training = Training(
+        model=model,
+        ema=EMA(model, hyp.ema_decay, plan.ema_tau),
+        optimizer=build_optimizer(model, hyp, plan.weight_decay),
+        scaler=torch.amp.GradScaler(ranks.device.type, enabled=run.dtype == torch.float16),
+        loss_fn=DetectionLoss(model, hyp),
+        schedule=schedule,
+        progress=Progress(**state["progress"]) if state else Progress(),
+    )
+    if state:
+        restore(state, training.parts(), model)
+    if not run.is_main:
+        return run_epochs(training, train_loader, val_loader, val_index, run, None, command.stop_after)
+
+    introduce(run, model, train_index, val_index, transfer, frozen)
+    for line in describe(plan, schedule, hyp, nb, hyp.batch):
+        log.info(line)
+    for line in warnings(plan, schedule, hyp, nb, hyp.batch):
+        log.info(f"warning: {line}")
+    books = RunLog(run.folder, training.progress.epoch, training.progress.ni)
+    try:
+        if not state:
+            if not hyp.noplots:
+                show_training(run.folder, books, train_index, collate([train_loader.dataset[0, p] for p in range(min(9, len(train_index)))]))
+            score_untrained(training, val_loader, val_index, run, books, transfer)
+        run_epochs(training, train_loader, val_loader, val_index, run, books, command.stop_after)
+        return finish(training, val_loader, val_index, run, books)
+    except (StoppedBySignal, Diverged):
+        log.info(f"the state of the last finished epoch is kept: {run.folder / 'weights/last.pt'}")
+        raise
+    finally:
+        books.close()
+
+
+def run_epochs(
+    training: Training,
+    train_loader: Any,
+    val_loader: Iterable,
+    val_index: Index,
+    run: Run,
+    books: RunLog | None,
+    stop_after: int | None,
+) -> dict[str, float]:
+    """Epoch after epoch until the run is over; rank 0 evaluates, decides and writes."""
+    progress, hyp = training.progress, run.hyp
+    until = min(hyp.epochs, progress.epoch + stop_after) if stop_after else hyp.epochs
+    forward = DistributedDataParallel(training.model) if run.ranks.world_size > 1 else training.model
+    over = False
+    while progress.epoch < until and not over:
+        began = time.perf_counter()
+        losses = train_one_epoch(training, forward, train_loader.epoch(progress.epoch), run, books)
+        training.loss_fn.end_epoch()
+        progress.epoch += 1
+        progress.hours += (time.perf_counter() - began) / 3600
+        over = progress.epoch == hyp.epochs or (hyp.time is not None and progress.hours >= hyp.time)
+        if run.is_main:
+            over = end_epoch(training, losses, val_loader, val_index, run, books, over)
+        over = bool(from_rank_zero(over, run.ranks))
+    return progress.metrics
+
+
+def train_one_epoch(
+    training: Training, forward: nn.Module, batches: Iterable[dict[str, Any]], run: Run, books: RunLog | None
+) -> dict[str, float]:
+    """One pass over `batches`; `forward` is the model, or its DDP wrapper. Returns the epoch's means and last rates.
+
+    The loss is summed over a batch and gradients over a window, never divided: weight decay is scaled to match.
+    """
+    t, hyp, device = training, run.hyp, run.ranks.device
+    progress, last_batch = t.progress, t.schedule.total - 1
+    t.model.train()
+    keep_frozen_bn_eval(t.model)
+    bar = progress_bar(batches, f"epoch {progress.epoch + 1}/{hyp.epochs}", run.is_main)
+    meter = Meter(device, t.loss_fn.names, bar if isinstance(bar, tqdm) else None)
+    for batch in meter.waiting(bar):
+        ni = progress.ni
+        rates = t.schedule(ni)
+        set_rates(t.optimizer, rates)
+        applied = applied_rates(t.optimizer) | {"accumulate": rates.accumulate}
+        images = preprocess(batch["img"], device, channels_last=True)  # (b, 3, h, w) in 0..1
+        images = resize(images, random_size(hyp.seed, ni, hyp.imgsz, hyp.multi_scale, run.stride))
+        with torch.autocast(device.type, dtype=run.dtype, enabled=run.dtype is not None):
+            loss, items = t.loss_fn(forward(images), batch)
+        t.scaler.scale(loss * run.ranks.world_size).backward()  # DDP averages gradients over ranks; a sum is meant
+        meter.add(items, len(images) * run.ranks.world_size)
+
+        if ni - progress.last_step >= rates.accumulate or ni == last_batch:
+            meter.step(optimizer_step(t.model, t.optimizer, t.scaler, t.ema, hyp.clip_norm))
+            progress.last_step = ni
+        if books:
+            books.batch(ni, applied, meter.latest())
+            meter.show(applied)
+        if meter.diverged(ni, ni == last_batch):
+            raise Diverged(f"the loss is NaN or infinite at batch {ni}, in epoch {progress.epoch + 1}")
+        progress.ni = ni + 1
+    return meter.means(hyp.clip_norm) | applied
+
+
+def end_epoch(
+    training: Training,
+    losses: dict[str, float],
+    val_loader: Iterable,
+    val_index: Index,
+    run: Run,
+    books: RunLog,
+    over: bool,
+) -> bool:
+    """Evaluate, log and save after an epoch; returns whether the run is over."""
+    progress, hyp = training.progress, run.hyp
+    row = dict(losses)
+    if over or (progress.epoch % hyp.val_every == 0 and not hyp.noval):
+        result = score(training.ema.model, val_loader, val_index, run)
+        progress.metrics = dict(result.metrics)
+        row |= result.metrics
+        if over:  # the raw weights beside their average: did the average help?
+            row["raw/mAP50-95"] = score(training.model, val_loader, val_index, run).metrics["val/mAP50-95"]
+        if result.metrics["val/mAP50-95"] > progress.best:
+            progress.best, progress.best_epoch = result.metrics["val/mAP50-95"], progress.epoch
+            save_ultralytics(
+                run.folder / "weights/best.pt", training.ema.model, val_index.names, hyp.model_dump(), progress.epoch,
+                result.metrics,
+            )  # fmt: skip
+        over = over or out_of_patience(progress, hyp, training.schedule)
+    progress.finished = over
+    log.info(epoch_line(progress.epoch, hyp.epochs, row))
+    books.epoch(progress.epoch, progress.ni, row)
+    save_training(training, run, run.folder / "weights/last.pt")
+    if hyp.save_period and progress.epoch % hyp.save_period == 0:
+        save_training(training, run, run.folder / f"weights/epoch{progress.epoch}.pt")
+    return over
+
+
+def out_of_patience(progress: Progress, hyp: Hyp, schedule: Schedule) -> bool:
+    """Early stopping: `patience` epochs without a better score, counted from the end of the warm-up at the earliest."""
+    nb = schedule.total // hyp.epochs
+    since = max(progress.best_epoch, -(-schedule.nw // nb))
+    if hyp.patience and progress.epoch - since >= hyp.patience and progress.epoch < hyp.epochs:
+        log.info(f"no better mAP50-95 for {hyp.patience} epochs (best: epoch {progress.best_epoch}); stopping")
+        return True
+    return False
+
+
+def score(model: nn.Module, val_loader: Iterable, val_index: Index, run: Run) -> Evaluation:
+    """`evaluate` with the settings of the run."""
+    hyp = run.hyp
+    return evaluate(
+        model, val_loader, val_index, run.ranks.device, conf=hyp.conf, iou=hyp.iou, max_det=hyp.max_det,
+        multi_label=hyp.multi_label, agnostic=hyp.agnostic_nms, amp_dtype=run.dtype, channels_last=True,
+    )  # fmt: skip
+
+
+def save_training(training: Training, run: Run, path: Path) -> None:
+    """Everything needed to go on as if nothing had happened."""
+    model = training.model
+    about = {"yaml": model.yaml, "names": list(model.names.values()), "hyp": run.hyp.model_dump()}
+    save_state(path, about | {"progress": asdict(training.progress)} | collect(training.parts(), model))
+
+
+def open_data(hyp: Hyp, download: bool) -> tuple[Index, Index]:
+    """Indexes of the training and the evaluation pictures; what is wrong with them is printed."""
+    if hyp.data is None:
+        raise UserError("--data is missing: name a dataset yaml (path, train, val, names); data/ holds examples.")
+    config = load_dataset_yaml(hyp.data, download)
+    indexes = []
+    for split in ("train", "val"):
+        index = build_index(config, split, hyp.strict, hyp.single_cls)
+        report_problems(index, log.info)
+        indexes.append(index)
+    return indexes[0], indexes[1]
+
+
+def open_model(
+    hyp: Hyp, names: list[str], state: dict[str, Any] | None, download: bool
+) -> tuple[nn.Module, Transfer | None]:
+    """The detector for `names`: from weights, from a yaml, or with the shapes of a saved state."""
+    if state:
+        return model_from_yaml(state["yaml"], state["names"]), None
+    if hyp.weights is None:
+        raise UserError("--weights is missing: name a checkpoint (.pt) to fine-tune, or a .yaml for random weights.")
+    return build_detector(hyp.weights, names, hyp.head, hyp.imgsz, download)
+
+
+def start_run(hyp: Hyp, ranks: Ranks, model: nn.Module, folder: Path | None, exist_ok: bool) -> Run:
+    """Settle what depends on the device (amp, batch -1) and open the run folder."""
+    cuda = ranks.device.type == "cuda"
+    amp = ("fp16" if cuda else "off") if hyp.amp == "auto" else hyp.amp
+    if amp == "fp16" and not cuda:
+        raise UserError("amp fp16 needs a GPU; on a CPU use --amp bf16 or --amp off.")
+    batch = hyp.batch
+    if batch == -1:
+        batch = largest_batch(model, hyp.imgsz, DTYPES[amp]) * ranks.world_size
+        log.info(f"batch {batch} is the largest that fits")
+    if batch % ranks.world_size:
+        raise UserError(f"batch {batch} cannot be shared by {ranks.world_size} ranks; use a multiple of that.")
+    hyp = hyp.model_copy(update={"amp": amp, "batch": batch})
+    if ranks.rank == 0:
+        resumed = folder is not None
+        folder = folder or make_run_folder(hyp.project, hyp.name, exist_ok)
+        if not resumed:
+            save_hyp(folder / "hyp.yaml", hyp)
+        write_run_json(folder, {"device": str(ranks.device), "ranks": ranks.world_size, "resumed": resumed})
+    return Run(hyp, ranks, folder or Path(hyp.project), int(model.stride.max()))
+
+
+def introduce(
+    run: Run, model: nn.Module, train: Index, val: Index, transfer: Transfer | None, frozen: list[str]
+) -> None:
+    """Say what is about to happen, before the plan."""
+    device, hyp = run.ranks.device, run.hyp
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    parameters = sum(p.numel() for p in model.parameters())
+    log.info(f"folder    {run.folder}")
+    log.info(f"device    {where}, {run.ranks.world_size} rank(s), amp {hyp.amp}, torch {torch.__version__}")
+    log.info(
+        f"data      {len(train)} + {len(val)} pictures, {len(train.boxes)} + {len(val.boxes)} boxes, {train.nc} classes"
+    )
+    log.info(f"model     {parameters / 1e6:.2f} M parameters" + (f", {len(frozen)} tensors frozen" if frozen else ""))
+    if transfer:
+        log.info(f"weights   {transfer.summary()}")
+
+
+def score_untrained(
+    training: Training, val_loader: Iterable, val_index: Index, run: Run, books: RunLog, transfer: Transfer | None
+) -> None:
+    """Epoch 0: the score before the first batch, where a class name was carried over; and a state to resume from."""
+    if transfer and transfer.carried_names and not run.hyp.noval:
+        result = score(training.ema.model, val_loader, val_index, run)
+        log.info(epoch_line(0, run.hyp.epochs, result.metrics))
+        books.epoch(0, 0, result.metrics)
+    else:
+        log.info("epoch 0   not evaluated: head fresh" if not run.hyp.noval else "epoch 0   not evaluated: noval")
+    save_training(training, run, run.folder / "weights/last.pt")
+
+
+def finish(training: Training, val_loader: Iterable, val_index: Index, run: Run, books: RunLog) -> dict[str, float]:
+    """Close a run: score best.pt as read back from disk, draw the plots. An interrupted run says how to go on."""
+    progress = training.progress
+    if not progress.finished:
+        log.info(f"stopped after epoch {progress.epoch} of {run.hyp.epochs}; go on with: {resume_command(run)}")
+        return progress.metrics
+    best = run.folder / "weights/best.pt"
+    model = load_for_eval(str(best)).to(run.ranks.device, memory_format=torch.channels_last)
+    result = score(model, val_loader, val_index, run)
+    if not run.hyp.noplots:
+        plot_run(run.folder, result, val_index, training.schedule.nw)
+    log.info(
+        f"last epoch, EMA: mAP50-95 {progress.metrics['val/mAP50-95']:.4f}. Best epoch {progress.best_epoch}, as read "
+        f"back from {best}: mAP50-95 {result.metrics['val/mAP50-95']:.4f}  mAP50 {result.metrics['val/mAP50']:.4f}"
+    )
+    if run.hyp.weights and Path(run.hyp.weights).name == "demo.pt":
+        log.info("your own data: python train.py --weights yolo11n.pt --data your.yaml --hyp finetune --imgsz 640")
+    return progress.metrics | {f"best/{k.removeprefix('val/')}": v for k, v in result.metrics.items()}
+
+
+def resume_command(run: Run) -> str:
+    """What to type to go on."""
+    return f"python train.py --resume {run.folder / 'weights/last.pt'}"
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

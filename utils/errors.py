@@ -1,0 +1,48 @@
+"""What ends a script early, and the exit code that goes with it."""
+
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+class UserError(Exception):
+    """What happened, where (file, line, value) and what to do; scripts print it without a traceback and exit with 2."""
+
+
+class Diverged(Exception):
+    """The loss is NaN or infinite; scripts exit with 3."""
+
+
+class StoppedBySignal(Exception):
+    """SIGINT or SIGTERM arrived; scripts exit with 128 + its number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def _stop(number: int, frame: Any) -> None:
+    signal.signal(number, signal.SIG_DFL)  # a second one ends the program at once
+    raise StoppedBySignal(number)
+
+
+def run_script(main: Callable[[], Any]) -> int:
+    """Call `main` and turn how it ended into an exit code: 0, 2, 3, 130, 143; a bug keeps its traceback."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    try:
+        main()
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
+    except Diverged as e:
+        print(f"diverged: {e}", file=sys.stderr)
+        return 3
+    except StoppedBySignal as e:
+        print(f"stopped by {e}", file=sys.stderr)
+        return 128 + e.number
+    return 0

@@ -1,0 +1,196 @@
+"""How a command line and a hyp file become a `Hyp`: spellings of today, of YOLOv5 and of ultralytics."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from utils.config import Command, Hyp, check, suggest
+from utils.env import REPO
+from utils.errors import UserError
+
+# old spelling -> today's name; a tuple also gives the value that it stands for
+OLD_SPELLINGS: dict[str, str | tuple[str, Any]] = {
+    "img": "imgsz", "img_size": "imgsz", "batch_size": "batch", "model": "weights", "cfg": "weights",
+    "conf_thres": "conf", "iou_thres": "iou", "agnostic": "agnostic_nms", "task": "split", "lr": "lr0",
+    "cos_lr": ("decay", "cosine"), "linear_lr": ("decay", "linear"), "adam": ("optimizer", "adam"),
+    "cache_images": ("cache", "ram"), "half": ("amp", "fp16"),
+}  # fmt: skip
+INVERTED = {"val": "noval", "plots": "noplots"}  # ultralytics says val=False where YOLOv5 says --noval
+OLD_VALUES = {
+    ("cache", "true"): "ram", ("cache", "false"): "off", ("amp", "true"): "auto", ("amp", "false"): "off",
+    ("multi_scale", "true"): "0.5", ("multi_scale", "false"): "0", ("save_period", "-1"): "0",
+    ("resume", "true"): "latest",
+}  # fmt: skip
+TEXTS = {"device", "name", "project", "weights", "data", "resume", "hyp", "split"}  # never read as a number
+CHOICES = {
+    "cache",
+    "amp",
+    "optimizer",
+    "warmup",
+    "decay",
+    "head",
+    "recipe",
+}  # words of a short list; `off` is no boolean
+BARE = {"cache": "ram", "resume": "latest", "multi_scale": "0.5"}  # these may stand without a value, as in YOLOv5
+YOLOV5_MARKS = ("obj", "anchor_t", "iou_t")  # keys that only a hyp file of YOLOv5 has
+FOREIGN_KEYS = {
+    *YOLOV5_MARKS, "cls_pw", "obj_pw", "fl_gamma", "anchors", "copy_paste", "copy_paste_mode", "pose", "kobj",
+    "label_smoothing", "cutmix", "bgr", "erasing", "auto_augment", "crop_fraction", "deterministic", "rect", "save",
+    "verbose", "profile", "overlap_mask", "mask_ratio", "dropout", "mode", "nms", "dnn", "pretrained", "fraction",
+    "compile", "angle", "rle", "noautoanchor", "evolve", "bucket", "image_weights", "sync_bn", "quad", "nosave",
+    "local_rank", "entity", "upload_dataset", "bbox_interval", "artifact_alias", "half", "plots", "val",
+}  # fmt: skip
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that also reads 1e-4 as a number (YAML 1.1 wants 1.0e-4 and calls 1e-4 a string)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def read_yaml(path: Path) -> Any:
+    """Content of a YAML file; nothing in it can run. Raises UserError naming the line that is not YAML."""
+    try:
+        return yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
+    except OSError as e:
+        raise UserError(f"cannot read {path}: {e.strerror}.") from e
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise UserError(f"{path} is not valid YAML: {e}. Correct it (indent with spaces, not tabs).") from e
+
+
+def parse_tokens(argv: list[str], known: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """`--key value`, `--key=value`, `key=value` and bare flags -> values by name, and notes on old spellings.
+
+    `known` maps a name to its pydantic field. Raises UserError for a word that is none of these.
+    """
+    values, notes, words = {}, [], list(argv)
+    while words:
+        token = words.pop(0)
+        if not token.startswith("--") and "=" not in token:
+            raise UserError(f"'{token}' is neither --key value nor key=value. All options: --help")
+        word, _, text = token.removeprefix("--").partition("=")
+        key, value, note = _today(word, text if "=" in token else None, known)
+        if value is None:
+            value = _following_value(word, key, known[key], words)
+        values[key] = _value(key, value)
+        notes += [note] if note else []
+    return values, notes
+
+
+def _following_value(word: str, key: str, field: Any, words: list[str]) -> str:
+    """The value behind `--key`, taken from `words`; a switch, and the keys of BARE, may stand alone."""
+    last = not words or words[0].startswith("--") or "=" in words[0]
+    if _is_bool(field):
+        return words.pop(0) if not last and words[0].lower() in {"true", "false"} else "true"
+    if not last:
+        return words.pop(0)
+    if key in BARE:
+        return BARE[key]
+    raise UserError(f"--{word} needs a value: {field.description}.")
+
+
+def _today(word: str, text: str | None, known: dict[str, Any]) -> tuple[str, str | None, str]:
+    """Today's key and value of a spelling, and a note when it is an old one."""
+    key = word.replace("-", "_")
+    if key in known:
+        return key, text, ""
+    if key.startswith("no_") and key[3:] in known and _is_bool(known[key[3:]]):
+        return key[3:], "false", ""
+    if key in INVERTED and INVERTED[key] in known:
+        value = "true" if str(text).lower() in {"false", "0"} else "false"
+        return INVERTED[key], value, f"'{word}' is today {INVERTED[key]}={value}"
+    target = OLD_SPELLINGS.get(key)
+    name, value = target if isinstance(target, tuple) else (target, text)
+    if name in known and str(text).lower() != "false":
+        return name, value, f"'{word}' is today {name}{f'={value}' if isinstance(target, tuple) else ''}"
+    if key in FOREIGN_KEYS or name is not None:
+        raise UserError(f"'{word}' is an option of YOLOv5 or ultralytics that has no meaning here.")
+    raise UserError(f"unknown option '{word}'.{suggest(key, list(known))} All options: --help")
+
+
+def _is_bool(field: Any) -> bool:
+    return field.annotation is bool
+
+
+def _value(key: str, text: str) -> Any:
+    """A word as YAML reads it; old values are translated, and what must be text stays text."""
+    text = OLD_VALUES.get((key, text.lower()), text)
+    if key in CHOICES:
+        return text.lower()
+    if text.lower() in {"none", "null", ""}:
+        return None
+    if key in TEXTS:
+        return text
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as e:
+        raise UserError(f"{key}: '{text}' is not readable: {e}.") from e
+
+
+def find_hyp_file(name: str) -> Path:
+    """A hyp file as given, or in the repo's hyps/ folder, with or without .yaml."""
+    places = [Path(name), REPO / name, REPO / "hyps" / name, REPO / "hyps" / f"{name}.yaml"]
+    for path in places:
+        if path.is_file():
+            return path
+    have = sorted(p.name for p in (REPO / "hyps").glob("*.yaml"))
+    raise UserError(f"no hyp file '{name}': looked at {', '.join(map(str, places))}. In hyps/: {', '.join(have)}.")
+
+
+def load_hyp_file(name: str, keep_gains: bool = False) -> tuple[dict[str, Any], list[str]]:
+    """Values of a hyp file under today's names, and notes on what it was and what is not used."""
+    path = find_hyp_file(name)
+    content = read_yaml(path) or {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}; a hyp file is a list of 'key: value' lines.")
+    fields, notes, values = Hyp.model_fields, [], {}
+    is_yolov5 = any(mark in content for mark in YOLOV5_MARKS)
+    gains = [k for k in ("box", "cls") if k in content]
+    if is_yolov5 and gains and not keep_gains:
+        raise UserError(
+            f"{path} is a hyp file of YOLOv5: its {' and '.join(gains)} belong to an anchor-based loss and would be "
+            "wrong here (an anchor-free head wants box: 7.5, cls: 0.5, dfl: 1.5). Remove them, or insist with --keep-gains."
+        )
+    for word, value in content.items():
+        if str(word) in FOREIGN_KEYS and str(word) not in fields:
+            notes.append(f"{path.name}: '{word}' of YOLOv5 or ultralytics is not used here")
+            continue
+        try:
+            key, text, note = _today(str(word), str(value), fields)
+        except UserError as e:
+            raise UserError(f"{path}: {e}") from e
+        notes += [f"{path.name}: {note}"] if note else []
+        plain = isinstance(value, int | float | list) and key == word and key not in TEXTS | CHOICES
+        values[key] = value if plain else _value(key, str(text))
+    return values, notes
+
+
+def parse_args(argv: list[str]) -> tuple[Command, Hyp, list[str]]:
+    """Command line -> what to do now, the run, and notes for the user. Order: default, --hyp file, command line."""
+    known = {**Hyp.model_fields, **Command.model_fields}
+    given, notes = parse_tokens(argv, known)
+    command = check({k: v for k, v in given.items() if k in Command.model_fields}, Command)
+    line = {k: v for k, v in given.items() if k in Hyp.model_fields}
+    if command.no_warmup:
+        line |= {"warmup": "none", "warmup_epochs": 0.0}
+    file, file_notes = load_hyp_file(command.hyp, command.keep_gains) if command.hyp else ({}, [])
+    for key in sorted(line.keys() & file.keys()):
+        if line[key] != file[key]:
+            notes.append(f"{key}: {line[key]} (command line) in place of {file[key]} ({command.hyp})")
+    return command, check(file | line), notes + file_notes
+
+
+def help_text(script: str) -> str:
+    """Every option with its default and meaning, made from the schema."""
+    lines = [f"usage: python {script} [--key value | key=value ...]", ""]
+    for model in (Command, Hyp):
+        for name, field in model.model_fields.items():
+            lines.append(f"  --{name.replace('_', '-'):<18} {field.description} (default: {field.default})")
+    return "\n".join(lines)
