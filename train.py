@@ -1,4 +1,4 @@
-"""Fine-tune a YOLO detector: python train.py --weights yolo11n.pt --data data.yaml --hyp finetune. Read top to bottom."""
+"""Fine-tune a YOLO detector: python train.py --weights yolo11n.pt --data data.yaml --hyp finetune. Read downward."""
 
 import utils.env  # noqa: F401, I001  (first: sets the environment that the libraries read on import)
 
@@ -6,17 +6,16 @@ import logging
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from tqdm import tqdm
 
 from data.index import Index, build_index, load_dataset_yaml, report_problems
-from data.loader import build_eval_loader, build_train_loader, collate
+from data.loader import TrainLoader, build_eval_loader, build_train_loader, first_batch
 from models.detector import (
     Transfer,
     build_detector,
@@ -40,6 +39,7 @@ from utils.meter import Meter, progress_bar
 from utils.multiscale import random_size, resize
 from utils.options import help_text, parse_args
 from utils.plan import describe, make_plan, warnings
+from utils.progress import Progress
 from utils.runlog import RunLog, configure_console, epoch_line, make_run_folder, write_run_json
 from utils.schedules import Schedule, build_schedule
 from utils.seed import set_seed
@@ -62,29 +62,10 @@ class Run:
         """Of autocast; None: full precision."""
         return DTYPES[self.hyp.amp]
 
-    @property
-    def is_main(self) -> bool:
-        """Rank 0 alone writes, evaluates and prints."""
-        return self.ranks.rank == 0
-
-
-@dataclass
-class Progress:
-    """What changes, in plain values."""
-
-    ni: int = 0  # batches since the run began: the clock of every schedule
-    last_step: int = -1  # batch of the last optimizer step; the open accumulation window began after it
-    epoch: int = 0  # epochs finished
-    best: float = -1.0  # best mAP50-95 of the EMA
-    best_epoch: int = 0
-    hours: float = 0.0  # over all starts of this run
-    finished: bool = False
-    metrics: dict[str, float] = field(default_factory=dict)  # of the last evaluation
-
 
 @dataclass
 class Training:
-    """What is trained; every part but the schedule has state, and last.pt holds all of it."""
+    """What is trained. Every part but the schedule has state, and last.pt holds all of it."""
 
     model: nn.Module
     ema: EMA
@@ -95,15 +76,13 @@ class Training:
     progress: Progress
 
     def parts(self) -> dict[str, Any]:
-        """Everything that has a state_dict."""
-        return {
-            "model": self.model, "ema": self.ema, "optimizer": self.optimizer, "scaler": self.scaler,
-            "loss": self.loss_fn,
-        }  # fmt: skip
+        """Everything that has a state_dict, by its name in last.pt."""
+        names = {"model": "model", "ema": "ema", "optimizer": "optimizer", "scaler": "scaler", "loss_fn": "loss"}
+        return {name: getattr(self, attribute) for attribute, name in names.items()}
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    """One run, from the command line to its final metrics, also written to the run folder."""
+    """One run, from the command line to its final metrics, which also stand in the run folder."""
     argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
     if {"--help", "-h"} & set(argv):
         print(help_text("train.py"))
@@ -118,7 +97,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         log.info(note)
     try:
         if state and state["progress"]["finished"]:
-            log.info(f"{command.resume} belongs to a finished run; for more epochs fine-tune from it: --weights")
+            log.info(
+                f"{command.resume} belongs to a finished run. More epochs are a new run: --weights {command.resume}"
+            )
             return state["progress"]["metrics"]
         return fine_tune(command, hyp, ranks, state, folder)
     finally:
@@ -130,11 +111,11 @@ def open_resume(command: Command, hyp: Hyp) -> tuple[dict[str, Any], Hyp, Path]:
     path = latest_state(Path(hyp.project)) if command.resume == "latest" else Path(command.resume)
     state = load_state(path)
     asked = {key: value for key, value in hyp.model_dump().items() if value != getattr(Hyp(), key)}
-    allowed = {"device", "workers", "noplots", "project"}
-    if asked.keys() - allowed or command.hyp:
+    refused = asked.keys() - {"device", "workers", "noplots", "project"}
+    if refused or command.hyp:
         raise UserError(
-            f"--resume goes on with a run as it was started: {', '.join(sorted(asked.keys() - allowed)) or 'hyp'} cannot "
-            f"change. For other settings start a new run from its weights: --weights {path}"
+            f"--resume goes on with a run as it was started: {', '.join(sorted(refused)) or 'hyp'} cannot change. "
+            f"For other settings start a new run from its weights: --weights {path}"
         )
     asked.pop("project", None)
     return state, Hyp(**(state["hyp"] | asked)), path.resolve().parent.parent
@@ -143,21 +124,19 @@ def open_resume(command: Command, hyp: Hyp) -> tuple[dict[str, Any], Hyp, Path]:
 def fine_tune(
     command: Command, hyp: Hyp, ranks: Ranks, state: dict[str, Any] | None, folder: Path | None
 ) -> dict[str, float]:
-    """Build every part, train epoch by epoch, close the run."""
+    """Build every part, train epoch by epoch, close the run. `state` and `folder`: of the run to go on with."""
     torch.set_num_threads(state["threads"] if state else thread_count(ranks))  # part of the state: sums depend on it
     set_seed(hyp.seed)
     train_index, val_index = open_data(hyp, command.download)
     model, transfer = open_model(hyp, train_index.names, state, command.download)
-    model.to(ranks.device, memory_format=torch.channels_last)  # the fastest layout for convolutions, on CPU too
+    model.to(ranks.device, memory_format=torch.channels_last)  # the faster layout for convolutions, on CPU too
     frozen = freeze(model, hyp.freeze)
     run = start_run(hyp, ranks, model, folder, command.exist_ok)
     hyp = run.hyp
 
-    pin = ranks.device.type == "cuda"
-    workers = worker_count(hyp.workers, ranks)
-    train_loader = build_train_loader(
-        train_index, hyp, batch=hyp.batch, workers=workers, rank=ranks.rank, world_size=ranks.world_size, pin=pin
-    )
+    workers, pin = worker_count(hyp.workers, ranks), ranks.device.type == "cuda"
+    share = {"rank": ranks.rank, "world_size": ranks.world_size}
+    train_loader = build_train_loader(train_index, hyp, batch=hyp.batch, workers=workers, pin=pin, **share)
     val_loader = build_eval_loader(
         val_index, imgsz=hyp.imgsz, stride=run.stride, batch=hyp.batch, workers=workers, pin=pin
     )
@@ -175,24 +154,23 @@ def fine_tune(
     )
     if state:
         restore(state, training.parts(), model)
-    if not run.is_main:
-        return run_epochs(training, train_loader, val_loader, val_index, run, None, command.stop_after)
+    if ranks.rank > 0:
+        run_epochs(training, train_loader, val_loader, val_index, run, None, command.stop_after)
+        return training.progress.metrics
 
     introduce(run, model, train_index, val_index, transfer, frozen)
-    for line in describe(plan, schedule, hyp, nb, hyp.batch):
+    for line in describe(plan, schedule, hyp, nb, hyp.batch) + warnings(plan, schedule, hyp, nb, hyp.batch):
         log.info(line)
-    for line in warnings(plan, schedule, hyp, nb, hyp.batch):
-        log.info(f"warning: {line}")
     books = RunLog(run.folder, training.progress.epoch, training.progress.ni)
     try:
         if not state:
             if not hyp.noplots:
-                show_training(run.folder, books, train_index, collate([train_loader.dataset[0, p] for p in range(min(9, len(train_index)))]))
+                show_training(run.folder, books, train_index, first_batch(train_loader.dataset, 9))
             score_untrained(training, val_loader, val_index, run, books, transfer)
         run_epochs(training, train_loader, val_loader, val_index, run, books, command.stop_after)
         return finish(training, val_loader, val_index, run, books)
     except (StoppedBySignal, Diverged):
-        log.info(f"the state of the last finished epoch is kept: {run.folder / 'weights/last.pt'}")
+        log.info(f"kept: the state of the last finished epoch. Go on from it: {resume_command(run)}")
         raise
     finally:
         books.close()
@@ -200,14 +178,14 @@ def fine_tune(
 
 def run_epochs(
     training: Training,
-    train_loader: Any,
+    train_loader: TrainLoader,
     val_loader: Iterable,
     val_index: Index,
     run: Run,
     books: RunLog | None,
     stop_after: int | None,
-) -> dict[str, float]:
-    """Epoch after epoch until the run is over; rank 0 evaluates, decides and writes."""
+) -> None:
+    """Epoch after epoch, `stop_after` at most as if interrupted; rank 0 evaluates, decides and writes."""
     progress, hyp = training.progress, run.hyp
     until = min(hyp.epochs, progress.epoch + stop_after) if stop_after else hyp.epochs
     forward = DistributedDataParallel(training.model) if run.ranks.world_size > 1 else training.model
@@ -219,10 +197,9 @@ def run_epochs(
         progress.epoch += 1
         progress.hours += (time.perf_counter() - began) / 3600
         over = progress.epoch == hyp.epochs or (hyp.time is not None and progress.hours >= hyp.time)
-        if run.is_main:
+        if books:
             over = end_epoch(training, losses, val_loader, val_index, run, books, over)
         over = bool(from_rank_zero(over, run.ranks))
-    return progress.metrics
 
 
 def train_one_epoch(
@@ -236,8 +213,8 @@ def train_one_epoch(
     progress, last_batch = t.progress, t.schedule.total - 1
     t.model.train()
     keep_frozen_bn_eval(t.model)
-    bar = progress_bar(batches, f"epoch {progress.epoch + 1}/{hyp.epochs}", run.is_main)
-    meter = Meter(device, t.loss_fn.names, bar if isinstance(bar, tqdm) else None)
+    bar = progress_bar(batches, f"epoch {progress.epoch + 1}/{hyp.epochs}", books is not None)
+    meter = Meter(device, t.loss_fn.names, bar)
     for batch in meter.waiting(bar):
         ni = progress.ni
         rates = t.schedule(ni)
@@ -272,21 +249,23 @@ def end_epoch(
     over: bool,
 ) -> bool:
     """Evaluate, log and save after an epoch; returns whether the run is over."""
-    progress, hyp = training.progress, run.hyp
+    progress, hyp, ema = training.progress, run.hyp, training.ema
     row = dict(losses)
     if over or (progress.epoch % hyp.val_every == 0 and not hyp.noval):
-        result = score(training.ema.model, val_loader, val_index, run)
-        progress.metrics = dict(result.metrics)
-        row |= result.metrics
+        metrics = score(ema.model, val_loader, val_index, run).metrics
+        progress.metrics = metrics
+        row |= metrics
+        if progress.is_best(metrics["val/mAP50-95"]) or not (run.folder / "weights/best.pt").exists():
+            best = run.folder / "weights/best.pt"
+            save_ultralytics(best, ema.model, val_index.names, hyp.model_dump(), progress.epoch, metrics)
+        nb = training.schedule.total // hyp.epochs
+        if not over and progress.out_of_patience(hyp.patience, training.schedule.nw, nb):
+            log.info(
+                f"no better mAP50-95 for {hyp.patience} epochs (best: epoch {progress.best_epoch}): stopping early"
+            )
+            over = True
         if over:  # the raw weights beside their average: did the average help?
             row["raw/mAP50-95"] = score(training.model, val_loader, val_index, run).metrics["val/mAP50-95"]
-        if result.metrics["val/mAP50-95"] > progress.best:
-            progress.best, progress.best_epoch = result.metrics["val/mAP50-95"], progress.epoch
-            save_ultralytics(
-                run.folder / "weights/best.pt", training.ema.model, val_index.names, hyp.model_dump(), progress.epoch,
-                result.metrics,
-            )  # fmt: skip
-        over = over or out_of_patience(progress, hyp, training.schedule)
     progress.finished = over
     log.info(epoch_line(progress.epoch, hyp.epochs, row))
     books.epoch(progress.epoch, progress.ni, row)
@@ -294,16 +273,6 @@ def end_epoch(
     if hyp.save_period and progress.epoch % hyp.save_period == 0:
         save_training(training, run, run.folder / f"weights/epoch{progress.epoch}.pt")
     return over
-
-
-def out_of_patience(progress: Progress, hyp: Hyp, schedule: Schedule) -> bool:
-    """Early stopping: `patience` epochs without a better score, counted from the end of the warm-up at the earliest."""
-    nb = schedule.total // hyp.epochs
-    since = max(progress.best_epoch, -(-schedule.nw // nb))
-    if hyp.patience and progress.epoch - since >= hyp.patience and progress.epoch < hyp.epochs:
-        log.info(f"no better mAP50-95 for {hyp.patience} epochs (best: epoch {progress.best_epoch}); stopping")
-        return True
-    return False
 
 
 def score(model: nn.Module, val_loader: Iterable, val_index: Index, run: Run) -> Evaluation:
@@ -327,12 +296,10 @@ def open_data(hyp: Hyp, download: bool) -> tuple[Index, Index]:
     if hyp.data is None:
         raise UserError("--data is missing: name a dataset yaml (path, train, val, names); data/ holds examples.")
     config = load_dataset_yaml(hyp.data, download)
-    indexes = []
-    for split in ("train", "val"):
-        index = build_index(config, split, hyp.strict, hyp.single_cls)
+    train, val = (build_index(config, split, hyp.strict, hyp.single_cls) for split in ("train", "val"))
+    for index in (train, val):
         report_problems(index, log.info)
-        indexes.append(index)
-    return indexes[0], indexes[1]
+    return train, val
 
 
 def open_model(
@@ -347,17 +314,15 @@ def open_model(
 
 
 def start_run(hyp: Hyp, ranks: Ranks, model: nn.Module, folder: Path | None, exist_ok: bool) -> Run:
-    """Settle what depends on the device (amp, batch -1) and open the run folder."""
+    """Settle what depends on the device (amp, batch -1) and open the run folder; `folder`: of a run to go on with."""
     cuda = ranks.device.type == "cuda"
     amp = ("fp16" if cuda else "off") if hyp.amp == "auto" else hyp.amp
     if amp == "fp16" and not cuda:
-        raise UserError("amp fp16 needs a GPU; on a CPU use --amp bf16 or --amp off.")
+        raise UserError("amp fp16 needs a GPU. On a CPU use --amp bf16 or --amp off.")
     batch = hyp.batch
     if batch == -1:
-        batch = largest_batch(model, hyp.imgsz, DTYPES[amp]) * ranks.world_size
+        batch = int(from_rank_zero(largest_batch(model, hyp.imgsz, DTYPES[amp]), ranks)) * ranks.world_size
         log.info(f"batch {batch} is the largest that fits")
-    if batch % ranks.world_size:
-        raise UserError(f"batch {batch} cannot be shared by {ranks.world_size} ranks; use a multiple of that.")
     hyp = hyp.model_copy(update={"amp": amp, "batch": batch})
     if ranks.rank == 0:
         resumed = folder is not None
@@ -371,15 +336,14 @@ def start_run(hyp: Hyp, ranks: Ranks, model: nn.Module, folder: Path | None, exi
 def introduce(
     run: Run, model: nn.Module, train: Index, val: Index, transfer: Transfer | None, frozen: list[str]
 ) -> None:
-    """Say what is about to happen, before the plan."""
-    device, hyp = run.ranks.device, run.hyp
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    parameters = sum(p.numel() for p in model.parameters())
+    """Say what there is, before the plan says what is going to happen."""
+    ranks, hyp = run.ranks, run.hyp
     log.info(f"folder    {run.folder}")
-    log.info(f"device    {where}, {run.ranks.world_size} rank(s), amp {hyp.amp}, torch {torch.__version__}")
+    log.info(f"device    {ranks.describe()}, amp {hyp.amp}, torch {torch.__version__}")
     log.info(
         f"data      {len(train)} + {len(val)} pictures, {len(train.boxes)} + {len(val.boxes)} boxes, {train.nc} classes"
     )
+    parameters = sum(p.numel() for p in model.parameters())
     log.info(f"model     {parameters / 1e6:.2f} M parameters" + (f", {len(frozen)} tensors frozen" if frozen else ""))
     if transfer:
         log.info(f"weights   {transfer.summary()}")
@@ -388,38 +352,42 @@ def introduce(
 def score_untrained(
     training: Training, val_loader: Iterable, val_index: Index, run: Run, books: RunLog, transfer: Transfer | None
 ) -> None:
-    """Epoch 0: the score before the first batch, where a class name was carried over; and a state to resume from."""
-    if transfer and transfer.carried_names and not run.hyp.noval:
-        result = score(training.ema.model, val_loader, val_index, run)
-        log.info(epoch_line(0, run.hyp.epochs, result.metrics))
-        books.epoch(0, 0, result.metrics)
+    """Epoch 0: the score before the first batch, where a class name was carried over; and a state to go on from."""
+    if run.hyp.noval or not (transfer and transfer.carried_names):
+        log.info(f"epoch 0/{run.hyp.epochs}  not evaluated: {'noval' if run.hyp.noval else 'head fresh'}")
     else:
-        log.info("epoch 0   not evaluated: head fresh" if not run.hyp.noval else "epoch 0   not evaluated: noval")
+        metrics = score(training.ema.model, val_loader, val_index, run).metrics
+        log.info(epoch_line(0, run.hyp.epochs, metrics))
+        books.epoch(0, 0, metrics)
     save_training(training, run, run.folder / "weights/last.pt")
 
 
-def finish(training: Training, val_loader: Iterable, val_index: Index, run: Run, books: RunLog) -> dict[str, float]:
+def finish(training: Training, val_loader: Any, val_index: Index, run: Run, books: RunLog) -> dict[str, float]:
     """Close a run: score best.pt as read back from disk, draw the plots. An interrupted run says how to go on."""
     progress = training.progress
     if not progress.finished:
-        log.info(f"stopped after epoch {progress.epoch} of {run.hyp.epochs}; go on with: {resume_command(run)}")
+        log.info(f"stopped after epoch {progress.epoch} of {run.hyp.epochs}. Go on: {resume_command(run)}")
         return progress.metrics
     best = run.folder / "weights/best.pt"
     model = load_for_eval(str(best)).to(run.ranks.device, memory_format=torch.channels_last)
     result = score(model, val_loader, val_index, run)
     if not run.hyp.noplots:
+        batch = first_batch(val_loader.dataset, min(9, run.hyp.batch))
+        show_validation(run.folder, books, result, batch, val_index.names, progress.epoch)
         plot_run(run.folder, result, val_index, training.schedule.nw)
+    metrics = result.metrics
+    log.info(f"last epoch: mAP50-95 {progress.metrics['val/mAP50-95']:.4f} (EMA)")
     log.info(
-        f"last epoch, EMA: mAP50-95 {progress.metrics['val/mAP50-95']:.4f}. Best epoch {progress.best_epoch}, as read "
-        f"back from {best}: mAP50-95 {result.metrics['val/mAP50-95']:.4f}  mAP50 {result.metrics['val/mAP50']:.4f}"
+        f"best epoch: mAP50-95 {metrics['val/mAP50-95']:.4f}  mAP50 {metrics['val/mAP50']:.4f} "
+        f"(epoch {progress.best_epoch}, {best} as read back from disk)"
     )
     if run.hyp.weights and Path(run.hyp.weights).name == "demo.pt":
-        log.info("your own data: python train.py --weights yolo11n.pt --data your.yaml --hyp finetune --imgsz 640")
-    return progress.metrics | {f"best/{k.removeprefix('val/')}": v for k, v in result.metrics.items()}
+        log.info("your own: python train.py --weights yolo11n.pt --data your.yaml --hyp finetune --imgsz 640")
+    return progress.metrics | {key.replace("val/", "best/"): value for key, value in metrics.items()}
 
 
 def resume_command(run: Run) -> str:
-    """What to type to go on."""
+    """What to type to go on with this run."""
     return f"python train.py --resume {run.folder / 'weights/last.pt'}"
 
 

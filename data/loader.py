@@ -69,6 +69,12 @@ class TrainLoader:
         return iter(self.loader)
 
 
+def first_batch(dataset: TrainDataset | EvalDataset, n: int) -> Batch:
+    """The first `n` samples, at most all, in the process itself; of epoch 0 where there are epochs."""
+    keys = range(min(n, len(dataset)))
+    return collate([dataset[(0, k) if isinstance(dataset, TrainDataset) else k] for k in keys])
+
+
 def build_train_loader(
     index: Index,
     hyp: Hyp,

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 SHARE = 0.85  # of the GPU's memory: the optimizer, the EMA and unlucky batches with many boxes need the rest
 
 
-def largest_batch(model: nn.Module, imgsz: int, dtype: torch.dtype | None, most: int) -> int:
+def largest_batch(model: nn.Module, imgsz: int, dtype: torch.dtype | None, most: int = 1024) -> int:
     """Largest power of two, at most `most`, whose forward and backward pass stays below SHARE of the memory."""
     device = next(model.parameters()).device
     if device.type != "cuda":

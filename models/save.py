@@ -11,6 +11,8 @@ import ultralytics
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG_DICT
 
+from utils.errors import UserError
+
 
 def save_ultralytics(
     path: str | Path,
@@ -38,12 +40,16 @@ def save_ultralytics(
         "license": "AGPL-3.0 License (https://ultralytics.com/license)",
         "docs": "https://docs.ultralytics.com",
     }
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as file:
-        torch.save(checkpoint, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror}. Make room or choose another --project.") from error
 
 
 def _frozen_copy(model: DetectionModel, names: list[str] | dict[int, str], args: dict[str, Any]) -> DetectionModel:

@@ -8,6 +8,7 @@ import pickle
 import pickletools
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,8 +61,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         with _allowed([]):
             named = get_unsafe_globals_in_checkpoint(path)
     except pickle.UnpicklingError:  # written by another pickle protocol: list what it names, to say so
-        named = _globals_in(_pickle_of(path)) or ["a pickle of an unknown protocol"]
-        _refuse_unknown(path, named)
+        _refuse_unknown(path, _globals_in(_pickle_of(path)))
         raise UserError(f"{path} is not a checkpoint that torch.save wrote with its defaults. Save it again.") from None
     except DAMAGED as error:
         raise _damaged(path, error) from error
@@ -133,8 +133,12 @@ def _refuse_unknown(path: Path, named: list[str]) -> None:
 
 
 def _pickle_of(path: Path) -> bytes:
-    with zipfile.ZipFile(path) as archive:
-        return archive.read(next(name for name in archive.namelist() if name.endswith("/data.pkl")))
+    """The pickle inside an archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(next(name for name in archive.namelist() if name.endswith("/data.pkl")))
+    except (zipfile.BadZipFile, OSError, zlib.error) as error:
+        raise _damaged(path, error) from error
 
 
 def _globals_in(data: bytes) -> list[str]:

@@ -6,6 +6,8 @@ import os
 import pickle
 import zipfile
 from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 import torch
 import yaml
 from torch import nn
-from ultralytics import YOLO
+from ultralytics import RTDETR, YOLO
 from ultralytics.nn.tasks import DetectionModel
 
 from models.detector import build_detector, load_for_eval
@@ -50,8 +52,14 @@ def refusal(weights: Path | str) -> str:
     return str(built.value)
 
 
+@cache
+def network() -> DetectionModel:
+    """A detector whose copies become checkpoints."""
+    return DetectionModel("yolov8n.yaml", nc=2, verbose=False)
+
+
 def checkpoint_with(path: Path, **extra: Any) -> Path:
-    torch.save({"model": DetectionModel("yolov8n.yaml", nc=2, verbose=False).half(), **extra}, path)
+    torch.save({"model": network(), **extra}, path)
     return path
 
 
@@ -73,7 +81,8 @@ def test_getattr_chain_is_refused_by_name(tmp_path, canary):
 
 def test_calling_what_getattr_gave_is_refused(tmp_path, canary):
     """GLOBAL Conv2d; getattr(Conv2d, 'forward')(canary): the shell that comes back cannot be called."""
-    evil = b"\x80\x02cbuiltins\ngetattr\nctorch.nn.modules.conv\nConv2d\nX\x07\x00\x00\x00forward\x86RX\x01\x00\x00\x00x\x85R."
+    forward = b"cbuiltins\ngetattr\nctorch.nn.modules.conv\nConv2d\nX\x07\x00\x00\x00forward\x86R"
+    evil = b"\x80\x02" + forward + b"X\x01\x00\x00\x00x\x85R."
     message = refusal(with_pickle(checkpoint_with(tmp_path / "good.pt"), tmp_path / "evil.pt", evil))
     assert "reduce" in message
 
@@ -128,7 +137,7 @@ def test_hostile_activation_in_a_yaml(tmp_path, canary, spec):
 @pytest.mark.parametrize("spec", HOSTILE_ACTIVATIONS)
 def test_hostile_activation_inside_a_checkpoint(tmp_path, canary, spec):
     spec = spec.format(canary=str(canary))
-    model = DetectionModel("yolov8n.yaml", nc=2, verbose=False).half()
+    model = deepcopy(network())
     model.yaml["activation"] = spec
     torch.save({"model": model}, tmp_path / "evil.pt")
     assert repr(spec) in refusal(tmp_path / "evil.pt")
@@ -182,9 +191,7 @@ def test_yamls_of_other_tasks_are_refused_by_task(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OTHER_TASKS)
 def test_weights_of_other_tasks_are_refused_by_task(name, tmp_path):
-    from ultralytics import RTDETR
-
-    (RTDETR if name.startswith("rtdetr") else YOLO)(name, verbose=False).save(tmp_path / "w.pt")
+    (RTDETR if name.startswith("rtdetr") else YOLO)(name).save(tmp_path / "w.pt")
     assert OTHER_TASKS[name] in refusal(tmp_path / "w.pt")
 
 
@@ -232,8 +239,7 @@ def test_other_content_is_refused(tmp_path):
 
 
 def test_a_pruned_or_fused_model_is_refused(tmp_path):
-    model = DetectionModel("yolov8n.yaml", nc=2, verbose=False)
-    torch.save({"model": model.fuse(verbose=False)}, tmp_path / "fused.pt")
+    torch.save({"model": deepcopy(network()).fuse(verbose=False)}, tmp_path / "fused.pt")
     assert "fused" in refusal(tmp_path / "fused.pt")
 
 

@@ -15,7 +15,7 @@ SHOWN_SCORE = 0.25  # smallest score drawn
 
 
 def plot_run(folder: Path, result: Evaluation, index: Any, nw: int) -> None:
-    """Rates as the optimizer held them, losses, mAP, and the final evaluation's curves, as PNG files in the run folder."""
+    """Rates as the optimizer held them, losses, mAP, and the curves of the final evaluation, as PNG files."""
     table = to_table(read_metrics(folder / "metrics.csv"))
     rates = read_scalars(folder, ("lr/", "momentum", "accumulate"))
     if rates:

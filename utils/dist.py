@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -16,6 +17,12 @@ class Ranks:
     rank: int
     world_size: int
     device: torch.device
+
+    def describe(self) -> str:
+        """The device by name and the number of ranks, for the console."""
+        gpu = self.device.type == "cuda"
+        name = torch.cuda.get_device_name(self.device) if gpu else f"CPU, {torch.get_num_threads()} threads"
+        return name if self.world_size == 1 else f"{self.world_size} x {name}"
 
 
 def pick_device(spec: str, local_rank: int = 0) -> torch.device:
@@ -45,7 +52,8 @@ def start_ranks(spec: str) -> Ranks:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if world_size > 1:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        # ranks wait while rank 0 evaluates
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=3))
     return Ranks(rank, world_size, device)
 
 

@@ -15,8 +15,9 @@ CHECK_EVERY = 10  # batches between two looks at the loss on a GPU; each one wai
 class Meter:
     """Sums of one epoch; losses stay on the device until somebody asks."""
 
-    def __init__(self, device: torch.device, names: tuple[str, ...], bar: tqdm | None = None) -> None:
-        self.device, self.names, self.bar = device, names, bar
+    def __init__(self, device: torch.device, names: tuple[str, ...], bar: Iterable | None = None) -> None:
+        self.device, self.names = device, names
+        self.bar = bar if isinstance(bar, tqdm) else None
         self.sums = torch.zeros(len(names), device=device)  # (3,) box, cls, dfl, added over batches
         self.items = self.sums
         self.norm: Tensor | None = None  # gradient norm of the step that this batch closed, if it did

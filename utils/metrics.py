@@ -4,6 +4,7 @@ Truth is an index (columns: shapes, boxes, classes, area, crowd, offsets, names,
 are one array (n, 6) per row of it: xyxy in pixels of the original picture, score, class.
 """
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 from utils.boxes import xywhn_to_xyxy
 from utils.matching import match, one_to_one, overlaps
 
+log = logging.getLogger(__name__)
 CONFUSION_CONF = 0.25  # detections below this score do not enter the confusion matrix
 CONFUSION_IOU = 0.45
 AREAS = ("all", "small", "medium", "large")  # COCO's: split at 32^2 and 96^2 pixels of the original picture
@@ -61,7 +63,7 @@ def coco_results(index: Any, detections: dict[int, np.ndarray]) -> list[dict[str
 
 def coco_scores(index: Any, results: list[dict[str, Any]]) -> CocoScores:
     """The official COCO box metrics of `results`, crowds ignored as COCO does, and their per-class parts."""
-    coco = COCOeval_faster(_truth_set(index), _result_set(index, results), "bbox")
+    coco = COCOeval_faster(_truth_set(index), _result_set(index, results), "bbox", print_function=log.debug)
     coco.evaluate()
     coco.accumulate()
     order = np.argsort(np.argsort(index.category_ids))  # the tables go by ascending category id: (nc,) places

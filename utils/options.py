@@ -156,7 +156,7 @@ def load_hyp_file(name: str, keep_gains: bool = False) -> tuple[dict[str, Any], 
     if is_yolov5 and gains and not keep_gains:
         raise UserError(
             f"{path} is a hyp file of YOLOv5: its {' and '.join(gains)} belong to an anchor-based loss and would be "
-            "wrong here (an anchor-free head wants box: 7.5, cls: 0.5, dfl: 1.5). Remove them, or insist with --keep-gains."
+            "wrong here (an anchor-free head wants box: 7.5, cls: 0.5, dfl: 1.5). Remove them, or insist: --keep-gains."
         )
     for word, value in content.items():
         if str(word) in FOREIGN_KEYS and str(word) not in fields:

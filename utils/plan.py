@@ -61,7 +61,7 @@ def warnings(plan: Plan, schedule: Schedule, hyp: Hyp, nb: int, batch: int) -> l
         found.append(f"warm-up is cut from {wanted} to {schedule.nw} batches: warmup_max {hyp.warmup_max:g} of the run")
     if plan.ema_span < min(5.0, 1 / (1 - hyp.ema_decay)) - 1e-6:
         found.append(
-            f"the EMA spans {plan.ema_span:.1f} steps at the end: it averages next to nothing (ema_tau=auto picks a tau)"
+            f"the EMA spans {plan.ema_span:.1f} steps at the end: it averages nothing (ema_tau=auto picks a tau)"
         )
     if plan.ema_span > plan.n_steps / 3:
         found.append(

@@ -20,20 +20,22 @@ def non_max_suppression(
     box per class whose score exceeds `conf`, else only the best class counts; `agnostic` suppresses across classes.
     At most `max_nms` candidates enter the suppression and at most `max_det` leave it. NaN scores are no detections.
     """
+    pred = pred.float()  # half-precision coordinates are whole pixels from 1024 on
+    wanted = pred[:, 4:].amax(1) > conf  # (b, a); a NaN among the scores makes it False
     return [
-        _suppress(_candidates(p.T, conf, multi_label, max_nms), iou, max_det, agnostic)  # p.T is (a, 4 + nc)
-        for p in pred.float()  # float32: half-precision coordinates are whole pixels from 1024 on
+        _suppress(_candidates(p[:, w].T, conf, multi_label, max_nms), iou, max_det, agnostic)
+        for p, w in zip(pred, wanted, strict=True)
     ]
 
 
 def _candidates(rows: Tensor, conf: float, multi_label: bool, max_nms: int) -> Tensor:
-    """The best `max_nms` (anchor, class) pairs above `conf` of rows (a, 4 + nc), as (n, 6) xyxy, score, class."""
-    rows = rows[(rows[:, 4:] > conf).any(1) & rows[:, :4].isfinite().all(1)]  # (k, 4 + nc); NaN > conf is False
+    """The best `max_nms` (anchor, class) pairs above `conf` of anchors (k, 4 + nc), as (n, 6) xyxy, score, class."""
+    rows = rows[rows[:, :4].isfinite().all(1)]  # (k, 4 + nc)
     scores = rows[:, 4:]  # (k, nc)
     if multi_label:
         anchor, cls = torch.nonzero(scores > conf, as_tuple=True)  # (n,), (n,)
     else:
-        cls = scores.nan_to_num(nan=-1.0).argmax(1)  # (k,)
+        cls = scores.argmax(1)  # (k,)
         anchor = torch.arange(len(rows), device=rows.device)
     score = scores[anchor, cls]  # (n,)
     if len(score) > max_nms:

@@ -26,7 +26,7 @@ def configure_console(rank: int = 0) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.INFO if rank == 0 else logging.ERROR, handlers=[handler], force=True)
-    for name in ("ultralytics", "matplotlib", "PIL", "fontTools", "albumentations"):
+    for name in ("ultralytics", "matplotlib", "PIL", "fontTools", "albumentations", "tensorboard"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
@@ -134,7 +134,7 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 
 def read_scalars(folder: Path, prefixes: tuple[str, ...], most: int = 5000) -> dict[str, list[float]]:
-    """Scalars of a run's event files against their `ni`, {"ni": [...], tag: [...]}; at most `most` points of each tag."""
+    """Scalars of a run's event files over `ni`: {"ni": [...], tag: [...]}, at most `most` points of each tag."""
     from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
     events = EventAccumulator(str(folder), size_guidance={SCALARS: most})

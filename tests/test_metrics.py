@@ -1,0 +1,197 @@
+"""Scores against pycocotools and ultralytics on random data full of ties, crowds and empty pictures."""
+
+import contextlib
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from ultralytics.utils.metrics import ap_per_class
+
+from utils.metrics import _verdicts, coco_results, coco_scores, confusion_matrix, f1_curves, truth_of
+
+
+@dataclass
+class Columns:
+    """The columns of an index that the metrics read."""
+
+    shapes: np.ndarray
+    boxes: np.ndarray
+    classes: np.ndarray
+    crowd: np.ndarray
+    area: np.ndarray
+    offsets: np.ndarray
+    names: list[str]
+    image_ids: list[int]
+    category_ids: list[int]
+
+
+def random_index(seed: int, pictures: int = 12, nc: int = 4, crowds: bool = True, empty: bool = False) -> Columns:
+    """Pictures with 0 to 7 boxes each; class nc - 1 never occurs; category ids are neither dense nor in order."""
+    rng = np.random.default_rng(seed)
+    counts = np.zeros(pictures, int) if empty else rng.integers(0, 8, pictures)
+    m = counts.sum()
+    size = rng.uniform(0.02, 0.5, (m, 2))
+    centre = rng.uniform(size / 2, 1 - size / 2)
+    shapes = rng.integers(200, 500, (pictures, 2)).astype(np.int32)
+    boxes = np.concatenate((centre, size), 1).astype(np.float32)
+    pixels = boxes[:, 2:] * np.repeat(shapes[:, ::-1], counts, 0)
+    return Columns(
+        shapes=shapes,
+        boxes=boxes,
+        classes=rng.integers(0, max(nc - 1, 1), m).astype(np.int32),
+        crowd=rng.random(m) < (0.15 if crowds else 0),
+        area=(pixels.prod(1) * rng.uniform(0.5, 1, m)).astype(np.float32),  # of an outline: less than the box
+        offsets=np.concatenate(([0], counts.cumsum())).astype(np.int64),
+        names=[f"class {c}" for c in range(nc)],
+        image_ids=(rng.permutation(pictures) + 100).tolist(),
+        category_ids=[7, 90, 2, 13, 44][:nc],
+    )
+
+
+def random_detections(index: Columns, seed: int, per_box: float = 1.5, noise: int = 6) -> dict[int, np.ndarray]:
+    """Shifted true boxes and inventions; scores have one digit, so most are tied."""
+    rng = np.random.default_rng(seed)
+    detections = {}
+    for row in range(len(index.image_ids)):
+        truth, classes, _, _ = truth_of(index, row)
+        h, w = index.shapes[row]
+        again = rng.integers(0, max(len(truth), 1), int(len(truth) * per_box))
+        shift = rng.normal(0, 0.08, (len(again), 4)) * np.tile(truth[again, 2:] - truth[again, :2], 2)
+        found = truth[again] + shift
+        invented = np.sort(rng.uniform(0, (w, h), (noise, 2, 2)), axis=1).reshape(noise, 4)  # xyxy
+        boxes = np.concatenate((found, invented))
+        boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2])
+        cls = np.concatenate((classes[again], rng.integers(0, len(index.names), noise)))
+        score = rng.integers(1, 10, len(boxes)) / 10
+        order = np.argsort(-score, kind="stable")
+        detections[row] = np.concatenate((boxes, score[:, None], cls[:, None]), 1)[order]
+    return detections
+
+
+def reference(index: Columns, results: list[dict]) -> COCOeval:
+    """pycocotools on the same columns and results."""
+    annotations = []
+    for row, image_id in enumerate(index.image_ids):
+        for (x1, y1, x2, y2), cls, crowd, area in zip(*truth_of(index, row), strict=True):
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": image_id, "category_id": index.category_ids[cls],
+                 "bbox": [x1, y1, x2 - x1, y2 - y1], "area": float(area), "iscrowd": int(crowd)}
+            )  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = {
+            "images": [{"id": i} for i in index.image_ids],
+            "categories": [{"id": c, "name": str(c)} for c in index.category_ids],
+            "annotations": annotations,
+        }
+        truth.createIndex()
+        coco = COCOeval(truth, truth.loadRes([dict(r) for r in results]), "bbox")
+        coco.evaluate()
+        coco.accumulate()
+        coco.summarize()
+    return coco
+
+
+STATS = {
+    "val/mAP50-95": 0, "val/mAP50": 1, "val/mAP75": 2, "val/mAP_small": 3, "val/mAP_medium": 4, "val/mAP_large": 5,
+    "val/AR1": 6, "val/AR100": 8,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_coco_scores_match_pycocotools(seed):
+    index = random_index(seed)
+    results = coco_results(index, random_detections(index, seed))
+    ours, theirs = coco_scores(index, results), reference(index, results)
+    for name, place in STATS.items():
+        expected = theirs.stats[place] if theirs.stats[place] > -1 else np.nan
+        np.testing.assert_allclose(ours.metrics[name], expected, atol=1e-6, err_msg=name)
+    precision = theirs.eval["precision"][..., 0, -1]  # (10, 101, categories by ascending id)
+    place = {c: k for k, c in enumerate(sorted(index.category_ids))}
+    for cls, category in enumerate(index.category_ids):
+        table = precision[:, :, place[category]]
+        expected = np.nan if (table == -1).all() else table.mean()
+        np.testing.assert_allclose(ours.ap[:, cls].mean(), expected, atol=1e-6)
+
+
+def test_more_than_100_detections_of_a_class_are_cut_as_in_coco():
+    index = random_index(1, pictures=2, nc=2)
+    results = coco_results(index, random_detections(index, 1, per_box=30, noise=250))
+    np.testing.assert_allclose(coco_scores(index, results).metrics["val/mAP50-95"], reference(index, results).stats[0])
+
+
+def test_nothing_found_is_zero_and_nothing_to_find_is_nan():
+    index = random_index(0)
+    assert coco_scores(index, []).metrics["val/mAP50-95"] == 0
+    bare = random_index(0, empty=True)
+    found = random_detections(bare, 0)
+    for results in ([], coco_results(bare, found)):
+        assert all(np.isnan(v) for v in coco_scores(bare, results).metrics.values())
+    assert f1_curves(bare, found).precision.shape == (0, 1000)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_precision_and_recall_match_ultralytics(seed):
+    """Given the same verdicts on the same detections; crowds, which ultralytics does not know, are left out."""
+    index = random_index(seed, crowds=False)
+    detections = random_detections(index, seed)
+    score, hit, cls = _verdicts(index, detections)
+    _, _, p, r, f1, _, classes, *_ = ap_per_class(hit[:, None], score, cls, index.classes)
+    ours = f1_curves(index, detections)
+    assert classes.tolist() == ours.classes.tolist()
+    np.testing.assert_allclose(ours.precision[:, ours.best], p, atol=1e-9)
+    np.testing.assert_allclose(ours.recall[:, ours.best], r, atol=1e-9)
+    np.testing.assert_allclose(ours.f1[:, ours.best], f1, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_verdicts_give_the_ap_that_coco_gives(seed):
+    """The matching behind precision and recall is COCO's: its verdicts integrate to COCO's AP at IoU 0.5."""
+    index = random_index(seed)
+    detections = random_detections(index, seed)
+    detections = {k: np.concatenate((v[:, :4].round(3), v[:, 4:]), 1) for k, v in detections.items()}
+    for row, found in detections.items():  # without ties: their order is the only thing left open
+        found[:, 4] += np.linspace(0.05, 0, len(found)) + row * 1e-4
+    scores = coco_scores(index, coco_results(index, detections))
+    score, hit, cls = _verdicts(index, detections)
+    for c in np.unique(index.classes[~index.crowd]):
+        true = hit[cls == c].cumsum()
+        recall = true / ((index.classes == c) & ~index.crowd).sum()
+        precision = np.maximum.accumulate((true / np.arange(1, len(true) + 1))[::-1])[::-1]
+        at = np.searchsorted(recall, np.linspace(0, 1, 101))
+        ap = np.append(precision, 0)[np.minimum(at, len(precision))].mean()
+        np.testing.assert_allclose(scores.ap[0, c], ap, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_confusion_counts_every_box_and_every_detection_once(seed):
+    index = random_index(seed, crowds=False)
+    detections = random_detections(index, seed)
+    counts = confusion_matrix(index, detections)
+    rows = np.concatenate(list(detections.values()))
+    sure = rows[rows[:, 4] >= 0.25]
+    assert counts[:, :-1].sum(0).tolist() == np.bincount(index.classes, minlength=4).tolist()
+    assert counts[:-1].sum(1).tolist() == np.bincount(sure[:, 5].astype(int), minlength=4).tolist()
+    assert counts[-1, -1] == 0
+
+
+def test_confusion_of_a_picture_worked_by_hand():
+    index = random_index(0, pictures=1, nc=3)
+    index.shapes = np.array([[100, 100]])
+    index.boxes = np.array([[0.2, 0.2, 0.2, 0.2], [0.7, 0.7, 0.2, 0.2], [0.2, 0.8, 0.3, 0.3]], np.float32)
+    index.classes, index.crowd = np.array([0, 1, 1]), np.array([False, False, True])
+    index.area, index.offsets = np.array([400, 400, 900.0]), np.array([0, 3])
+    found = np.array(
+        [
+            [10, 10, 30, 30, 0.9, 1],  # finds box 0, calls it 1
+            [11, 10, 30, 30, 0.8, 0],  # box 0 again: a false alarm
+            [10, 70, 20, 80, 0.7, 1],  # inside the crowd: not counted
+            [60, 60, 80, 80, 0.2, 1],  # right, but below 0.25: box 1 is missed
+        ]
+    )
+    expected = np.zeros((4, 4), int)
+    expected[1, 0] = expected[0, 3] = expected[3, 1] = 1
+    assert confusion_matrix(index, {0: found}).tolist() == expected.tolist()

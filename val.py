@@ -1,0 +1,174 @@
+"""Evaluate a detector: python val.py --weights best.pt --data data.yaml. Read top to bottom."""
+
+import utils.env  # noqa: F401, I001  (first: sets the environment that the libraries read on import)
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import ConfigDict, Field, create_model
+from torch import nn
+
+from data.index import Index, build_index, load_dataset_yaml, report_problems
+from data.loader import build_eval_loader
+from models.detector import load_for_eval
+from utils.album import plot_evaluation
+from utils.config import Hyp, check
+from utils.dist import Ranks, pick_device, thread_count, worker_count
+from utils.errors import UserError, run_script
+from utils.evaluate import Evaluation, evaluate, forward
+from utils.meter import progress_bar
+from utils.options import parse_tokens
+from utils.results import Samples, speed_line, table_lines, write_json, write_labels, write_pictures
+from utils.runlog import configure_console, make_run_folder
+
+log = logging.getLogger(__name__)
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "off": None}
+SHARED = (
+    "imgsz", "device", "workers", "amp", "strict", "single_cls", "noplots", "conf", "iou", "max_det", "multi_label",
+    "agnostic_nms",
+)  # fmt: skip
+Options = create_model(
+    "Options",
+    __config__=ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False),
+    weights=(str | None, Field(None, description="checkpoint (.pt)")),
+    data=(str | None, Field(None, description="dataset yaml")),
+    split=(Literal["val", "test", "train"], Field("val", description="part of the dataset: val | test | train")),
+    batch=(int, Field(16, ge=1, description="pictures per forward pass")),
+    save_txt=(bool, Field(False, description="also write labels/*.txt: class x y w h score, in 0..1")),
+    project=(str, Field("runs/val", description="folder of the evaluations")),
+    name=(str, Field("exp", description="folder of this one inside `project`; numbered when taken")),
+    exist_ok=(bool, Field(False, description="write into project/name although it exists")),
+    download=(bool, Field(False, description="allow the network: official weights, a dataset's own address")),
+    **{name: (Hyp.model_fields[name].annotation, Hyp.model_fields[name]) for name in SHARED},
+)
+
+
+def main(argv: list[str] | None = None) -> dict[str, float]:
+    """One evaluation, from the command line to its metrics, also printed and written to a folder."""
+    argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
+    configure_console()
+    if {"--help", "-h"} & set(argv):
+        print(help_text())
+        return {}
+    given, notes = parse_tokens(argv, Options.model_fields)
+    for note in notes:
+        log.info(note)
+    options = check(given, Options)
+    for key in ("weights", "data"):
+        if getattr(options, key) is None:
+            raise UserError(f"--{key} is missing: {Options.model_fields[key].description}. All options: --help")
+
+    ranks = Ranks(0, 1, pick_device(options.device))
+    torch.set_num_threads(thread_count(ranks))
+    model = load_for_eval(options.weights, options.download)
+    stride = int(model.stride.max())
+    check_imgsz(options.imgsz, stride)
+    config = load_dataset_yaml(options.data, options.download)
+    index = build_index(config, options.split, options.strict, options.single_cls)
+    report_problems(index, log.info)
+    names = list(model.names.values())
+    class_map = [0] * len(names) if options.single_cls else match_names(names, index.names, options)
+    folder = make_run_folder(options.project, options.name, options.exist_ok)
+
+    loader = build_eval_loader(
+        index, imgsz=options.imgsz, stride=stride, batch=options.batch,
+        workers=worker_count(options.workers, ranks), pin=ranks.device.type == "cuda",
+    )  # fmt: skip
+    samples = Samples()
+    result = run(model, loader, index, class_map, samples, ranks.device, options)
+    for line in table_lines(result, index.n):
+        log.info(line)
+    log.info(f"{speed_line(result)} ({ranks.device}, batch {options.batch}, imgsz {options.imgsz})")
+    write_files(folder, result, index, samples, options)
+    return result.metrics
+
+
+def run(
+    model: nn.Module,
+    loader: Any,
+    index: Index,
+    class_map: list[int] | None,
+    samples: Samples,
+    device: torch.device,
+    options: Any,
+) -> Evaluation:
+    """Evaluate on the device; `samples` keeps some of the pictures."""
+    dtype = DTYPES[("fp16" if device.type == "cuda" else "off") if options.amp == "auto" else options.amp]
+    model.to(device, memory_format=torch.channels_last)
+    if device.type == "cuda":  # the first pass loads kernels: not a cost of the first picture
+        forward(model, torch.zeros(1, 3, options.imgsz, options.imgsz, device=device), dtype)
+    bar = samples.watch(progress_bar(loader, options.split, True), len(loader))
+    return evaluate(
+        model, bar, index, device, conf=options.conf, iou=options.iou, max_det=options.max_det,
+        multi_label=options.multi_label, agnostic=options.agnostic_nms, amp_dtype=dtype, channels_last=True,
+        class_map=class_map,
+    )  # fmt: skip
+
+
+def check_imgsz(imgsz: int, stride: int) -> None:
+    """UserError naming the nearest sizes when the network cannot take this one."""
+    if imgsz % stride:
+        below, above = imgsz // stride * stride, (imgsz // stride + 1) * stride
+        near = f"{below} or {above}" if below else str(above)
+        raise UserError(f"imgsz {imgsz} is not a multiple of the network's stride {stride}. Use {near}.")
+
+
+def match_names(model_names: list[str], data_names: list[str], options: Any) -> list[int] | None:
+    """For each class of the model its class in the data, by name, -1 for none; None when the lists are the same.
+
+    UserError when the data has a class that the model does not know: its score would be 0 and mean nothing.
+    """
+    ours, theirs = [_folded(n) for n in data_names], [_folded(n) for n in model_names]
+    if ours == theirs:
+        return None
+    unknown = [name for name, folded in zip(data_names, ours, strict=True) if folded not in theirs]
+    if unknown:
+        raise UserError(
+            f"{options.data} names {_some(unknown)}, which {options.weights} does not know: it was trained on "
+            f"{_some(model_names)}. Correct 'names', choose other weights, or ignore the classes with --single-cls."
+        )
+    extra = [name for name, folded in zip(model_names, theirs, strict=True) if folded not in ours]
+    log.info(
+        f"classes are matched by name: {len(data_names)} of the data, {len(model_names)} of the weights"
+        + (f"; not in the data and left out: {_some(extra)}" if extra else "")
+    )
+    return [ours.index(name) if name in ours else -1 for name in theirs]
+
+
+def _folded(name: str) -> str:
+    return str(name).strip().casefold()
+
+
+def _some(names: list[str]) -> str:
+    """The first names of a list, and how many more there are."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(f"'{name}'" for name in names[:5]) + more
+
+
+def write_files(folder: Path, result: Evaluation, index: Index, samples: Samples, options: Any) -> None:
+    """Everything that outlives the console, and one line that says where it is."""
+    write_json(folder / "predictions.json", result.predictions)
+    scores = {"metrics": result.metrics, "per_class": result.per_class, "speed_ms": result.speed}
+    scores["confidence_at_best_f1"] = float(result.f1.confidence[result.f1.best])
+    write_json(folder / "metrics.json", scores | {"options": options.model_dump()})
+    if options.save_txt:
+        write_labels(folder / "labels", index, result.detections)
+    if not options.noplots:
+        plot_evaluation(folder, result, index.names)
+        write_pictures(folder / "pictures.jpg", samples, index, result.detections)
+    log.info(f"written to {folder}: {', '.join(sorted(p.name for p in folder.iterdir()))}")
+
+
+def help_text() -> str:
+    """Every option with its default and meaning, made from the schema."""
+    lines = ["usage: python val.py --weights best.pt --data data.yaml [--key value | key=value ...]", ""]
+    for name, field in Options.model_fields.items():
+        lines.append(f"  --{name.replace('_', '-'):<18} {field.description} (default: {field.default})")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))
