@@ -32,7 +32,7 @@ from models.optim import applied_rates, build_optimizer, optimizer_step, set_rat
 from utils.album import plot_run, show_training, show_validation
 from utils.checkpoint import collect, latest_state, load_state, restore, save_state
 from utils.config import Command, Hyp, save_hyp
-from utils.dist import Ranks, from_rank_zero, start_ranks, stop_ranks, thread_count, worker_count
+from utils.dist import DTYPES, Ranks, from_rank_zero, pick_amp, start_ranks, stop_ranks, thread_count, worker_count
 from utils.errors import Diverged, StoppedBySignal, UserError, run_script
 from utils.evaluate import Evaluation, evaluate, preprocess
 from utils.meter import Meter, progress_bar
@@ -45,7 +45,6 @@ from utils.schedules import Schedule, build_schedule
 from utils.seed import set_seed
 
 log = logging.getLogger(__name__)
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "off": None}
 
 
 @dataclass(frozen=True)
@@ -267,11 +266,11 @@ def end_epoch(
         if over:  # the raw weights beside their average: did the average help?
             row["raw/mAP50-95"] = score(training.model, val_loader, val_index, run).metrics["val/mAP50-95"]
     progress.finished = over
-    log.info(epoch_line(progress.epoch, hyp.epochs, row))
     books.epoch(progress.epoch, progress.ni, row)
     save_training(training, run, run.folder / "weights/last.pt")
     if hyp.save_period and progress.epoch % hyp.save_period == 0:
         save_training(training, run, run.folder / f"weights/epoch{progress.epoch}.pt")
+    log.info(epoch_line(progress.epoch, hyp.epochs, row))  # last: an epoch that is printed is an epoch that is kept
     return over
 
 
@@ -315,11 +314,7 @@ def open_model(
 
 def start_run(hyp: Hyp, ranks: Ranks, model: nn.Module, folder: Path | None, exist_ok: bool) -> Run:
     """Settle what depends on the device (amp, batch -1) and open the run folder; `folder`: of a run to go on with."""
-    cuda = ranks.device.type == "cuda"
-    amp = ("fp16" if cuda else "off") if hyp.amp == "auto" else hyp.amp
-    if amp == "fp16" and not cuda:
-        raise UserError("amp fp16 needs a GPU. On a CPU use --amp bf16 or --amp off.")
-    batch = hyp.batch
+    amp, batch = pick_amp(hyp.amp, ranks.device), hyp.batch
     if batch == -1:
         batch = int(from_rank_zero(largest_batch(model, hyp.imgsz, DTYPES[amp]), ranks)) * ranks.world_size
         log.info(f"batch {batch} is the largest that fits")
@@ -327,6 +322,7 @@ def start_run(hyp: Hyp, ranks: Ranks, model: nn.Module, folder: Path | None, exi
     if ranks.rank == 0:
         resumed = folder is not None
         folder = folder or make_run_folder(hyp.project, hyp.name, exist_ok)
+        (folder / "weights").mkdir(exist_ok=True)
         if not resumed:
             save_hyp(folder / "hyp.yaml", hyp)
         write_run_json(folder, {"device": str(ranks.device), "ranks": ranks.world_size, "resumed": resumed})

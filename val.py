@@ -16,7 +16,7 @@ from data.loader import build_eval_loader
 from models.detector import load_for_eval
 from utils.album import plot_evaluation
 from utils.config import Hyp, check
-from utils.dist import Ranks, pick_device, thread_count, worker_count
+from utils.dist import DTYPES, Ranks, pick_amp, pick_device, thread_count, worker_count
 from utils.errors import UserError, run_script
 from utils.evaluate import Evaluation, evaluate, forward
 from utils.meter import progress_bar
@@ -25,7 +25,6 @@ from utils.results import Samples, speed_line, table_lines, write_json, write_la
 from utils.runlog import configure_console, make_run_folder
 
 log = logging.getLogger(__name__)
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "off": None}
 SHARED = (
     "imgsz", "device", "workers", "amp", "strict", "single_cls", "noplots", "conf", "iou", "max_det", "multi_label",
     "agnostic_nms",
@@ -96,7 +95,7 @@ def run(
     options: Any,
 ) -> Evaluation:
     """Evaluate on the device; `samples` keeps some of the pictures."""
-    dtype = DTYPES[("fp16" if device.type == "cuda" else "off") if options.amp == "auto" else options.amp]
+    dtype = DTYPES[pick_amp(options.amp, device)]
     model.to(device, memory_format=torch.channels_last)
     if device.type == "cuda":  # the first pass loads kernels: not a cost of the first picture
         forward(model, torch.zeros(1, 3, options.imgsz, options.imgsz, device=device), dtype)

@@ -1,5 +1,6 @@
 """Changes of a finished picture: colour, flips, blending, and the pixel transforms listed in the hyp file."""
 
+import inspect
 from typing import Any
 
 import cv2
@@ -80,11 +81,13 @@ def _pixel_transform(albumentations: Any, spec: dict[str, Any]) -> Any:
             f"albumentations: {name} moves pixels, and boxes would not follow. Only pixel transforms are possible; "
             f"use degrees, translate, scale, shear, perspective, flipud, fliplr for geometry."
         )
+    accepted = list(inspect.signature(kind.__init__).parameters)[1:]
+    for key in set(arguments) - set(accepted):  # albumentations itself only warns, and goes on with its default
+        raise UserError(f"albumentations: {name} has no argument '{key}', but {accepted}.{suggest(key, accepted)}")
     try:
-        transform = kind(**arguments)
+        return kind(**arguments)
     except (TypeError, ValueError) as e:
         raise UserError(f"albumentations: {name} does not accept {arguments}: {e}") from None
-    return transform
 
 
 def _is_transform(albumentations: Any, name: str) -> bool:

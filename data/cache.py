@@ -28,26 +28,34 @@ class Pictures(Protocol):
         """BGR (h, w, 3) uint8, long side imgsz; not to be written into."""
 
 
-def open_pictures(index: Index, imgsz: int, cache: str, remember: int = 0) -> Pictures:
-    """Pictures of an index as `cache` says: off | disk | ram; off keeps the last `remember` decoded ones."""
+def open_pictures(index: Index, imgsz: int, cache: str, reduce: bool, remember: int = 0) -> Pictures:
+    """Pictures of an index as `cache` says, off | disk | ram; off remembers the last few decoded.
+
+    reduce: a large JPEG may be decoded at 1/2, 1/4 or 1/8 while that stays twice imgsz: it costs little, and is a
+    little smoother. Not for evaluation, whose pixels are to be those of every other program.
+    """
     if cache == "off":
-        return Decoder(index.paths, index.shapes, imgsz, remember)
-    decoder = Decoder(index.paths, index.shapes, imgsz, 0)
+        return Decoder(index.paths, index.shapes, imgsz, reduce, remember)
+    decoder = Decoder(index.paths, index.shapes, imgsz, reduce, 0)
     return DiskCache(decoder, index.paths) if cache == "disk" else RamCache(decoder)
 
 
-def load_picture(path: str, hw: tuple[int, int], imgsz: int) -> np.ndarray:
+def load_picture(path: str, hw: tuple[int, int], imgsz: int, reduce: bool = False) -> np.ndarray:
     """BGR picture (h, w, 3) uint8, EXIF rotation applied, long side scaled to imgsz; hw: its full size."""
-    img = _decode(path, hw, imgsz)
+    img = _decode(path, hw, _reduction(path, hw, imgsz) if reduce else 1)
     h, w = long_side_shape(hw, imgsz)
     return img if img.shape[:2] == (h, w) else cv2.resize(img, (w, h), interpolation=cv2.INTER_LINEAR)
 
 
-def _decode(path: str, hw: tuple[int, int], imgsz: int) -> np.ndarray:
-    """A JPEG at 1/2, 1/4 or 1/8 while that stays twice imgsz, which costs little and looks the same; else in full."""
-    factor = max(
-        (k for k in REDUCED if max(hw) >= 2 * k * imgsz and path.lower().endswith((".jpg", ".jpeg"))), default=1
-    )
+def _reduction(path: str, hw: tuple[int, int], imgsz: int) -> int:
+    """1, or by how much the decoder of this file can shrink the picture."""
+    if not path.lower().endswith((".jpg", ".jpeg")):
+        return 1
+    return max((k for k in REDUCED if max(hw) >= 2 * k * imgsz), default=1)
+
+
+def _decode(path: str, hw: tuple[int, int], factor: int) -> np.ndarray:
+    """BGR picture, at 1/factor where OpenCV can."""
     try:
         content = np.fromfile(path, np.uint8)
     except OSError as e:
@@ -75,8 +83,9 @@ def _decode_slowly(path: str) -> np.ndarray:
 class Decoder:
     """Decodes when asked."""
 
-    def __init__(self, paths: list[str], shapes: np.ndarray, imgsz: int, remember: int):
-        self.paths, self.shapes, self.imgsz, self.remember = paths, shapes, imgsz, remember
+    def __init__(self, paths: list[str], shapes: np.ndarray, imgsz: int, reduce: bool, remember: int):
+        self.paths, self.shapes, self.imgsz = paths, shapes, imgsz
+        self.reduce, self.remember = reduce, remember
         self.recent: OrderedDict[int, np.ndarray] = OrderedDict()  # saves decoding, changes no picture
 
     def __len__(self) -> int:
@@ -85,11 +94,15 @@ class Decoder:
     def __getitem__(self, i: int) -> np.ndarray:
         img = self.recent.pop(i, None)
         if img is None:
-            img = load_picture(self.paths[i], tuple(self.shapes[i].tolist()), self.imgsz)
+            img = self.load(i)
         self.recent[i] = img
         if len(self.recent) > self.remember:
             self.recent.popitem(last=False)
         return img
+
+    def load(self, i: int) -> np.ndarray:
+        """Picture i, decoded now."""
+        return load_picture(self.paths[i], tuple(self.shapes[i].tolist()), self.imgsz, self.reduce)
 
 
 class Packed:
@@ -112,8 +125,7 @@ class Packed:
         """Decode every picture into its place."""
 
         def one(i: int) -> None:
-            picture = load_picture(decoder.paths[i], tuple(decoder.shapes[i].tolist()), decoder.imgsz)
-            self.view(flat, i)[:] = picture
+            self.view(flat, i)[:] = decoder.load(i)
 
         parallel(one, list(range(len(decoder))))
 
@@ -123,7 +135,7 @@ class DiskCache:
 
     def __init__(self, decoder: Decoder, paths: list[str]):
         self.packed = Packed(decoder)
-        state = hashlib.sha256(f"{decoder.imgsz}\n".encode())
+        state = hashlib.sha256(f"{decoder.imgsz} {decoder.reduce}\n".encode())
         for path, (size, mtime) in zip(paths, parallel(stamp, paths), strict=True):
             state.update(f"{path}\0{size}\0{mtime}\n".encode(errors="surrogateescape"))
         self.file = cache_dir() / "pictures" / f"{state.hexdigest()[:24]}.bin"

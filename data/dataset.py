@@ -54,7 +54,7 @@ class TrainDataset(torch.utils.data.Dataset):
         self.index, self.hyp, self.imgsz = index, hyp, imgsz
         self.names, self.nc = index.names, index.nc
         self.pixel_transforms = PixelTransforms(hyp.albumentations) if hyp.albumentations else None
-        self.pictures = open_pictures(index, imgsz, hyp.cache, remember=KEEP)
+        self.pictures = open_pictures(index, imgsz, hyp.cache, reduce=True, remember=KEEP)
 
     def __len__(self) -> int:
         return self.index.n
@@ -126,7 +126,7 @@ class EvalDataset(torch.utils.data.Dataset):
         cache: str = "off",
     ):
         self.index, self.imgsz = index, imgsz
-        self.pictures = open_pictures(index, imgsz, cache)
+        self.pictures = open_pictures(index, imgsz, cache, reduce=False)
         self.order = np.arange(index.n)  # row of the index at each place
         self.batch_of = self.order // batch
         self.shapes = np.tile([imgsz, imgsz], (self.batch_of[-1] + 1, 1))  # (batches, 2) height, width

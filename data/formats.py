@@ -111,8 +111,10 @@ def _check_box(cls: int, box: np.ndarray) -> tuple[tuple[float, ...], str | None
     if w <= 0 or h <= 0:
         raise RowError(f"a box without width or height (x y w h = {shown}). Correct or delete it.")
     if box.max() > 1 + TOLERANCE or min(x, y) < -TOLERANCE:
-        pixels = " They look like pixels: divide x, w by the picture's width and y, h by its height." * (box.max() > 2)
-        raise RowError(f"coordinates outside 0..1 (x y w h = {shown}).{pixels or ' Correct or delete the row.'}")
+        advice = "Correct or delete the row."
+        if box.max() > 2:
+            advice = "They look like pixels: divide x, w by the picture's width and y, h by its height."
+        raise RowError(f"coordinates outside 0..1 (x y w h = {shown}). {advice}")
     xyxy = xywhn_to_xyxy(box, 1, 1)
     over = max(-xyxy.min(), xyxy.max() - 1)
     if over <= 1e-6:  # left as it is written

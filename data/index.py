@@ -1,9 +1,11 @@
 """Dataset yaml -> columnar index of a split, with every problem named; cached outside the dataset."""
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -241,7 +243,8 @@ def _save(file: Path, index: Index) -> None:
             np.savez(f, text=np.frombuffer(json.dumps(text).encode(), np.uint8), **columns)
         os.replace(temporary, file)
     except OSError as e:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         logging.getLogger(__name__).warning(
             f"the index could not be kept in {file.parent} ({e}); it is rebuilt next time"
         )
@@ -253,7 +256,7 @@ def _load(file: Path, names: list[str]) -> Index | None:
         with np.load(file, allow_pickle=False) as content:
             columns = {name: content[name] for name in COLUMNS}
             paths, image_ids, category_ids, problems = json.loads(content["text"].tobytes())
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     return Index(
         paths=paths,

@@ -66,7 +66,29 @@ class TrainLoader:
     def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
         """Batches of an epoch, from batch `start_batch` on."""
         self.sampler.epoch, self.sampler.start_batch = epoch, start_batch
-        return iter(self.loader)
+        return _batches(iter(self.loader))
+
+
+class EvalLoader:
+    """Batches of a split, the same at every iteration."""
+
+    def __init__(self, dataset: EvalDataset, batch: int, workers: int, pin: bool):
+        self.dataset = dataset
+        self.loader = DataLoader(dataset, batch_size=batch, collate_fn=collate, **_processes(workers, pin))
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return _batches(iter(self.loader))
+
+
+def _batches(iterator: Iterator[Batch]) -> Iterator[Batch]:
+    """The batches; a UserError from a worker process loses the traceback that torch wrote into its text."""
+    try:
+        yield from iterator
+    except UserError as e:
+        raise UserError(str(e).rpartition("UserError: ")[2].strip()) from None
 
 
 def first_batch(dataset: TrainDataset | EvalDataset, n: int) -> Batch:
@@ -100,10 +122,9 @@ def build_eval_loader(
     rect: bool = True,
     pin: bool = False,
     cache: str = "off",
-) -> DataLoader:
+) -> EvalLoader:
     """Loader of letterboxed batches in a fixed order."""
-    dataset = EvalDataset(index, imgsz, stride, batch, rect, cache=cache)
-    return DataLoader(dataset, batch_size=batch, collate_fn=collate, **_processes(workers, pin))
+    return EvalLoader(EvalDataset(index, imgsz, stride, batch, rect, cache=cache), batch, workers, pin)
 
 
 def _processes(workers: int, pin: bool) -> dict[str, object]:

@@ -11,6 +11,8 @@ REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
 os.environ.setdefault("PREHEAT_CACHE", tempfile.mkdtemp(prefix="preheat-test-cache-"))
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks are tiny: threads would only wait for each other
+
 import utils.env  # noqa: E402, F401  (sets the libraries' environment before any of them is imported)
 
 TESTDATA = Path(os.environ.get("PREHEAT_TESTDATA", REPO.parent / "shared" / "testdata"))
@@ -22,3 +24,24 @@ def testdata() -> Path:
     if not TESTDATA.is_dir():
         pytest.skip(f"no test data at {TESTDATA} (set PREHEAT_TESTDATA)")
     return TESTDATA
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory) -> Path:
+    """Dataset yaml of a very small drawn world: 20 + 8 pictures, 4 classes."""
+    from data.toy import draw
+
+    root = tmp_path_factory.mktemp("toy") / "target"
+    draw("target", root, {"train": 20, "val": 8})
+    file = root / "toy.yaml"
+    file.write_text("train: images/train\nval: images/val\nnames: [mug, key, leaf, bolt]\n")
+    return file
+
+
+@pytest.fixture
+def toy_args(toy) -> list[str]:
+    """Options of a run of seconds: demo network, 64 pixels, accumulation windows that cross epochs."""
+    return [
+        *("--weights", str(REPO / "models/demo.yaml"), "--data", str(toy), "--imgsz", "64", "--epochs", "3"),
+        *("--batch", "8", "--workers", "0", "nbs=32", "warmup_epochs=1", "ema_tau=5", "--noplots", "--device", "cpu"),
+    ]

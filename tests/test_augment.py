@@ -47,8 +47,9 @@ def test_flips_come_as_often_as_asked():
 
 
 def test_blend_lies_between():
-    out = blend(IMG, 255 - IMG, np.random.default_rng(0)).astype(int)
-    assert (out >= np.minimum(IMG, 255 - IMG) - 1).all() and (out <= np.maximum(IMG, 255 - IMG) + 1).all()
+    low, high = np.minimum(IMG, 255 - IMG), np.maximum(IMG, 255 - IMG)
+    out = blend(IMG, 255 - IMG, np.random.default_rng(0))
+    assert (out >= low).all() and (out <= high).all() and (out[high > low + 2] != IMG[high > low + 2]).all()
 
 
 def test_pixel_transforms_repeat_by_seed():
@@ -75,7 +76,7 @@ def test_pixel_transforms_see_rgb():
         ({"name": "HorizontalFlip"}, "boxes would not follow"),
         ({"name": "Compose"}, "no transform 'Compose'"),
         ({"name": "GaussianBlur", "p": 3}, "GaussianBlur does not accept"),
-        ({"name": "GaussianBlur", "blur": 3}, "GaussianBlur does not accept"),
+        ({"name": "GaussianBlur", "blur_limits": 3}, "Did you mean 'blur_limit'"),
         ({"p": 0.1}, "has no name"),
     ],
 )

@@ -22,8 +22,9 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
             os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as e:
-        beside.unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {e.strerror}. Make room or choose another --project.") from e
+    finally:
+        beside.unlink(missing_ok=True)  # there only if writing was cut short
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -9,6 +9,8 @@ import torch.distributed as dist
 
 from utils.errors import UserError
 
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "off": None}  # of autocast, by the name that --amp has
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -42,6 +44,14 @@ def pick_device(spec: str, local_rank: int = 0) -> torch.device:
         have = ", ".join(f"{i}: {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count()))
         raise UserError(f"device {spec} does not exist. There is {have}.")
     return torch.device("cuda", number)
+
+
+def pick_amp(amp: str, device: torch.device) -> str:
+    """'auto' -> fp16 on CUDA, off on a CPU; UserError for fp16 on a CPU."""
+    cuda = device.type == "cuda"
+    if amp == "fp16" and not cuda:
+        raise UserError("amp fp16 needs a GPU. On a CPU use --amp bf16 or --amp off.")
+    return ("fp16" if cuda else "off") if amp == "auto" else amp
 
 
 def start_ranks(spec: str) -> Ranks:

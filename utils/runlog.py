@@ -36,7 +36,7 @@ def make_run_folder(project: str, name: str, exist_ok: bool) -> Path:
     while folder.exists() and not exist_ok:
         folder, number = Path(project) / f"{name}{number}", number + 1
     try:
-        (folder / "weights").mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.touch()
         probe.unlink()
@@ -49,7 +49,15 @@ def write_run_json(folder: Path, extra: dict[str, Any]) -> None:
     """Command, versions, git revision, device and threads: what is needed to explain a result later."""
     from importlib.metadata import version
 
-    packages = ("torch", "torchvision", "ultralytics", "albumentations", "numpy", "opencv-python", "faster-coco-eval")
+    packages = (
+        "torch",
+        "torchvision",
+        "ultralytics",
+        "albumentations",
+        "numpy",
+        "opencv-python-headless",
+        "faster-coco-eval",
+    )
     content = {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),

@@ -1,0 +1,163 @@
+"""The whole evaluation: a detector that knows the truth scores 1, real weights score what pycocotools says."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from data.index import Index, build_index, load_dataset_yaml
+from data.loader import build_eval_loader
+from utils.boxes import xywhn_to_xyxy
+from utils.evaluate import evaluate
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    """Seven pictures of several shapes; the second has no boxes."""
+    root = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    (root / "images").mkdir()
+    (root / "labels").mkdir()
+    for i, (h, w) in enumerate([(60, 100), (100, 60), (80, 80), (50, 120), (90, 70), (64, 64), (120, 40)]):
+        Image.fromarray(rng.integers(0, 255, (h, w, 3), dtype=np.uint8)).save(root / f"images/{i}.png")
+        rows = [f"{k % 2} {0.25 + 0.5 * (k % 2)} {0.25 + 0.25 * k} 0.4 0.3" for k in range(3)] if i != 1 else []
+        (root / f"labels/{i}.txt").write_text("\n".join(rows))
+    (root / "data.yaml").write_text("train: images\nval: images\nnames: [left, right]\n")
+    return build_index(load_dataset_yaml(root / "data.yaml"), "val")
+
+
+def loader_of(index: Index, batch: int = 3):
+    return build_eval_loader(index, imgsz=96, stride=32, batch=batch, workers=0)
+
+
+class Oracle(nn.Module):
+    """Answers each batch with its true boxes in a detector's output format; `edit` changes the answer."""
+
+    def __init__(self, loader, nc: int = 2, end2end: bool = False, edit=lambda out: out, classes=(0, 1)) -> None:
+        super().__init__()
+        self.end2end, self.edit = end2end, edit
+        self.answers = [edit(self.answer(batch, nc, classes)) for batch in loader]
+        self.turn = 0
+
+    def answer(self, batch, nc: int, classes) -> Tensor:
+        b, _, h, w = batch["img"].shape
+        a = 20
+        boxes, cls = torch.zeros(b, a, 4), torch.zeros(b, a, dtype=torch.long)
+        scores = torch.zeros(b, a)
+        for i in range(b):
+            mine = batch["batch_idx"].flatten() == i
+            n = int(mine.sum())
+            boxes[i, :n] = batch["bboxes"][mine] * torch.tensor([w, h, w, h])
+            cls[i, :n] = torch.tensor(classes)[batch["cls"][mine].flatten().long()]
+            scores[i, :n] = 0.9
+        if self.end2end:
+            corners = xywhn_to_xyxy(boxes, 1, 1)
+            return torch.cat((corners, scores[..., None], cls[..., None].float()), -1)  # (b, a, 6)
+        onehot = nn.functional.one_hot(cls, nc) * scores[..., None]  # (b, a, nc)
+        return torch.cat((boxes, onehot), -1).transpose(1, 2)  # (b, 4 + nc, a)
+
+    def forward(self, x: Tensor):
+        assert not self.training and x.dtype == torch.float32 and 0 <= x.min() and x.max() <= 1
+        self.turn += 1
+        return self.answers[self.turn - 1], "the raw maps of a detection head"
+
+
+@pytest.mark.parametrize("end2end", [False, True])
+@pytest.mark.parametrize("batch", [1, 3, 16])
+def test_a_detector_that_knows_the_truth_scores_one(index, batch, end2end):
+    loader = loader_of(index, batch)
+    result = evaluate(Oracle(loader, end2end=end2end), loader, index, CPU)
+    for name in ("mAP50-95", "mAP50", "mAP75", "precision", "recall", "AR100"):
+        assert result.metrics[f"val/{name}"] == pytest.approx(1, abs=1e-6), name
+    assert np.isnan(result.metrics["val/mAP_large"])  # no box is that large
+    assert [(row["name"], row["pictures"], row["boxes"]) for row in result.per_class] == [
+        ("left", 6, 12),
+        ("right", 6, 6),
+    ]
+    assert result.confusion.tolist() == [[12, 0, 0], [0, 6, 0], [0, 0, 0]]
+    assert set(result.speed) == {"preprocess", "inference", "nms"}
+
+
+def test_predictions_are_in_pixels_of_the_original(index):
+    loader = loader_of(index)
+    result = evaluate(Oracle(loader), loader, index, CPU)
+    first = [p["bbox"] for p in result.predictions if p["image_id"] == index.image_ids[0]]
+    h, w = index.shapes[0]
+    expected = xywhn_to_xyxy(index.boxes[index.rows(0)], w, h)
+    expected[:, 2:] -= expected[:, :2]
+    found = np.array(sorted(first))
+    np.testing.assert_allclose(found, np.array(sorted(expected.tolist())), atol=0.01)
+    json.dumps(result.predictions)
+
+
+def test_classes_of_the_model_are_mapped(index):
+    """The model knows five classes in another order; 3 is 'left', 1 is 'right', the others are not in the data."""
+    loader = loader_of(index)
+    model = Oracle(loader, nc=5, classes=(3, 1))
+    result = evaluate(model, loader, index, CPU, class_map=[-1, 1, -1, 0, -1])
+    assert result.metrics["val/mAP50-95"] == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("end2end", [False, True])
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_nothing_found_scores_zero(index, value, end2end):
+    loader = loader_of(index)
+    result = evaluate(Oracle(loader, end2end=end2end, edit=lambda out: out * value), loader, index, CPU)
+    assert result.predictions == []
+    assert result.metrics["val/mAP50-95"] == result.metrics["val/precision"] == result.metrics["val/recall"] == 0
+    assert result.confusion[-1].tolist() == [12, 6, 0]
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_mode_of_the_model_is_restored_even_after_an_error(index, training):
+    loader = loader_of(index)
+    model = Oracle(loader).train(training)
+    evaluate(model, loader, index, CPU)
+    assert model.training is training
+    with pytest.raises(IndexError):  # the oracle has no more answers
+        evaluate(model, loader, index, CPU)
+    assert model.training is training
+
+
+def test_nothing_is_printed(index, capfd):
+    loader = loader_of(index)
+    evaluate(Oracle(loader), loader, index, CPU)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+def test_real_weights_score_on_coco128_what_pycocotools_says(testdata: Path, tmp_path: Path):
+    """yolov8n on COCO128 with COCO's json as truth: 0.439 mAP50-95 and 0.598 mAP50 are pycocotools' for ultralytics."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    from models.detector import load_for_eval
+
+    truth_file = testdata / "coco128/annotations/instances_train2017.json"
+    names = (testdata / "coco128/coco128.yaml").read_text().partition("names:")[2]
+    (tmp_path / "data.yaml").write_text(f"path: {testdata / 'coco128'}\nval: {truth_file}\nnames:{names}")
+    index = build_index(load_dataset_yaml(tmp_path / "data.yaml"), "val")
+    loader = build_eval_loader(index, imgsz=640, stride=32, batch=16, workers=0)
+    model = load_for_eval(str(testdata / "weights/yolov8n-int8restored.pt"))
+    model.to(memory_format=torch.channels_last)
+    result = evaluate(model, loader, index, CPU, channels_last=True)
+    (tmp_path / "predictions.json").write_text(json.dumps(result.predictions))
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(truth_file))
+        reference = COCOeval(truth, truth.loadRes(str(tmp_path / "predictions.json")), "bbox")
+        reference.evaluate()
+        reference.accumulate()
+        reference.summarize()
+    names = ("mAP50-95", "mAP50", "mAP75", "mAP_small", "mAP_medium", "mAP_large", "AR1")
+    for name, expected in [*zip(names, reference.stats, strict=False), ("AR100", reference.stats[8])]:
+        assert result.metrics[f"val/{name}"] == pytest.approx(expected, abs=1e-6), name
+    assert result.metrics["val/mAP50-95"] == pytest.approx(0.439, abs=0.006)
+    assert result.metrics["val/mAP50"] == pytest.approx(0.598, abs=0.010)

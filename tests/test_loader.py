@@ -1,0 +1,171 @@
+"""The same samples whatever the batch size, the workers, the ranks and the place where an epoch is entered."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from data.index import Index, build_index, load_dataset_yaml
+from data.loader import EpochSampler, build_eval_loader, build_train_loader
+from utils.config import Hyp
+from utils.env import REPO
+from utils.errors import UserError
+
+HYP = Hyp(imgsz=64, epochs=20)
+
+
+@pytest.fixture(scope="module")
+def index(testdata) -> Index:
+    whole = build_index(load_dataset_yaml(testdata / "bccd/bccd.yaml"), "val")
+    return replace(whole, paths=whole.paths[:30], shapes=whole.shapes[:30], offsets=whole.offsets[:31])
+
+
+def samples(batches) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """(img, boxes with class) of every picture of the batches, in order."""
+    result = []
+    for batch in batches:
+        rows = torch.cat([batch["cls"][:, None], batch["bboxes"]], 1)
+        result += [(img, rows[batch["batch_idx"] == k]) for k, img in enumerate(batch["img"])]
+    return result
+
+
+def same(a: list, b: list) -> bool:
+    return len(a) == len(b) and all(torch.equal(x, y) for p, q in zip(a, b, strict=True) for x, y in zip(p, q, strict=True))
+
+
+def test_batches_have_the_promised_form(index):
+    batches = list(build_train_loader(index, HYP, batch=8, workers=0).epoch(0))
+    assert [len(b["img"]) for b in batches] == [8, 8, 8, 6]
+    for b in batches:
+        n = len(b["cls"])
+        assert b["img"].shape[1:] == (3, 64, 64) and b["img"].dtype == torch.uint8
+        assert b["cls"].shape == b["batch_idx"].shape == (n,) and b["bboxes"].shape == (n, 4)
+        assert b["cls"].dtype == b["batch_idx"].dtype == b["bboxes"].dtype == torch.float32
+        assert (b["batch_idx"].diff() >= 0).all()
+
+
+def test_batch_size_and_workers_change_no_sample(index):
+    one = build_train_loader(index, HYP, batch=7, workers=0)
+    many = build_train_loader(index, HYP, batch=4, workers=2)
+    for epoch in (0, 3, 15, 3):  # back to an earlier one as well; 15: mosaic is closed
+        assert same(samples(one.epoch(epoch)), samples(many.epoch(epoch)))
+
+
+def test_an_epoch_entered_or_left_in_the_middle(index):
+    loader = build_train_loader(index, HYP, batch=4, workers=1)
+    whole = samples(loader.epoch(2))
+    assert same(samples(loader.epoch(2, start_batch=5)), whole[20:])
+    next(loader.epoch(7))  # left after a batch, with more of them on their way
+    assert same(samples(loader.epoch(2)), whole)
+
+
+def test_ranks_share_each_batch(index):
+    single = samples(build_train_loader(index, HYP, batch=8, workers=0).epoch(1))
+    ranks = [list(build_train_loader(index, HYP, batch=8, workers=0, rank=r, world_size=2).epoch(1)) for r in (0, 1)]
+    together = [s for a, b in zip(*ranks, strict=True) for s in samples([a]) + samples([b])]
+    assert same(together, single)
+
+
+@pytest.mark.parametrize(("n", "batch", "world_size"), [(30, 8, 4), (3, 8, 4), (33, 8, 8), (16, 8, 2)])
+def test_every_rank_gets_as_many_pictures(n, batch, world_size):
+    shares = [list(EpochSampler(n, batch, r, world_size)) for r in range(world_size)]
+    assert len({tuple(map(len, share)) for share in shares}) == 1
+    assert {p for share in shares for keys in share for _, p in keys} == set(range(n))
+
+
+def test_a_batch_that_cannot_be_shared_is_refused():
+    with pytest.raises(UserError, match="multiple of 3"):
+        EpochSampler(30, 8, 0, 3)
+
+
+def test_global_random_state_is_left_alone(index):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    for workers in (0, 1):
+        list(build_train_loader(index, HYP, batch=8, workers=workers).epoch(0))
+        list(build_eval_loader(index, imgsz=64, stride=32, batch=8, workers=workers))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_evaluation_batches(index):
+    zero, two = (build_eval_loader(index, imgsz=64, stride=32, batch=8, workers=w) for w in (0, 2))
+    assert same(samples(zero), samples(two)) and same(samples(two), samples(two)) and len(zero) == 4
+    batches = list(zero)
+    assert sorted(i for b in batches for i in b["index"]) == list(range(30))
+    assert all(len(b["letterbox"]) == len(b["ori_shape"]) == len(b["index"]) == len(b["img"]) for b in batches)
+    assert batches[0]["ori_shape"][0] == (480, 640)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_vanished_is_named_without_a_traceback(index, tmp_path, workers):
+    broken = replace(index, paths=[str(tmp_path / "gone.jpg")] * index.n)
+    with pytest.raises(UserError) as caught:
+        list(build_eval_loader(broken, imgsz=64, stride=32, batch=8, workers=workers))
+    assert str(caught.value).startswith(str(tmp_path / "gone.jpg")) and "Traceback" not in str(caught.value)
+
+
+SCRIPT = """
+import sys, time
+sys.path.insert(0, {repo!r})
+import utils.env
+from data.index import build_index, load_dataset_yaml
+from data.loader import build_train_loader
+from utils.config import Hyp
+
+if __name__ == "__main__":
+    index = build_index(load_dataset_yaml({yaml!r}), "val")
+    loader = build_train_loader(index, Hyp(imgsz=64, epochs=20), batch=8, workers=2)
+    batches = loader.epoch(0)
+    next(batches)
+    print(*[w.pid for w in loader.loader._iterator._workers], flush=True)
+    {then}
+"""
+
+
+def start(testdata: Path, then: str) -> subprocess.Popen:
+    script = SCRIPT.format(repo=str(REPO), yaml=str(testdata / "bccd/bccd.yaml"), then=then)
+    # a session of its own, so that a signal to the group reaches the workers and not this test
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [sys.executable, "-c", script], stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    )
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc")
+def test_workers_die_with_a_killed_parent(testdata):
+    process = start(testdata, "time.sleep(60)")
+    pids = [int(word) for word in process.stdout.readline().split()]
+    assert len(pids) == 2 and all(map(alive, pids))
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20  # they look for their parent every five seconds
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not any(map(alive, pids))
+
+
+@pytest.mark.slow
+def test_workers_are_quiet(testdata):
+    """Nothing is printed when the program ends with batches on their way, nor by workers on Ctrl-C."""
+    done = start(testdata, "pass")
+    done.stdout.readline()
+    assert done.communicate(timeout=60) == ("", "") and done.returncode == 0
+    stopped = start(testdata, "time.sleep(60)")
+    stopped.stdout.readline()
+    os.killpg(stopped.pid, signal.SIGINT)
+    out, err = stopped.communicate(timeout=60)
+    assert out == "" and err.count("Traceback") == 1  # the main process's own

@@ -1,0 +1,128 @@
+"""Parameter groups, rates, optimizer steps and the average of weights."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from models.ema import EMA
+from models.optim import applied_rates, build_optimizer, optimizer_step, parameter_groups, set_rates
+from utils.config import Hyp
+from utils.schedules import Rates, build_schedule, ema_decay_at
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1, bias=False), nn.GroupNorm(1, 2))
+
+
+def test_groups_by_role():
+    model = network()
+    groups = parameter_groups(model)
+    names = {id(p): name for name, p in model.named_parameters()}
+    found = {role: sorted(names[id(p)] for p in parameters) for role, parameters in groups.items()}
+    assert found == {
+        "bias": ["0.bias", "1.bias", "3.bias"],
+        "norm": ["1.weight", "3.weight"],
+        "weight": ["0.weight", "2.weight"],
+    }
+
+
+def test_frozen_parameters_are_in_no_group():
+    model = network()
+    model[0].requires_grad_(False)
+    assert sum(len(group) for group in parameter_groups(model).values()) == 5
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
+def test_set_rates_addresses_groups_by_name(kind):
+    optimizer = build_optimizer(network(), Hyp(optimizer=kind), weight_decay=0.1)
+    optimizer.param_groups.reverse()  # position means nothing
+    set_rates(optimizer, Rates({"bias": 0.3, "norm": 0.2, "weight": 0.1}, 0.77, 1))
+    assert applied_rates(optimizer) == {"lr/bias": 0.3, "lr/norm": 0.2, "lr/weight": 0.1, "momentum": 0.77}
+    assert {g["name"]: g["weight_decay"] for g in optimizer.param_groups} == {"bias": 0.0, "norm": 0.0, "weight": 0.1}
+
+
+def test_adam_beta1_ramps_and_beta2_stays():
+    optimizer = build_optimizer(network(), Hyp(optimizer="adamw"), 0.0)
+    schedule = build_schedule(Hyp(optimizer="adamw", epochs=4), nb=10, batch=64)
+    set_rates(optimizer, schedule(0))
+    assert optimizer.param_groups[0]["betas"] == (0.8, 0.999)
+    set_rates(optimizer, schedule(schedule.nw))
+    assert optimizer.param_groups[0]["betas"] == (0.937, 0.999)
+
+
+def one_step(model, optimizer, ema, clip_norm, scale=1.0):
+    (scale * model(torch.ones(2, 3, 8, 8)).square().sum()).backward()
+    return optimizer_step(model, optimizer, torch.amp.GradScaler("cpu", enabled=False), ema, clip_norm)
+
+
+def test_step_is_torchs_own_with_clipping():
+    ours, theirs = network(), network()
+    optimizer = build_optimizer(ours, Hyp(lr0=0.1), 0.0)
+    reference = torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=0.937, nesterov=True)
+    ema = EMA(ours, 0.9, 1.0)
+    for _ in range(3):
+        norm = one_step(ours, optimizer, ema, clip_norm=0.5, scale=1e4)
+        (1e4 * theirs(torch.ones(2, 3, 8, 8)).square().sum()).backward()
+        expected = nn.utils.clip_grad_norm_(theirs.parameters(), 0.5)
+        reference.step()
+        reference.zero_grad()
+        torch.testing.assert_close(norm, expected)
+        assert norm > 0.5, "the test must clip"
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_no_clipping_when_off():
+    model = network()
+    before = [p.clone() for p in model.parameters()]
+    optimizer = build_optimizer(model, Hyp(lr0=1e-3, momentum=0.0), 0.0)
+    (1e4 * model(torch.ones(2, 3, 8, 8)).square().sum()).backward()
+    gradients = [p.grad.clone() for p in model.parameters()]
+    optimizer_step(model, optimizer, torch.amp.GradScaler("cpu", enabled=False), EMA(model, 0.9, 1.0), None)
+    for p, old, gradient in zip(model.parameters(), before, gradients, strict=True):
+        torch.testing.assert_close(p.detach(), old - 1e-3 * gradient)
+
+
+def test_a_skipped_step_changes_neither_weights_nor_average():
+    """fp16's scaler skips a step whose gradient is infinite."""
+    model = network()
+    optimizer = build_optimizer(model, Hyp(), 0.0)
+    ema, scaler = EMA(model, 0.9, 1.0), torch.amp.GradScaler("cpu", init_scale=4.0)
+    before = copy.deepcopy(model.state_dict())
+    scaler.scale(model[0].weight.sum() * float("inf")).backward()
+    optimizer_step(model, optimizer, scaler, ema, 10.0)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert ema.updates == 0
+    scaler.scale(model[0].weight.sum()).backward()
+    optimizer_step(model, optimizer, scaler, ema, 10.0)
+    assert ema.updates == 1
+
+
+def test_ema_is_the_formula_for_weights_and_statistics():
+    model = network()
+    ema = EMA(model, 0.99, 3.0)
+    expected = {k: v.clone().double() for k, v in model.state_dict().items()}
+    for u in range(1, 6):
+        with torch.no_grad():
+            for value in model.state_dict().values():
+                value.add_(1 if not value.is_floating_point() else torch.randn_like(value))
+        ema.update(model)
+        d = ema_decay_at(u, 0.99, 3.0)
+        for key, value in model.state_dict().items():
+            expected[key] = d * expected[key] + (1 - d) * value if value.is_floating_point() else value.double()
+    for key, value in ema.model.state_dict().items():
+        torch.testing.assert_close(value.double(), expected[key], rtol=1e-5, atol=1e-6)
+
+
+def test_ema_of_half_weights_is_kept_in_full_precision():
+    model = network().half()
+    ema = EMA(model, 0.9999, 1e-9)
+    with torch.no_grad():
+        model[0].weight.fill_(1.0)
+        ema.model[0].weight.fill_(0.5)
+    ema.update(model)
+    assert ema.model[0].weight.dtype == torch.float32
+    assert torch.allclose(ema.model[0].weight, torch.tensor(0.5 + 0.5e-4), atol=1e-6), "half would round this away"

@@ -1,0 +1,167 @@
+"""Command line and hyp files -> one frozen run; what is wrong gets one message with a suggestion."""
+
+import pytest
+import yaml
+
+from utils.config import Command, Hyp, save_hyp
+from utils.env import REPO
+from utils.errors import UserError
+from utils.options import help_text, load_hyp_file, parse_args
+
+
+@pytest.mark.parametrize("words", [["--lr0", "0.02"], ["--lr0=0.02"], ["lr0=0.02"], ["lr0=2e-2"]])
+def test_one_option_four_spellings(words):
+    assert parse_args(words)[1].lr0 == 0.02
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "value"),
+    [
+        (["--img", "320"], "imgsz", 320),
+        (["--img-size", "320"], "imgsz", 320),
+        (["--batch-size", "8"], "batch", 8),
+        (["--cos-lr"], "decay", "cosine"),
+        (["cos_lr=True"], "decay", "cosine"),
+        (["--adam"], "optimizer", "adam"),
+        (["model=yolo11n.pt"], "weights", "yolo11n.pt"),
+        (["--cfg", "yolov8n.yaml"], "weights", "yolov8n.yaml"),
+        (["val=False"], "noval", True),
+        (["plots=False"], "noplots", True),
+    ],
+)
+def test_old_spellings_work_and_name_the_new_one(words, key, value):
+    _, hyp, notes = parse_args(words)
+    assert getattr(hyp, key) == value
+    assert any(key in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "value"),
+    [
+        (["optimizer=SGD"], "optimizer", "sgd"),
+        (["amp=False"], "amp", "off"),
+        (["--cache"], "cache", "ram"),
+        (["--cache", "disk"], "cache", "disk"),
+        (["device=0"], "device", "0"),
+        (["--freeze", "10"], "freeze", 10),
+        (["--freeze", "backbone"], "freeze", "backbone"),
+        (["clip_norm=null"], "clip_norm", None),
+        (["warmup_bias_lr=none"], "warmup_bias_lr", None),
+        (["--noval", "--noplots"], "noplots", True),
+        (["--no-multi-label"], "multi_label", False),
+        (["name=007"], "name", "007"),
+        (["ema_tau=auto"], "ema_tau", "auto"),
+        (["save_period=-1"], "save_period", 0),
+    ],
+)
+def test_values_as_users_write_them(words, key, value):
+    assert getattr(parse_args(words)[1], key) == value
+
+
+@pytest.mark.parametrize("words", [["--no-warmup"], ["warmup=none"], ["warmup_epochs=0"], ["--hyp", "no-warmup"]])
+def test_all_ways_to_switch_warmup_off_are_one(words):
+    hyp = parse_args(words)[1]
+    assert (hyp.warmup, hyp.warmup_epochs) == ("none", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--epocs", "3"], ["epocs", "Did you mean 'epochs'?"]),
+        (["lr0=-1"], ["lr0", "-1", "greater than 0"]),
+        (["lr0=abc"], ["lr0", "abc"]),
+        (["batch=0"], ["batch", "at least 1"]),
+        (["optimizer=sdg"], ["optimizer", "Did you mean 'sgd'?"]),
+        (["warmup=linaer"], ["warmup", "Did you mean 'linear'?"]),
+        (["--epochs"], ["--epochs needs a value"]),
+        (["train"], ["'train'", "--key value"]),
+        (["--rect"], ["rect", "no meaning here"]),
+        (["lr0=nan"], ["lr0", "nan"]),
+        (["epochs=1.5"], ["epochs", "1.5"]),
+        (["momentum=1"], ["momentum", "less than 1"]),
+        (["ema_tau=0"], ["ema_tau", "above 0"]),
+        (["--hyp", "nowhere"], ["nowhere", "default.yaml"]),
+    ],
+)
+def test_wrong_words_get_one_message(words, parts):
+    with pytest.raises(UserError) as error:
+        parse_args(words)
+    assert all(part in str(error.value) for part in parts), str(error.value)
+
+
+def test_two_wrong_values_are_named_together():
+    with pytest.raises(UserError, match=r"(?s)lr0.*momentum|momentum.*lr0"):
+        parse_args(["lr0=-1", "momentum=2"])
+
+
+def test_order_is_default_file_command_line(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("lr0: 1e-3\nepochs: 7\n")
+    _, hyp, notes = parse_args(["--hyp", str(file), "epochs=9"])
+    assert (hyp.lr0, hyp.epochs, hyp.momentum) == (0.001, 9, Hyp().momentum), (
+        "1e-3 is a number, though YAML 1.1 says no"
+    )
+    assert any("epochs: 9" in note and "7" in note for note in notes), "what the command line overrides is said"
+
+
+def test_default_yaml_is_the_schema():
+    text = (REPO / "hyps/default.yaml").read_text()
+    assert load_hyp_file("default")[0] == {k: v for k, v in Hyp().model_dump().items()}
+    for key, field in Hyp.model_fields.items():
+        line = next(row for row in text.splitlines() if row.startswith(f"{key}:"))
+        assert field.description in line, f"hyps/default.yaml explains {key} differently"
+
+
+@pytest.mark.parametrize("path", sorted((REPO / "hyps").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_hyp_file_is_valid_and_says_only_what_differs(path):
+    values, notes = load_hyp_file(path.stem)
+    assert not notes
+    hyp = Hyp(**values)
+    if path.stem != "default":
+        same = [key for key, value in values.items() if value == getattr(Hyp(), key)]
+        assert len(same) <= len(values) // 2, f"{path.name} repeats defaults: {same}"
+    assert hyp.model_dump().keys() == Hyp.model_fields.keys()
+
+
+def test_saved_hyp_repeats_the_run(tmp_path):
+    hyp = Hyp(
+        lr0=0.003, weights="a.pt", freeze=["model.0", "neck"], albumentations=[{"name": "Blur", "p": 0.1}], amp="off"
+    )
+    save_hyp(tmp_path / "hyp.yaml", hyp)
+    assert parse_args(["--hyp", str(tmp_path / "hyp.yaml")])[1] == hyp
+
+
+def test_yolov5_gains_are_refused_with_the_right_ones_named(tmp_path):
+    file = tmp_path / "hyp.scratch-low.yaml"
+    file.write_text("lr0: 0.01\nbox: 0.05\ncls: 0.5\nobj: 1.0\nanchor_t: 4.0\nfl_gamma: 0.0\n")
+    with pytest.raises(UserError, match=r"box: 7\.5"):
+        parse_args(["--hyp", str(file)])
+    _, hyp, notes = parse_args(["--hyp", str(file), "--keep-gains"])
+    assert hyp.box == 0.05
+    assert sum("not used here" in note for note in notes) == 3
+
+
+@pytest.mark.parametrize(
+    "text", ["a: [1", "- 1\n- 2", "\tlr0: 1", "!!python/object/apply:os.system ['touch hacked']", "lr0: {a: 1}"]
+)
+def test_broken_hyp_files(tmp_path, text, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(UserError, match="bad.yaml|lr0"):
+        parse_args(["--hyp", "bad.yaml"])
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_hyp_is_frozen():
+    with pytest.raises(Exception, match="frozen"):
+        Hyp().lr0 = 1.0
+
+
+def test_help_names_every_option():
+    text = help_text("train.py")
+    assert all(f"--{key.replace('_', '-')} " in text for key in {**Hyp.model_fields, **Command.model_fields})
+
+
+def test_hyp_yaml_is_plain(tmp_path):
+    save_hyp(tmp_path / "hyp.yaml", Hyp())
+    assert yaml.safe_load((tmp_path / "hyp.yaml").read_text())["lr0"] == 0.01

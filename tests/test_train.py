@@ -1,0 +1,329 @@
+"""train.py as a user runs it, at toy size."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+from models.detector import load_for_eval
+from utils.config import Hyp
+from utils.errors import Diverged, UserError
+from utils.plan import make_plan
+from utils.progress import Progress
+from utils.runlog import read_metrics, read_scalars
+from utils.schedules import build_schedule, steps
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+def run_train(*words: object, project: Path, name: str = "exp") -> Path:
+    """Run train.py's main; returns the run folder."""
+    train.main([*map(str, words), "--project", str(project), "--name", name])
+    return project / name
+
+
+def state_of(folder: Path) -> dict:
+    return torch.load(folder / "weights/last.pt", weights_only=True)
+
+
+def assert_same(a: object, b: object, where: str = "state") -> None:
+    """Equal bit for bit, through nested dictionaries and lists."""
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list | tuple):
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{where}[{i}]")
+    else:
+        assert a == b or a != a, f"{where}: {a} and {b}"
+
+
+@pytest.fixture(scope="module")
+def finished(toy, tmp_path_factory) -> Path:
+    """One whole run, looked at by several tests."""
+    words = [
+        *("--weights", REPO / "models/demo.yaml", "--data", toy, "--imgsz", 64, "--epochs", 3, "--batch", 8),
+        *("--workers", 1, "nbs=32", "warmup_epochs=1", "ema_tau=5", "close_mosaic=1", "--save-period", 2),
+    ]
+    return run_train(*words, project=tmp_path_factory.mktemp("runs"))
+
+
+def test_a_run_leaves_what_the_design_promises(finished):
+    names = {p.name for p in finished.iterdir()}
+    assert {"hyp.yaml", "run.json", "metrics.csv", "weights"} <= names
+    assert {"rates.png", "losses.png", "mAP.png", "PR_curve.png", "confusion.png", "labels.png"} <= names
+    assert {"train_batch.jpg", "val_predictions.jpg"} <= names
+    assert {p.name for p in (finished / "weights").iterdir()} == {"best.pt", "last.pt", "epoch2.pt"}
+    about = json.loads((finished / "run.json").read_text())
+    assert about["versions"]["torch"] == torch.__version__.split("+")[0] or about["versions"]["torch"]
+    assert about["threads"] == torch.get_num_threads()
+
+
+def test_metrics_csv_has_a_row_an_epoch(finished):
+    with open(finished / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"], "epoch 0 is not evaluated: the head is fresh"
+    assert rows[-1]["raw/mAP50-95"] != "" and rows[0]["raw/mAP50-95"] == ""
+    for key in ("train/box", "train/cls", "train/dfl", "train/grad_norm", "val/mAP50-95", "lr/bias", "time/data"):
+        assert float(rows[-1][key]) >= 0, key
+
+
+def test_tensorboard_holds_the_plan_at_every_batch(finished):
+    """What the optimizer held, batch by batch, is the schedule that was drawn before the run."""
+    hyp = Hyp(epochs=3, nbs=32, warmup_epochs=1)
+    schedule = build_schedule(hyp, nb=3, batch=8)
+    logged = read_scalars(finished, ("lr/", "momentum", "accumulate"))
+    assert logged["ni"] == list(range(9))
+    for ni in range(9):
+        rates = schedule(ni)
+        for name, lr in rates.lr.items():
+            assert logged[f"lr/{name}"][ni] == pytest.approx(lr, rel=1e-6)
+        assert logged["momentum"][ni] == pytest.approx(rates.momentum, rel=1e-6)
+        assert logged["accumulate"][ni] == rates.accumulate
+    norms = read_scalars(finished, ("train/grad_norm",))
+    assert norms["ni"] == [ni for ni, _ in steps(schedule)], "a step where the plan says, and nowhere else"
+
+
+def test_best_opens_in_ultralytics_and_scores_what_was_reported(finished):
+    from ultralytics import YOLO
+
+    model = YOLO(finished / "weights/best.pt")
+    assert list(model.names.values()) == ["mug", "key", "leaf", "bolt"]
+    ours = load_for_eval(str(finished / "weights/best.pt"))
+    image = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(model.model.float().eval()(image)[0], ours(image)[0], rtol=1e-3, atol=1e-3)
+
+
+def test_a_finished_run_is_not_resumed(finished, capsys):
+    metrics = train.main(["--resume", str(finished / "weights/last.pt")])
+    assert "finished run" in capsys.readouterr().out
+    assert metrics["val/mAP50-95"] == read_metrics(finished / "metrics.csv")[-1]["val/mAP50-95"]
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_resume_is_exact(toy_args, tmp_path, kind):
+    words = [*toy_args, f"optimizer={kind}", "lr0=0.002"]
+    whole = run_train(*words, project=tmp_path, name="whole")
+    halves = run_train(*words, "--stop-after", 1, project=tmp_path, name="halves")
+    assert state_of(halves)["gradients"], "the test must stop inside an accumulation window"
+    train.main(["--resume", str(halves / "weights/last.pt"), "--stop-after", "1"])
+    train.main(["--resume", str(halves / "weights/last.pt")])
+    a, b = state_of(whole), state_of(halves)
+    for key in ("model", "ema", "optimizer", "loss", "random"):
+        assert_same(a[key], b[key], key)
+    rows = [read_metrics(folder / "metrics.csv") for folder in (whole, halves)]
+    timeless = [[{k: v for k, v in row.items() if "time/" not in k} for row in run] for run in rows]
+    assert_same(*timeless)
+    logged = [read_scalars(folder, ("lr/", "train/")) for folder in (whole, halves)]
+    assert_same(*logged)
+
+
+def test_same_run_for_any_number_of_workers_and_from_its_hyp_yaml(toy_args, tmp_path):
+    first = run_train(*toy_args, "--epochs", 1, project=tmp_path, name="first")
+    again = run_train("--hyp", first / "hyp.yaml", "--workers", 2, project=tmp_path, name="again")
+    for key in ("model", "ema", "optimizer"):
+        assert_same(state_of(first)[key], state_of(again)[key], key)
+
+
+def test_seed_changes_the_run(toy_args, tmp_path):
+    a = run_train(*toy_args, "--epochs", 1, project=tmp_path, name="a")
+    b = run_train(*toy_args, "--epochs", 1, "--seed", 1, project=tmp_path, name="b")
+    assert not torch.equal(*(state_of(f)["model"]["model.0.conv.weight"] for f in (a, b)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_the_last_epoch(toy_args, tmp_path, number):
+    words = [*toy_args, "--epochs", "500", "--workers", "1", "--project", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, REPO / "train.py", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stdout:
+        if line.startswith("epoch 2/"):
+            break
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "--resume" in out and "Traceback" not in err
+    assert state_of(tmp_path / "exp")["progress"]["epoch"] >= 2
+
+
+def test_a_nan_loss_stops_with_3_and_keeps_the_last_good_state(toy_args, tmp_path):
+    words = [
+        *toy_args,
+        "lr0=10",
+        "warmup_bias_lr=10",
+        "clip_norm=null",
+        "warmup=none",
+        "nbs=8",
+        "--epochs",
+        "9",
+        "box=1e30",
+    ]
+    with pytest.raises(Diverged, match="NaN or infinite at batch"):
+        run_train(*words, project=tmp_path)
+    state = state_of(tmp_path / "exp")
+    assert all(bool(v.isfinite().all()) for v in state["model"].values())
+    done = subprocess.run(
+        [sys.executable, REPO / "train.py", *words, "--project", tmp_path, "--name", "again"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert "diverged" in done.stderr and "Traceback" not in done.stderr
+
+
+def bad(words: list[str], match: str) -> None:
+    with pytest.raises(UserError, match=match):
+        train.main(words)
+
+
+def replaced(words: list[str], option: str, value: object) -> list[str]:
+    i = words.index(option)
+    return [*words[: i + 1], str(value), *words[i + 2 :]]
+
+
+def test_bad_input_gets_one_message(toy_args, tmp_path, toy):
+    words = [*toy_args, "--project", str(tmp_path / "runs")]
+    bad(replaced(words, "--data", "nowhere.yaml"), "nowhere.yaml")
+    bad(replaced(words, "--weights", "nowhere.pt"), r"(?s)nowhere.pt.*--download|nowhere.pt.*looked")
+    bad(replaced(words, "--imgsz", 70), "multiple of .*32")
+    bad(replaced(words, "--batch", 0), "at least 1")
+    bad(replaced(words, "--batch", -1), "needs a GPU")
+    bad([*words, "amp=fp16"], "needs a GPU")
+    bad([*words, "--freeze", "bakbone"], "backbone")
+    bad(["--data", str(toy)], "--weights is missing")
+    bad(["--weights", "x.pt"], "--data is missing")
+    bad(["--resume", str(tmp_path / "last.pt")], "no checkpoint")
+    bad(["--resume", "--project", str(tmp_path)], "no run")
+    bad(["--resume", str(toy)], "cannot be resumed")
+    assert not (tmp_path / "runs").exists(), "refused before anything was written"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU that is not there")
+def test_a_gpu_that_is_not_there(toy_args):
+    bad(replaced(toy_args, "--device", "0"), "sees no GPU")
+
+
+def test_an_output_folder_that_cannot_be_written(toy_args, tmp_path):
+    (tmp_path / "file").write_text("")
+    bad([*toy_args, "--project", str(tmp_path / "file")], "cannot write to")
+
+
+def test_resume_refuses_other_settings(finished):
+    bad(["--resume", str(finished / "weights/last.pt"), "lr0=0.5"], "lr0 cannot change")
+
+
+def test_exit_code_and_message_of_the_script(tmp_path):
+    done = subprocess.run(
+        [sys.executable, REPO / "train.py", "--epocs", "3"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: unknown option 'epocs'. Did you mean 'epochs'?")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_early_stopping_waits_for_the_warmup():
+    progress = Progress(epoch=5, best=0.5, best_epoch=1)
+    assert progress.out_of_patience(patience=4, nw=0, nb=10)
+    assert not progress.out_of_patience(patience=4, nw=20, nb=10), "counted from the end of the warm-up, epoch 2"
+    assert not progress.out_of_patience(patience=0, nw=0, nb=10)
+
+
+def test_patience_stops_a_run_and_finishes_it(toy_args, tmp_path):
+    folder = run_train(*toy_args, "--epochs", 30, "lr0=1e-9", "warmup_bias_lr=null", "--patience", 2, project=tmp_path)
+    state = state_of(folder)
+    assert state["progress"]["finished"] and state["progress"]["epoch"] < 30
+
+
+def test_noval_evaluates_once(toy_args, tmp_path):
+    folder = run_train(*toy_args, "--noval", project=tmp_path)
+    assert ["val/mAP50-95" in row for row in read_metrics(folder / "metrics.csv")] == [False, False, True]
+
+
+def test_a_frozen_backbone_stays_bit_for_bit(toy_args, tmp_path):
+    folder = run_train(*toy_args, "--epochs", 1, "--freeze", "backbone", project=tmp_path)
+    train_state = state_of(folder)
+    torch.manual_seed(0)
+    fresh = train.open_model(Hyp(weights=str(REPO / "models/demo.yaml")), ["mug", "key", "leaf", "bolt"], None, False)[
+        0
+    ]
+    moved = {k.split(".")[1] for k, v in fresh.state_dict().items() if not torch.equal(v, train_state["model"][k])}
+    assert moved and min(map(int, moved)) == len(fresh.yaml["backbone"]), "statistics included"
+
+
+def test_multi_scale_bf16_and_albumentations_run(toy_args, tmp_path):
+    extra = ["multi_scale=0.5", "amp=bf16", "mixup=1.0", "degrees=10", "albumentations=[{name: Blur, p: 1.0}]"]
+    folder = run_train(*toy_args, "--epochs", 1, *extra, project=tmp_path)
+    assert state_of(folder)["progress"]["finished"]
+
+
+def test_run_folders_are_numbered(toy_args, tmp_path):
+    for _ in range(2):
+        run_train(*toy_args, "--epochs", 1, "--noval", project=tmp_path)
+    assert (tmp_path / "exp2/weights/best.pt").exists()
+
+
+def test_ema_tau_auto_is_used_and_stored(toy_args, tmp_path):
+    words = [w for w in toy_args if not w.startswith("ema_tau")]
+    folder = run_train(*words, "ema_tau=auto", "--epochs", 1, project=tmp_path)
+    hyp = Hyp(epochs=1, nbs=32, warmup_epochs=1, ema_tau="auto")
+    assert state_of(folder)["ema"]["tau"] == make_plan(build_schedule(hyp, 3, 8), hyp, 8).ema_tau
+
+
+OFFLINE = """
+import socket, sys, runpy
+def refuse(*a, **k): raise SystemExit("network use")
+socket.socket.connect = refuse
+socket.create_connection = socket.getaddrinfo = refuse
+sys.argv = ["train.py", *sys.argv[1:]]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_no_network_and_no_writes_elsewhere(toy_args, tmp_path):
+    """A whole run with sockets blocked and a home of its own: only the run and the cache folder change."""
+    home, cache, runs = tmp_path / "home", tmp_path / "cache", tmp_path / "runs"
+    home.mkdir()
+    dataset = Path(toy_args[toy_args.index("--data") + 1]).parent
+    kept = {k: v for k, v in os.environ.items() if k not in ("YOLO_CONFIG_DIR", "MPLCONFIGDIR")}
+    environment = kept | {"HOME": str(home), "PREHEAT_CACHE": str(cache), "PYTHONDONTWRITEBYTECODE": "1"}
+    since = time.time() - 1
+    done = subprocess.run(
+        [sys.executable, "-c", OFFLINE, *[w for w in toy_args if w != "--noplots"], "--project", runs],
+        cwd=REPO, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert list(home.rglob("*")) == []
+    assert (runs / "exp/weights/best.pt").exists() and any(cache.iterdir())
+    newer = [p for p in (*dataset.rglob("*"), *REPO.rglob("*")) if p.is_file() and p.stat().st_mtime > since]
+    assert not [p for p in newer if not {".git", ".hypothesis", ".pytest_cache", "__pycache__"} & set(p.parts)]
+
+
+@pytest.mark.slow
+def test_two_ranks_train_as_torchrun_starts_them(toy_args, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        REPO / "train.py",
+    ]
+    done = subprocess.run(
+        [*command, *toy_args, "--project", tmp_path], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [p.name for p in tmp_path.iterdir()] == ["exp"], "rank 0 alone writes"
+    assert done.stdout.count("epoch 3/3") == 1
+    assert len(read_metrics(tmp_path / "exp/metrics.csv")) == 3

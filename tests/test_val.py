@@ -1,0 +1,144 @@
+"""val.py from the command line to its files, and what it says to bad input."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import val
+from models.detector import build_detector, save_ultralytics
+from utils.env import REPO
+from utils.errors import UserError, run_script
+from utils.seed import set_seed
+
+NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with best.pt (random weights, two classes) and data.yaml (six pictures)."""
+    root = tmp_path_factory.mktemp("world")
+    rng = np.random.default_rng(0)
+    for kind in ("images", "labels"):
+        (root / kind).mkdir()
+    for i in range(6):
+        Image.fromarray(rng.integers(0, 255, (60 + 10 * i, 90, 3), dtype=np.uint8)).save(root / f"images/{i}.png")
+        (root / f"labels/{i}.txt").write_text(f"{i % 2} 0.5 0.5 0.4 0.4\n")
+    (root / "data.yaml").write_text("train: images\nval: images\nnames: [cat, dog]\n")
+    set_seed(0)
+    model, _ = build_detector(str(REPO / "models/demo.yaml"), ["cat", "dog"])
+    save_ultralytics(root / "best.pt", model, ["cat", "dog"], {}, 1, {})
+    return root
+
+
+def arguments(world: Path, *more: str) -> list[str]:
+    common = ["--weights", world / "best.pt", "--data", world / "data.yaml", "--imgsz", "64", "--workers", "0"]
+    return [str(word) for word in [*common, "--project", world / "runs", *more]]
+
+
+def exit_code(argv: list[str]) -> int:
+    return run_script(lambda: val.main(argv))
+
+
+def test_an_evaluation_writes_what_it_promises(world, capsys):
+    metrics = val.main(arguments(world, "--name", "full", "--save-txt", "--conf", "0.0001", "--batch", "4"))
+    folder = world / "runs/full"
+    for name in ("PR_curve.png", "F1_curve.png", "confusion.png", "pictures.jpg"):
+        assert min(Image.open(folder / name).size) > 100
+    written = json.loads((folder / "metrics.json").read_text())
+    assert written["metrics"]["val/mAP50-95"] == metrics["val/mAP50-95"]
+    assert written["metrics"]["val/mAP_large"] is None  # no box of that size: nan, which JSON does not know
+    assert [row["name"] for row in written["per_class"]] == ["cat", "dog"]
+    predictions = json.loads((folder / "predictions.json").read_text())
+    assert predictions and set(predictions[0]) == {"image_id", "category_id", "bbox", "score"}
+    rows = [line.split() for p in sorted((folder / "labels").iterdir()) for line in p.read_text().splitlines()]
+    assert len(list((folder / "labels").iterdir())) == 6 and len(rows) == len(predictions)
+    assert all(len(row) == 6 and all(0 <= float(v) <= 1 for v in row[1:]) for row in rows)
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("all", "cat", "dog", "mAP50-95", "inference", str(folder)))
+
+
+def test_folders_are_numbered_and_noplots_draws_nothing(world):
+    for _ in range(2):
+        val.main(arguments(world, "--name", "again", "--noplots"))
+    val.main(arguments(world, "--name", "again", "--noplots", "--exist-ok"))
+    assert sorted(p.name for p in (world / "runs").glob("again*")) == ["again", "again2"]
+    assert not list((world / "runs").glob("again*/*.png"))
+
+
+def test_classes_in_another_order_are_the_same_detections(world):
+    (world / "swapped").mkdir()
+    for i in range(6):
+        (world / f"swapped/{i}.png").write_bytes((world / f"images/{i}.png").read_bytes())
+        (world / f"swapped/{i}.txt").write_text(f"{1 - i % 2} 0.5 0.5 0.4 0.4\n")
+    (world / "swapped.yaml").write_text("val: swapped\ntrain: swapped\nnames: [Dog, cat]\n")
+    found = {}
+    for name, data in (("plain", "data.yaml"), ("swapped", "swapped.yaml")):
+        val.main(arguments(world, "--noplots", "--name", name, "--conf", "0.0001", "--data", world / data))
+        rows = json.loads((world / f"runs/{name}/predictions.json").read_text())
+        found[name] = sorted((r["image_id"], r["bbox"], r["score"], r["category_id"]) for r in rows)
+    assert found["plain"]
+    assert found["swapped"] == sorted((i, box, score, 3 - category) for i, box, score, category in found["plain"])
+
+
+def test_old_spellings_work_and_name_the_new_ones(world, capsys):
+    old = ["--img-size", "64", "--batch-size", "2", "--conf-thres", "0.01", "--iou-thres", "0.6", "--task", "val"]
+    val.main(arguments(world, "--noplots", "--name", "old", "--single-cls", "--no-multi-label", *old))
+    printed = capsys.readouterr().out
+    assert all(f"today {name}" in printed for name in ("imgsz", "batch", "conf", "iou", "split"))
+    options = json.loads((world / "runs/old/metrics.json").read_text())["options"]
+    assert (options["batch"], options["conf"], options["iou"], options["multi_label"]) == (2, 0.01, 0.6, False)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--imgs", "64"], ["imgs", "imgsz"]),
+        (["--imgsz", "100"], ["100", "stride", "96 or 128"]),
+        (["--imgsz", "some"], ["imgsz", "some"]),
+        (["--batch", "0"], ["batch", "0"]),
+        (["--conf", "2"], ["conf", "2"]),
+        (["--split", "test"], ["test"]),
+        (["--split", "trial"], ["split", "trial"]),
+        (["--weights", "absent.pt"], ["absent.pt"]),
+        (["--data", "absent.yaml"], ["absent.yaml"]),
+        (["--data", "toy-target"], ["best.pt", "--single-cls"]),
+        pytest.param(["--device", "0"], ["GPU", "--device cpu"], marks=NO_GPU),
+    ],
+)  # fmt: skip
+def test_bad_input_gives_one_message_and_exit_code_2(world, capsys, more, words):
+    assert exit_code(arguments(world, "--name", "bad", *more)) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and all(word in message for word in words), message
+    assert not (world / "runs/bad").exists()
+
+
+@pytest.mark.parametrize("missing", ["--weights", "--data"])
+def test_weights_and_data_are_asked_for(world, capsys, missing):
+    argv = arguments(world)
+    place = argv.index(missing)
+    assert exit_code(argv[:place] + argv[place + 2 :]) == 2
+    assert missing in capsys.readouterr().err
+
+
+def test_a_project_that_cannot_be_written_is_named(world, capsys):
+    (world / "file").write_text("in the way")
+    assert exit_code(arguments(world, "--project", world / "file")) == 2
+    assert "file" in capsys.readouterr().err
+
+
+def test_names_are_matched_by_name_where_the_data_allows_it():
+    options = val.Options(weights="w.pt", data="d.yaml")
+    assert val.match_names(["a", "b"], ["a", "b"], options) is None
+    assert val.match_names(["a", "b", "c"], ["C ", "a"], options) == [1, -1, 0]
+    with pytest.raises(UserError, match="'x'.*w.pt"):
+        val.match_names(["a", "b"], ["a", "x"], options)
+
+
+def test_help_names_every_option(capsys):
+    assert val.main(["--help"]) == {}
+    printed = capsys.readouterr().out
+    assert all(f"--{name.replace('_', '-')}" in printed for name in val.Options.model_fields)
