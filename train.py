@@ -33,7 +33,7 @@ from utils.album import plot_run, show_training, show_validation
 from utils.checkpoint import collect, latest_state, load_state, restore, save_state
 from utils.config import Command, Hyp, save_hyp
 from utils.dist import DTYPES, Ranks, from_rank_zero, pick_amp, start_ranks, stop_ranks, thread_count, worker_count
-from utils.errors import Diverged, StoppedBySignal, UserError, run_script
+from utils.errors import Diverged, StoppedBySignal, UserError, run_script, stop_if_signalled
 from utils.evaluate import Evaluation, evaluate, preprocess
 from utils.meter import Meter, progress_bar
 from utils.multiscale import random_size, resize
@@ -215,6 +215,7 @@ def train_one_epoch(
     bar = progress_bar(batches, f"epoch {progress.epoch + 1}/{hyp.epochs}", books is not None)
     meter = Meter(device, t.loss_fn.names, bar)
     for batch in meter.waiting(bar):
+        stop_if_signalled()
         ni = progress.ni
         rates = t.schedule(ni)
         set_rates(t.optimizer, rates)

@@ -3,22 +3,18 @@
 import hashlib
 import os
 import shutil
-from collections import OrderedDict
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 
+from data.decode import Decoder
 from data.index import Index
 from data.scan import parallel, stamp
 from utils.env import cache_dir
 from utils.errors import UserError
 from utils.letterbox import long_side_shape
-
-REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
 
 class Pictures(Protocol):
@@ -38,71 +34,6 @@ def open_pictures(index: Index, imgsz: int, cache: str, reduce: bool, remember: 
         return Decoder(index.paths, index.shapes, imgsz, reduce, remember)
     decoder = Decoder(index.paths, index.shapes, imgsz, reduce, 0)
     return DiskCache(decoder, index.paths) if cache == "disk" else RamCache(decoder)
-
-
-def load_picture(path: str, hw: tuple[int, int], imgsz: int, reduce: bool = False) -> np.ndarray:
-    """BGR picture (h, w, 3) uint8, EXIF rotation applied, long side scaled to imgsz; hw: its full size."""
-    img = _decode(path, hw, _reduction(path, hw, imgsz) if reduce else 1)
-    h, w = long_side_shape(hw, imgsz)
-    return img if img.shape[:2] == (h, w) else cv2.resize(img, (w, h), interpolation=cv2.INTER_LINEAR)
-
-
-def _reduction(path: str, hw: tuple[int, int], imgsz: int) -> int:
-    """1, or by how much the decoder of this file can shrink the picture."""
-    if not path.lower().endswith((".jpg", ".jpeg")):
-        return 1
-    return max((k for k in REDUCED if max(hw) >= 2 * k * imgsz), default=1)
-
-
-def _decode(path: str, hw: tuple[int, int], factor: int) -> np.ndarray:
-    """BGR picture, at 1/factor where OpenCV can."""
-    try:
-        content = np.fromfile(path, np.uint8)
-    except OSError as e:
-        raise UserError(f"{path} cannot be read ({e.strerror}). It was there when the dataset was indexed.") from None
-    img = cv2.imdecode(content, REDUCED.get(factor, cv2.IMREAD_COLOR)) if content.size else None
-    expected = -(-hw[0] // factor), -(-hw[1] // factor)
-    if img is None or img.shape[:2] != expected:
-        img = _decode_slowly(path)  # formats and EXIF rotations that OpenCV does not know
-        if img.shape[:2] != tuple(hw):
-            size = f"{img.shape[1]}x{img.shape[0]} pixels, {hw[1]}x{hw[0]} when it was indexed"
-            raise UserError(f"{path} has changed: {size}. Start again.")
-    return img
-
-
-def _decode_slowly(path: str) -> np.ndarray:
-    """BGR picture by PIL."""
-    try:
-        with Image.open(path) as img:
-            rgb = np.asarray(ImageOps.exif_transpose(img).convert("RGB"))
-    except Exception as e:  # PIL raises SyntaxError, struct.error, EOFError and others on broken files
-        raise UserError(f"{path} cannot be decoded ({e}). Replace or delete it.") from None
-    return cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-
-
-class Decoder:
-    """Decodes when asked."""
-
-    def __init__(self, paths: list[str], shapes: np.ndarray, imgsz: int, reduce: bool, remember: int):
-        self.paths, self.shapes, self.imgsz = paths, shapes, imgsz
-        self.reduce, self.remember = reduce, remember
-        self.recent: OrderedDict[int, np.ndarray] = OrderedDict()  # saves decoding, changes no picture
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, i: int) -> np.ndarray:
-        img = self.recent.pop(i, None)
-        if img is None:
-            img = self.load(i)
-        self.recent[i] = img
-        if len(self.recent) > self.remember:
-            self.recent.popitem(last=False)
-        return img
-
-    def load(self, i: int) -> np.ndarray:
-        """Picture i, decoded now."""
-        return load_picture(self.paths[i], tuple(self.shapes[i].tolist()), self.imgsz, self.reduce)
 
 
 class Packed:

@@ -15,7 +15,8 @@ from utils.config import Hyp
 from utils.letterbox import Letterbox, letterbox
 
 BLOCK = 64  # mosaic partners come from the same block of positions: one decode a sample is enough without a cache
-KEEP = 2 * BLOCK  # decoded pictures that a process remembers; the last block of an epoch is up to twice as long
+KEEP = 2 * BLOCK  # decoded pictures that a process remembers (the last block is up to twice as long) ...
+KEEP_BYTES = 256 * 2**20  # ... as long as they need no more than this
 PURPOSES = ("order", "mosaic", "partner", "colour", "flip", "pixels", "blend")  # append only: the number is the seed
 
 Picture = tuple[np.ndarray, np.ndarray, np.ndarray]  # img (h, w, 3) BGR, boxes (n, 4) xyxy pixels, classes (n,)
@@ -54,7 +55,8 @@ class TrainDataset(torch.utils.data.Dataset):
         self.index, self.hyp, self.imgsz = index, hyp, imgsz
         self.names, self.nc = index.names, index.nc
         self.pixel_transforms = PixelTransforms(hyp.albumentations) if hyp.albumentations else None
-        self.pictures = open_pictures(index, imgsz, hyp.cache, reduce=True, remember=KEEP)
+        remember = min(KEEP, KEEP_BYTES // (3 * imgsz**2))
+        self.pictures = open_pictures(index, imgsz, hyp.cache, reduce=True, remember=remember)
 
     def __len__(self) -> int:
         return self.index.n

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from data.download import fetch_dataset
 from utils.config import suggest
 from utils.env import REPO, cache_dir
 from utils.errors import UserError
@@ -37,8 +38,10 @@ def load_dataset_yaml(path: str | Path, download: bool = False) -> DatasetConfig
 
         draw(file.stem.removeprefix("toy-"), root)
     splits = {key: _split(content.get(key), root, key, file) for key in ("train", "val", "test")}
+    if not root.exists() and content.get("download") and download:
+        fetch_dataset(str(content["download"]), root)
     if not root.exists():
-        raise UserError(_absent(file, root, content.get("download"), download))
+        raise UserError(_absent(file, root, content.get("download")))
     return DatasetConfig(file, root, splits["train"], splits["val"], splits["test"], names)
 
 
@@ -104,9 +107,8 @@ def _split(value: Any, root: Path, key: str, file: Path) -> list[Path] | None:
     return [root / Path(v).expanduser() for v in expanded]
 
 
-def _absent(file: Path, root: Path, url: Any, download: bool) -> str:
+def _absent(file: Path, root: Path, url: Any) -> str:
     message = f"the dataset's folder {root} does not exist ('path' in {file})."
-    if isinstance(url, str) and url.startswith("http"):
-        asked = "--download does not fetch datasets yet" if download else "nothing is fetched by itself"
-        return f"{message} {asked.capitalize()}: unpack {url} so that this folder exists."
+    if url:
+        return f"{message} Nothing is fetched by itself: add --download, or unpack {url} so that this folder exists."
     return f"{message} Put the pictures there, or correct 'path' (relative to the yaml's own folder)."

@@ -1,7 +1,7 @@
 """Batches: which samples in which order, by how many processes."""
 
-import multiprocessing
 import signal
+import sys
 from collections.abc import Iterator
 
 import cv2
@@ -145,9 +145,7 @@ def _processes(workers: int, pin: bool) -> dict[str, object]:
 
 def _start_method() -> str:
     """fork shares the index and starts at once; a forked CUDA context is undefined, so then a fresh process."""
-    if "fork" in multiprocessing.get_all_start_methods() and not torch.cuda.is_initialized():
-        return "fork"
-    return "spawn"
+    return "fork" if sys.platform == "linux" and not torch.cuda.is_initialized() else "spawn"
 
 
 def _start_worker(worker: int) -> None:

@@ -40,6 +40,7 @@ TASKS = {  # class of a pickled model, or name of a head in a yaml -> the task i
     "RTDETRDetectionModel": "RT-DETR (a transformer)",
     "RTDETRDecoder": "RT-DETR (a transformer)",
 }
+MALFORMED = (AttributeError, KeyError, TypeError, ValueError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,10 @@ def load_weights(path: str | Path) -> Source:
     if not path.is_file():
         raise UserError(f"weights {path} do not exist. Correct the path.")
     checkpoint = read_checkpoint(path)
-    if str(checkpoint.get("format", "")).startswith("preheat"):
-        return _source(checkpoint.get("yaml"), checkpoint.get("names"), checkpoint["ema"]["model"], path)
-    model = checkpoint.get("ema") or checkpoint.get("model")
-    if not isinstance(model, Shell):
-        raise UserError(f"{path} holds no model of ultralytics' kind. Use the .pt that a trainer saved.")
-    refuse_other_task(type(model).__name__, path)
-    return _source(getattr(model, "yaml", None), getattr(model, "names", None), _state_of(model), path)
+    try:
+        return _source_of(checkpoint, path)
+    except MALFORMED as error:
+        raise UserError(f"{path} is no intact checkpoint ({error!r}). Copy or download it again.") from error
 
 
 def refuse_other_task(name: str, where: str | Path) -> None:
@@ -78,11 +76,22 @@ def refuse_other_task(name: str, where: str | Path) -> None:
         raise UserError(f"{where} is for another task: {task}. Only detection weights can be trained here.")
 
 
+def _source_of(checkpoint: dict[str, Any], path: Path) -> Source:
+    """Pick architecture, names and tensors: the average where there is one."""
+    if str(checkpoint.get("format", "")).startswith("preheat"):
+        return _source(checkpoint.get("yaml"), checkpoint.get("names"), checkpoint["ema"]["model"], path)
+    model = checkpoint.get("ema") or checkpoint.get("model")
+    if not isinstance(model, Shell):
+        raise UserError(f"{path} holds no model of ultralytics' kind. Use the .pt that a trainer saved.")
+    refuse_other_task(type(model).__name__, path)
+    return _source(getattr(model, "yaml", None), getattr(model, "names", None), _state_of(model), path)
+
+
 def _source(yaml: Any, names: Any, state: dict[str, Tensor], path: Path) -> Source:
     """Check that the three belong to a detection model; names as a list in class order."""
     if not isinstance(yaml, dict):
         raise UserError(f"{path} holds no model yaml, so its network cannot be rebuilt. Use a file of a newer trainer.")
-    names = list(names.values()) if isinstance(names, dict) else list(names or [])
+    names = [names[i] for i in sorted(names)] if isinstance(names, dict) else list(names or [])
     if not names:
         names = [str(i) for i in range(yaml.get("nc", 80))]
     state = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}

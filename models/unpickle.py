@@ -21,7 +21,7 @@ from utils.errors import UserError
 
 INERT = re.compile(  # what checkpoints of ultralytics name besides tensors and plain values
     r"torch\.nn\.modules\.\w+\.[A-Z]\w*"
-    r"|ultralytics\.nn\.(tasks|text_model|distill_model|modules(\.\w+)?)\.[A-Z]\w*"
+    r"|ultralytics\.nn\.(tasks|text_model|distill_model|modules(\.\w+)?)\.([A-Z]\w*|v10Detect)"
     r"|ultralytics\.(yolo\.)?utils\.((loss|tal)\.\w+|IterableSimpleNamespace)"
     r"|torchvision\.(transforms\.(transforms|functional)|ops\.\w+)\.[A-Z]\w*"
     r"|pathlib(\._local)?\.(Pure)?(Posix|Windows)Path"

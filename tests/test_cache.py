@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 import data.cache
-from data.cache import load_picture, open_pictures
+import data.decode
+from data.cache import open_pictures
+from data.decode import load_picture
 from data.index import Index, build_index, load_dataset_yaml
 from data.scan import ORIENTATION, picture_shape
 from utils.errors import UserError
@@ -38,7 +40,7 @@ def test_cached_pictures_are_the_decoded_ones(index, cache, reduce):
 
 def test_second_run_decodes_nothing(index, tmp_path, monkeypatch):
     open_pictures(index, 96, "disk", True)
-    monkeypatch.setattr(data.cache, "load_picture", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(data.decode, "load_picture", lambda *_: pytest.fail("decoded again"))
     open_pictures(index, 96, "disk", True)
     assert [p.suffix for p in (tmp_path / "cache/pictures").iterdir()] == [".bin"]
 

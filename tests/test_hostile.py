@@ -1,13 +1,11 @@
-"""Hostile and broken weights: nothing in them runs, and the message names the offender."""
+"""Hostile weights and yamls: nothing in them runs, and the message names the offender."""
 
 import builtins
-import io
 import os
 import pickle
 import zipfile
 from collections.abc import Callable
 from copy import deepcopy
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +13,10 @@ import pytest
 import torch
 import yaml
 from torch import nn
-from ultralytics import RTDETR, YOLO
-from ultralytics.nn.tasks import DetectionModel
 
-from models.detector import build_detector, load_for_eval
+from models.detector import build_detector
 from models.find import zoo_yamls
-from utils.errors import UserError
-
-NAMES = ["a", "b"]
+from tests.zoo import NEW, checkpoint_with, network, refusal
 
 
 class Call:
@@ -41,26 +35,6 @@ def canary(tmp_path: Path):
     path = tmp_path / "ran"
     yield path
     assert not path.exists(), "hostile content ran"
-
-
-def refusal(weights: Path | str) -> str:
-    """The message of the UserError that both doors give."""
-    with pytest.raises(UserError) as built:
-        build_detector(str(weights), NAMES)
-    with pytest.raises(UserError):
-        load_for_eval(str(weights))
-    return str(built.value)
-
-
-@cache
-def network() -> DetectionModel:
-    """A detector whose copies become checkpoints."""
-    return DetectionModel("yolov8n.yaml", nc=2, verbose=False)
-
-
-def checkpoint_with(path: Path, **extra: Any) -> Path:
-    torch.save({"model": network(), **extra}, path)
-    return path
 
 
 @pytest.mark.parametrize(
@@ -131,7 +105,7 @@ def test_hostile_activation_in_a_yaml(tmp_path, canary, spec):
     spec = spec.format(canary=str(canary))
     model_yaml = yaml.safe_load(zoo_yamls()["yolov8.yaml"].read_text(encoding="utf-8")) | {"activation": spec}
     (tmp_path / "evil.yaml").write_text(yaml.safe_dump(model_yaml), encoding="utf-8")
-    assert repr(spec) in refusal_of_yaml(tmp_path / "evil.yaml")
+    assert repr(spec) in refusal(tmp_path / "evil.yaml")
 
 
 @pytest.mark.parametrize("spec", HOSTILE_ACTIVATIONS)
@@ -146,7 +120,7 @@ def test_hostile_activation_inside_a_checkpoint(tmp_path, canary, spec):
 def test_harmless_activations_work(tmp_path):
     model_yaml = yaml.safe_load(zoo_yamls()["yolov8.yaml"].read_text(encoding="utf-8"))
     (tmp_path / "y.yaml").write_text(yaml.safe_dump(model_yaml | {"activation": "torch.nn.LeakyReLU(0.1)"}))
-    model, _ = build_detector(str(tmp_path / "y.yaml"), NAMES)
+    model, _ = build_detector(str(tmp_path / "y.yaml"), NEW)
     assert isinstance(model.model[0].act, nn.LeakyReLU) and model.model[0].act.negative_slope == 0.1
 
 
@@ -155,111 +129,9 @@ def test_what_is_no_layer_is_refused_in_a_yaml(tmp_path, layer):
     model_yaml = yaml.safe_load(zoo_yamls()["yolov8.yaml"].read_text(encoding="utf-8"))
     model_yaml["backbone"][3][2] = layer
     (tmp_path / "evil.yaml").write_text(yaml.safe_dump(model_yaml), encoding="utf-8")
-    assert f"'{layer}'" in refusal_of_yaml(tmp_path / "evil.yaml")
+    assert f"'{layer}'" in refusal(tmp_path / "evil.yaml")
 
 
 def test_yaml_tags_run_nothing(tmp_path, canary):
     (tmp_path / "evil.yaml").write_text(f"nc: !!python/object/apply:os.system ['touch {canary}']\n", encoding="utf-8")
-    assert "not a readable yaml" in refusal_of_yaml(tmp_path / "evil.yaml")
-
-
-def refusal_of_yaml(path: Path) -> str:
-    with pytest.raises(UserError) as error:
-        build_detector(str(path), NAMES)
-    return str(error.value)
-
-
-OTHER_TASKS = {
-    "yolov8n-seg.yaml": "-seg",
-    "yolov8n-pose.yaml": "-pose",
-    "yolov8n-obb.yaml": "-obb",
-    "yolov8n-cls.yaml": "-cls",
-    "yolo26n-seg.yaml": "-seg",
-    "yolo26n-sem.yaml": "-sem",
-    "yolo26n-depth.yaml": "-depth",
-    "yolov8s-world.yaml": "World",
-    "yoloe-v8s.yaml": "YOLOE",
-    "rtdetr-l.yaml": "RT-DETR",
-}
-
-
-@pytest.mark.parametrize("name", OTHER_TASKS)
-def test_yamls_of_other_tasks_are_refused_by_task(name):
-    assert OTHER_TASKS[name] in refusal_of_yaml(Path(name))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", OTHER_TASKS)
-def test_weights_of_other_tasks_are_refused_by_task(name, tmp_path):
-    (RTDETR if name.startswith("rtdetr") else YOLO)(name).save(tmp_path / "w.pt")
-    assert OTHER_TASKS[name] in refusal(tmp_path / "w.pt")
-
-
-def test_original_yolov5_checkpoint_names_the_way_out(testdata):
-    message = refusal(testdata / "weights" / "yolov5n.pt")
-    assert "not supported yet" in message and "yolov5nu.pt" in message
-
-
-def test_bare_tensors_are_refused(testdata):
-    assert "no model" in refusal(testdata / "weights" / "yolov8n-int8restored.state.pt")
-
-
-def test_broken_files_say_what_to_do(tmp_path):
-    whole = checkpoint_with(tmp_path / "whole.pt").read_bytes()
-    cases = {
-        "empty": (b"", "empty"),
-        "text": (b"these are no weights\n" * 50, "not a PyTorch checkpoint"),
-        "cut": (whole[: len(whole) // 2], "truncated"),
-        "holed": (whole[:2000] + bytes(3000) + whole[5000:], "damaged"),
-        "pickle": (pickle.dumps({"a": 1}), "not a PyTorch checkpoint"),
-        "zip": (plain_zip(), "not one of torch.save"),
-    }
-    for name, (data, expected) in cases.items():
-        (tmp_path / f"{name}.pt").write_bytes(data)
-        message = refusal(tmp_path / f"{name}.pt")
-        assert expected in message and f"{name}.pt" in message
-
-
-def plain_zip() -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("hello.txt", "hello")
-    return buffer.getvalue()
-
-
-def test_torchscript_names_the_way_out(tmp_path):
-    torch.jit.trace(nn.Conv2d(3, 4, 1), torch.zeros(1, 3, 8, 8)).save(str(tmp_path / "s.pt"))
-    assert "TorchScript" in refusal(tmp_path / "s.pt")
-
-
-def test_other_content_is_refused(tmp_path):
-    for i, content in enumerate([[1, 2], {"model": None}, {"model": 3}, {"model": nn.Linear(2, 2)}]):
-        torch.save(content, tmp_path / f"{i}.pt")
-        refusal(tmp_path / f"{i}.pt")
-
-
-def test_a_pruned_or_fused_model_is_refused(tmp_path):
-    torch.save({"model": deepcopy(network()).fuse(verbose=False)}, tmp_path / "fused.pt")
-    assert "fused" in refusal(tmp_path / "fused.pt")
-
-
-def test_missing_weights_say_where_they_were_looked_for(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    message = refusal("yolo11n.pt")
-    assert str(tmp_path / "yolo11n.pt") in message and "models" in message and "--download" in message
-    assert "yolo11n.pt" in refusal("yolo11m_.pt") or "Official names" in refusal("yolo11m_.pt")
-    (tmp_path / "folder.pt").mkdir()
-    assert "folder" in refusal("folder.pt")
-    assert "suffix" in refusal("yolo11n")
-
-
-def test_download_is_for_official_names_only(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="not an official"):
-        build_detector("yolo11n-mine.pt", NAMES, download=True)
-    with pytest.raises(UserError, match="not an official"):
-        build_detector("https://example.com/yolo11n.pt", NAMES, download=True)
-
-
-def test_unknown_yaml_gets_a_suggestion():
-    assert "yolov8-p2.yaml" in refusal_of_yaml(Path("yolov8n-p3.yaml"))
+    assert "not a readable yaml" in refusal(tmp_path / "evil.yaml")

@@ -11,6 +11,7 @@ from PIL import Image
 
 import data.index
 import data.scan
+import data.sources
 from data.formats import parse_yolo
 from data.index import Index, build_index, load_dataset_yaml, report_problems
 from utils.env import REPO
@@ -121,8 +122,8 @@ def test_exif_rotation_swaps_the_shape(tmp_path):
 def test_second_start_reads_no_label(tmp_path, monkeypatch):
     file = make_dataset(tmp_path, {"a": "0 0.5 0.5 0.2 0.2\nbad\n", "b": None})
     first = build_index(load_dataset_yaml(file), "train")
-    monkeypatch.setattr(data.index, "parse_yolo", lambda *_: pytest.fail("labels were read again"))
-    monkeypatch.setattr(data.index, "picture_shape", lambda *_: pytest.fail("pictures were opened again"))
+    monkeypatch.setattr(data.sources, "parse_yolo", lambda *_: pytest.fail("labels were read again"))
+    monkeypatch.setattr(data.sources, "picture_shape", lambda *_: pytest.fail("pictures were opened again"))
     second = build_index(load_dataset_yaml(file), "train")
     for column in data.index.COLUMNS:
         a, b = getattr(first, column), getattr(second, column)

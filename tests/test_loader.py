@@ -36,7 +36,9 @@ def samples(batches) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def same(a: list, b: list) -> bool:
-    return len(a) == len(b) and all(torch.equal(x, y) for p, q in zip(a, b, strict=True) for x, y in zip(p, q, strict=True))
+    return len(a) == len(b) and all(
+        torch.equal(x, y) for p, q in zip(a, b, strict=True) for x, y in zip(p, q, strict=True)
+    )
 
 
 def test_batches_have_the_promised_form(index):
@@ -132,9 +134,7 @@ def start(testdata: Path, then: str) -> subprocess.Popen:
     script = SCRIPT.format(repo=str(REPO), yaml=str(testdata / "bccd/bccd.yaml"), then=then)
     # a session of its own, so that a signal to the group reaches the workers and not this test
     pipe = subprocess.PIPE
-    return subprocess.Popen(
-        [sys.executable, "-c", script], stdout=pipe, stderr=pipe, text=True, start_new_session=True
-    )
+    return subprocess.Popen([sys.executable, "-c", script], stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
 
 def alive(pid: int) -> bool:

@@ -1,4 +1,4 @@
-"""Boxes follow the pixels: rectangles of one colour are mapped, found again by colour, and compared with their boxes."""
+"""Boxes follow the pixels: coloured rectangles are mapped, found again by colour, and compared with their boxes."""
 
 from types import SimpleNamespace
 

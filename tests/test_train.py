@@ -195,7 +195,7 @@ def replaced(words: list[str], option: str, value: object) -> list[str]:
 def test_bad_input_gets_one_message(toy_args, tmp_path, toy):
     words = [*toy_args, "--project", str(tmp_path / "runs")]
     bad(replaced(words, "--data", "nowhere.yaml"), "nowhere.yaml")
-    bad(replaced(words, "--weights", "nowhere.pt"), r"(?s)nowhere.pt.*--download|nowhere.pt.*looked")
+    bad(replaced(words, "--weights", "nowhere.pt"), "nowhere.pt.*Looked for")
     bad(replaced(words, "--imgsz", 70), "multiple of .*32")
     bad(replaced(words, "--batch", 0), "at least 1")
     bad(replaced(words, "--batch", -1), "needs a GPU")
@@ -258,7 +258,7 @@ def test_a_frozen_backbone_stays_bit_for_bit(toy_args, tmp_path):
         0
     ]
     moved = {k.split(".")[1] for k, v in fresh.state_dict().items() if not torch.equal(v, train_state["model"][k])}
-    assert moved and min(map(int, moved)) == len(fresh.yaml["backbone"]), "statistics included"
+    assert moved and min(map(int, moved)) >= len(fresh.yaml["backbone"]), "statistics included"
 
 
 def test_multi_scale_bf16_and_albumentations_run(toy_args, tmp_path):

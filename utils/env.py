@@ -19,6 +19,7 @@ def set_environment() -> None:
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks a server for its newest version
     os.environ.setdefault("MPLBACKEND", "Agg")
+    os.environ.setdefault("MPLCONFIGDIR", str(cache_dir() / "matplotlib"))  # its list of fonts
     os.environ.setdefault("OMP_NUM_THREADS", str(cores))  # ultralytics, imported before torch, sets 1
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # repeatable matrix products on CUDA
     Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ class Diverged(Exception):
     """The loss is NaN or infinite; scripts exit with 3."""
 
 
-class StoppedBySignal(Exception):
+class StoppedBySignal(BaseException):  # no Exception: a library's `except Exception` must not swallow it
     """SIGINT or SIGTERM arrived; scripts exit with 128 + its number."""
 
     def __init__(self, number: int) -> None:
@@ -25,9 +25,19 @@ class StoppedBySignal(Exception):
         self.number = number
 
 
+_arrived: list[int] = []  # signals so far
+
+
 def _stop(number: int, frame: Any) -> None:
     signal.signal(number, signal.SIG_DFL)  # a second one ends the program at once
+    _arrived.append(number)
     raise StoppedBySignal(number)
+
+
+def stop_if_signalled() -> None:
+    """Raise again what was raised inside a destructor, where Python drops it; the training loop asks at each batch."""
+    if _arrived:
+        raise StoppedBySignal(_arrived[0])
 
 
 def run_script(main: Callable[[], Any]) -> int:

@@ -1,0 +1,70 @@
+"""Checkpoints that several tests share, made by ultralytics, and how two networks are compared."""
+
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from ultralytics import YOLO
+from ultralytics.nn.tasks import DetectionModel
+
+from models.detector import build_detector, load_for_eval
+from utils.errors import UserError
+
+OLD = ["person", *(f"thing {i}" for i in range(1, 79)), "kite"]  # 80 classes
+NEW = ["cell", "kite", "platelet"]
+FAMILIES = ["yolov8n", "yolo11n", "yolo26n"]
+
+
+@cache
+def noisy_checkpoint(family: str) -> Path:
+    """A checkpoint of the 80 classes OLD, saved by ultralytics, with noise so that hardly a tensor is a default."""
+    torch.manual_seed(1)
+    yolo = YOLO(f"{family}.yaml")
+    yolo.model.names = dict(enumerate(OLD))
+    for name, tensor in yolo.model.state_dict().items():
+        if tensor.is_floating_point() and ".dfl." not in name:
+            tensor.mul_(1 + 0.1 * torch.rand_like(tensor)).add_(0.01 * torch.rand_like(tensor))
+    path = Path(tempfile.mkdtemp(prefix="preheat-test-weights-")) / f"{family}.pt"
+    yolo.save(path)
+    return path
+
+
+def class_convs(model: DetectionModel) -> dict[str, nn.Conv2d]:
+    """The last convolution of every class branch, by name."""
+    head = f"model.{len(model.model) - 1}"
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if name.startswith((f"{head}.cv3.", f"{head}.one2one_cv3.")) and name.count(".") == 4 and name.endswith(".2")
+    }
+
+
+def assert_same_tensors(a: nn.Module, b: nn.Module) -> None:
+    a, b = a.state_dict(), b.state_dict()
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def refusal(weights: Path | str) -> str:
+    """The message of the UserError that both doors give."""
+    with pytest.raises(UserError) as built:
+        build_detector(str(weights), NEW)
+    with pytest.raises(UserError):
+        load_for_eval(str(weights))
+    return str(built.value)
+
+
+@cache
+def network() -> DetectionModel:
+    """A detector whose copies become checkpoints."""
+    return DetectionModel("yolov8n.yaml", nc=2, verbose=False)
+
+
+def checkpoint_with(path: Path, **extra: Any) -> Path:
+    torch.save({"model": network(), **extra}, path)
+    return path
