@@ -14,6 +14,7 @@ import torch
 
 import train
 from models.detector import load_for_eval
+from tests.runs import assert_same, replaced, run_train, state_of
 from utils.config import Hyp
 from utils.errors import Diverged, UserError
 from utils.plan import make_plan
@@ -22,31 +23,6 @@ from utils.runlog import read_metrics, read_scalars
 from utils.schedules import build_schedule, steps
 
 REPO = Path(__file__).resolve().parent.parent
-
-
-def run_train(*words: object, project: Path, name: str = "exp") -> Path:
-    """Run train.py's main; returns the run folder."""
-    train.main([*map(str, words), "--project", str(project), "--name", name])
-    return project / name
-
-
-def state_of(folder: Path) -> dict:
-    return torch.load(folder / "weights/last.pt", weights_only=True)
-
-
-def assert_same(a: object, b: object, where: str = "state") -> None:
-    """Equal bit for bit, through nested dictionaries and lists."""
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), where
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            assert_same(a[key], b[key], f"{where}.{key}")
-    elif isinstance(a, list | tuple):
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_same(x, y, f"{where}[{i}]")
-    else:
-        assert a == b or a != a, f"{where}: {a} and {b}"
 
 
 @pytest.fixture(scope="module")
@@ -185,11 +161,6 @@ def test_a_nan_loss_stops_with_3_and_keeps_the_last_good_state(toy_args, tmp_pat
 def bad(words: list[str], match: str) -> None:
     with pytest.raises(UserError, match=match):
         train.main(words)
-
-
-def replaced(words: list[str], option: str, value: object) -> list[str]:
-    i = words.index(option)
-    return [*words[: i + 1], str(value), *words[i + 2 :]]
 
 
 def test_bad_input_gets_one_message(toy_args, tmp_path, toy):
