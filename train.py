@@ -137,7 +137,7 @@ def fine_tune(
     share = {"rank": ranks.rank, "world_size": ranks.world_size}
     train_loader = build_train_loader(train_index, hyp, batch=hyp.batch, workers=workers, pin=pin, **share)
     val_loader = build_eval_loader(
-        val_index, imgsz=hyp.imgsz, stride=run.stride, batch=hyp.batch, workers=workers, pin=pin
+        val_index, imgsz=hyp.imgsz, stride=run.stride, batch=hyp.batch, workers=workers, pin=pin, cache=hyp.cache
     )
     nb = len(train_loader)  # batches per epoch
     schedule = build_schedule(hyp, nb, hyp.batch)
