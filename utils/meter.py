@@ -68,7 +68,7 @@ class Meter:
             )
 
     def means(self, clip_norm: float | None) -> dict[str, float]:
-        """Means of the epoch under the names of metrics.csv; seconds, pictures per second, share of time waiting."""
+        """Means of the epoch under the names of metrics.csv; seconds an epoch and a batch, share of time waiting."""
         seconds = time.perf_counter() - self.began
         values = (self.sums / max(self.batches, 1)).tolist()
         means = {f"train/{name}": value for name, value in zip(self.names, values, strict=True)}
@@ -79,6 +79,7 @@ class Meter:
             means["train/clip_rate"] = (finite > (clip_norm or float("inf"))).float().mean().item()
         return means | {
             "time/epoch": seconds,
+            "time/step": seconds / max(self.batches, 1),
             "time/data": self.waited / seconds,
             "time/images_per_s": self.pictures / seconds,
         }

@@ -90,12 +90,14 @@ class RunLog:
         self.rows = [row for row in read_metrics(self.csv_path) if row["epoch"] <= start_epoch] if start_ni else []
         self.writer = SummaryWriter(str(folder), purge_step=start_ni or None)
         self.pending: list[tuple[str, int, torch.Tensor]] = []
+        self.over_batches: set[str] = set()  # tags whose x axis is ni
 
     def batch(self, ni: int, values: dict[str, float], tensors: dict[str, torch.Tensor]) -> None:
         """Scalars of batch `ni`: plain values at once, 0-dim tensors at the next flush (one device sync for all)."""
         for tag, value in values.items():
             self.writer.add_scalar(tag, value, ni)
         self.pending += [(tag, ni, tensor.detach()) for tag, tensor in tensors.items()]
+        self.over_batches |= values.keys() | tensors.keys()
         if ni % FLUSH_EVERY == FLUSH_EVERY - 1:
             self.flush()
 
@@ -112,7 +114,7 @@ class RunLog:
         self.flush()
         self.rows.append({"epoch": epoch, "ni": ni, **values})
         for tag, value in values.items():
-            if not tag.startswith(("train/", "lr/", "momentum", "accumulate", "time/")):
+            if tag not in self.over_batches:
                 self.writer.add_scalar(tag, value, epoch)
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
         beside = self.csv_path.with_name(f".metrics.{os.getpid()}")
