@@ -158,8 +158,10 @@ def fine_tune(
         return training.progress.metrics
 
     introduce(run, model, train_index, val_index, transfer, frozen)
-    for line in describe(plan, schedule, hyp, nb, hyp.batch) + warnings(plan, schedule, hyp, nb, hyp.batch):
+    for line in describe(plan, schedule, hyp, nb, hyp.batch):
         log.info(line)
+    for line in warnings(plan, schedule, hyp, nb, hyp.batch):
+        log.info(f"warning: {line}")
     books = RunLog(run.folder, training.progress.epoch, training.progress.ni)
     try:
         if not state:
@@ -378,7 +380,7 @@ def finish(training: Training, val_loader: Any, val_index: Index, run: Run, book
         f"best epoch: mAP50-95 {metrics['val/mAP50-95']:.4f}  mAP50 {metrics['val/mAP50']:.4f} "
         f"(epoch {progress.best_epoch}, {best} as read back from disk)"
     )
-    if run.hyp.weights and Path(run.hyp.weights).name == "demo.pt":
+    if run.hyp.data and Path(run.hyp.data).stem == "toy-target":
         log.info("your own: python train.py --weights yolo11n.pt --data your.yaml --hyp finetune --imgsz 640")
     return progress.metrics | {key.replace("val/", "best/"): value for key, value in metrics.items()}
 

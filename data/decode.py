@@ -4,7 +4,8 @@ from collections import OrderedDict
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ImageOps
+from PIL.Image import open as open_image  # by name: ultralytics replaces Image.open when it is imported
 
 from utils.errors import UserError
 from utils.letterbox import long_side_shape
@@ -45,7 +46,7 @@ def _decode(path: str, hw: tuple[int, int], factor: int) -> np.ndarray:
 def _decode_slowly(path: str) -> np.ndarray:
     """BGR picture by PIL."""
     try:
-        with Image.open(path) as img:
+        with open_image(path) as img:
             rgb = np.asarray(ImageOps.exif_transpose(img).convert("RGB"))
     except Exception as e:  # PIL raises SyntaxError, struct.error, EOFError and others on broken files
         raise UserError(f"{path} cannot be decoded ({e}). Replace or delete it.") from None

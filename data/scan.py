@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from PIL import Image
+from PIL.Image import open as open_image  # by name: ultralytics replaces Image.open when it is imported
 
 from utils.errors import UserError
 
@@ -71,7 +72,7 @@ def stamp(path: str) -> tuple[int, int]:
 def picture_shape(path: str) -> tuple[tuple[int, int] | None, str]:
     """(height, width) as seen, EXIF rotation applied, and ''; or None and why the picture cannot be used."""
     try:
-        with Image.open(path) as img:
+        with open_image(path) as img:
             width, height = img.size
             if not _looks_whole(path, img.format):
                 img.load()  # decodes all of it: the way to be sure
