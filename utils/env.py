@@ -17,6 +17,7 @@ def set_environment() -> None:
     os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"  # without it a yaml's `activation`, also one inside a .pt, is evaluated
     os.environ.setdefault("YOLO_CONFIG_DIR", str(cache_dir() / "ultralytics"))
     os.environ.setdefault("YOLO_OFFLINE", "true")
+    os.environ.setdefault("YOLO_VERBOSE", "false")  # errors only
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # ultralytics would call pip for a picture it cannot read
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks a server for its newest version
     os.environ.setdefault("MPLBACKEND", "Agg")
