@@ -3,6 +3,7 @@
 import utils.env  # noqa: F401, I001  (first: sets the environment that the libraries read on import)
 
 import logging
+import math
 import sys
 import time
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from data.index import Index, build_index, load_dataset_yaml, report_problems
+from data.index import Index, build_index, count_pictures, load_dataset_yaml, report_problems
 from data.loader import TrainLoader, build_eval_loader, build_train_loader, first_batch
 from models.detector import (
     Transfer,
@@ -28,7 +29,7 @@ from models.detector import (
 from models.ema import EMA
 from models.fit import largest_batch
 from models.loss import DetectionLoss
-from models.optim import applied_rates, build_optimizer, optimizer_step, set_rates
+from models.optim import applied_rates, build_optimizer, optimizer_step, parameter_groups, set_rates
 from utils.album import plot_run, show_training, show_validation
 from utils.checkpoint import collect, latest_state, load_state, restore, save_state
 from utils.config import Command, Hyp, save_hyp
@@ -38,8 +39,9 @@ from utils.evaluate import Evaluation, evaluate, preprocess
 from utils.meter import Meter, progress_bar
 from utils.multiscale import random_size, resize
 from utils.options import help_text, parse_args
-from utils.plan import describe, make_plan, warnings
-from utils.progress import Progress
+from utils.plan import make_plan
+from utils.preview import announce, asks_for_plan, preview
+from utils.progress import Progress, require_score
 from utils.runlog import RunLog, configure_console, epoch_line, make_run_folder, write_run_json
 from utils.schedules import Schedule, build_schedule
 from utils.seed import set_seed
@@ -86,6 +88,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     if {"--help", "-h"} & set(argv):
         print(help_text("train.py"))
         return {}
+    if asks_for_plan(argv):
+        return preview(argv, count_pictures)
     command, hyp, notes = parse_args(argv or ["--hyp", "demo"])
     state, folder = None, None
     if command.resume:
@@ -124,6 +128,7 @@ def fine_tune(
     command: Command, hyp: Hyp, ranks: Ranks, state: dict[str, Any] | None, folder: Path | None
 ) -> dict[str, float]:
     """Build every part, train epoch by epoch, close the run. `state` and `folder`: of the run to go on with."""
+    require_score(hyp)
     torch.set_num_threads(state["threads"] if state else thread_count(ranks))  # part of the state: sums depend on it
     set_seed(hyp.seed)
     train_index, val_index = open_data(hyp, command.download)
@@ -140,12 +145,12 @@ def fine_tune(
         val_index, imgsz=hyp.imgsz, stride=run.stride, batch=hyp.batch, workers=workers, pin=pin, cache=hyp.cache
     )
     nb = len(train_loader)  # batches per epoch
-    schedule = build_schedule(hyp, nb, hyp.batch)
+    schedule = build_schedule(hyp, nb, hyp.batch, tuple(parameter_groups(model, hyp)))
     plan = make_plan(schedule, hyp, hyp.batch)
     training = Training(
         model=model,
         ema=EMA(model, hyp.ema_decay, plan.ema_tau),
-        optimizer=build_optimizer(model, hyp, plan.weight_decay),
+        optimizer=build_optimizer(model, hyp, plan.weight_decay, schedule.decays_all),
         scaler=torch.amp.GradScaler(ranks.device.type, enabled=run.dtype == torch.float16),
         loss_fn=DetectionLoss(model, hyp),
         schedule=schedule,
@@ -158,10 +163,7 @@ def fine_tune(
         return training.progress.metrics
 
     introduce(run, model, train_index, val_index, transfer, frozen)
-    for line in describe(plan, schedule, hyp, nb, hyp.batch):
-        log.info(line)
-    for line in warnings(plan, schedule, hyp, nb, hyp.batch):
-        log.info(f"warning: {line}")
+    announce(plan, schedule, hyp, nb, run.folder)
     books = RunLog(run.folder, training.progress.epoch, training.progress.ni)
     try:
         if not state:
@@ -201,6 +203,8 @@ def run_epochs(
         if books:
             over = end_epoch(training, losses, val_loader, val_index, run, books, over)
         over = bool(from_rank_zero(over, run.ranks))
+        seen = from_rank_zero(progress.history[-1] if books else math.nan, run.ranks)
+        progress.history[progress.epoch - 1 :] = [seen]  # every rank must know the scores that a plateau is found by
 
 
 def train_one_epoch(
@@ -208,7 +212,8 @@ def train_one_epoch(
 ) -> dict[str, float]:
     """One pass over `batches`; `forward` is the model, or its DDP wrapper. Returns the epoch's means and last rates.
 
-    The loss is summed over a batch and gradients over a window, never divided: weight decay is scaled to match.
+    The loss is summed over a batch and gradients over a window, weight decay being scaled to match; a recipe that
+    means instead says so by loss_factor. Where it drops an open window, it does so before the epoch's first batch.
     """
     t, hyp, device = training, run.hyp, run.ranks.device
     progress, last_batch = t.progress, t.schedule.total - 1
@@ -216,20 +221,24 @@ def train_one_epoch(
     keep_frozen_bn_eval(t.model)
     bar = progress_bar(batches, f"epoch {progress.epoch + 1}/{hyp.epochs}", books is not None)
     meter = Meter(device, t.loss_fn.names, bar)
+    if t.schedule.drops_at(progress.ni):
+        t.optimizer.zero_grad()
     for batch in meter.waiting(bar):
         stop_if_signalled()
         ni = progress.ni
-        rates = t.schedule(ni)
+        rates = t.schedule(ni, progress.history)
         set_rates(t.optimizer, rates)
         applied = applied_rates(t.optimizer) | {"accumulate": rates.accumulate}
         images = preprocess(batch["img"], device, channels_last=True)  # (b, 3, h, w) in 0..1
         images = resize(images, random_size(hyp.seed, ni, hyp.imgsz, hyp.multi_scale, run.stride))
         with torch.autocast(device.type, dtype=run.dtype, enabled=run.dtype is not None):
             loss, items = t.loss_fn(forward(images), batch)
-        t.scaler.scale(loss * run.ranks.world_size).backward()  # DDP averages gradients over ranks; a sum is meant
-        meter.add(items, len(images) * run.ranks.world_size)
+        pictures = len(images) * run.ranks.world_size
+        loss = loss * run.ranks.world_size  # DDP averages gradients over ranks; a sum is meant
+        t.scaler.scale(loss * t.schedule.loss_factor(ni, pictures)).backward()
+        meter.add(items, pictures)
 
-        if ni - progress.last_step >= rates.accumulate or ni == last_batch:
+        if t.schedule.is_step(ni, progress.last_step):
             meter.step(optimizer_step(t.model, t.optimizer, t.scaler, t.ema, hyp.clip_norm))
             progress.last_step = ni
         if books:
@@ -268,6 +277,7 @@ def end_epoch(
             over = True
         if over:  # the raw weights beside their average: did the average help?
             row["raw/mAP50-95"] = score(training.model, val_loader, val_index, run).metrics["val/mAP50-95"]
+    progress.history.append(row.get(hyp.plateau_metric, math.nan))
     progress.finished = over
     books.epoch(progress.epoch, progress.ni, row)
     save_training(training, run, run.folder / "weights/last.pt")
@@ -295,8 +305,6 @@ def save_training(training: Training, run: Run, path: Path) -> None:
 
 def open_data(hyp: Hyp, download: bool) -> tuple[Index, Index]:
     """Indexes of the training and the evaluation pictures; what is wrong with them is printed."""
-    if hyp.data is None:
-        raise UserError("--data is missing: name a dataset yaml (path, train, val, names); data/ holds examples.")
     config = load_dataset_yaml(hyp.data, download)
     train, val = (build_index(config, split, hyp.strict, hyp.single_cls) for split in ("train", "val"))
     for index in (train, val):

@@ -26,8 +26,10 @@ class DatasetConfig:
     names: list[str]
 
 
-def load_dataset_yaml(path: str | Path, download: bool = False) -> DatasetConfig:
+def load_dataset_yaml(path: str | Path | None, download: bool = False) -> DatasetConfig:
     """Read a dataset yaml in ultralytics' layout; relative paths start from the yaml's own folder."""
+    if path is None:
+        raise UserError("--data is missing: name a dataset yaml (path, train, val, names); data/ holds examples.")
     file = find_yaml(path)
     content = _read(file)
     text = str(content.get("path") or "").replace("\\", "/").replace("${cache}", cache_dir().as_posix())

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
 from data.dataset_yaml import DatasetConfig, load_dataset_yaml
 from data.formats import Problem
-from data.index_file import index_file, load_index, save_index
+from data.index_file import index_file, load_index, newest_index, save_index
 from data.sources import CocoSource, Content, YoloSource
 from utils.errors import UserError
 
-__all__ = ["DatasetConfig", "Index", "Problem", "build_index", "load_dataset_yaml", "report_problems"]
+__all__ = ["DatasetConfig", "Index", "Problem", "build_index", "count_pictures", "load_dataset_yaml", "report_problems"]
 
 COLUMNS = ("shapes", "boxes", "classes", "area", "crowd", "offsets")
 
@@ -52,11 +53,7 @@ class Index:
 
 def build_index(config: DatasetConfig, split: str, strict: bool = False, single_cls: bool = False) -> Index:
     """Index of 'train', 'val' or 'test'; read from the cache folder when no picture and no label has changed."""
-    sources = getattr(config, split)
-    if sources is None:
-        raise UserError(f"{config.path} has no '{split}'. Add '{split}: <folder>', relative to {config.root}.")
-    is_json = len(sources) == 1 and sources[0].suffix.lower() == ".json"
-    source = CocoSource(sources[0], config) if is_json else YoloSource(sources, config, single_cls)
+    source = _open_source(config, split, single_cls)
     file = index_file(config, split, single_cls, source.stamps())
     kept = load_index(file, COLUMNS)
     if kept is None:
@@ -70,12 +67,41 @@ def build_index(config: DatasetConfig, split: str, strict: bool = False, single_
     return index
 
 
+def count_pictures(data: str | None, single_cls: bool = False, download: bool = False) -> tuple[int, bool]:
+    """Training pictures of a dataset yaml, none of them read: of the kept index and True, else files and False."""
+    config = load_dataset_yaml(data, download)
+    file = newest_index(config, "train")
+    kept = load_index(file, ()) if file else None
+    paths = kept["paths"] if kept else []
+    first = (config.train or [None])[0]
+    if paths and _is_json(config.train) and first.is_file() and first.stat().st_mtime < file.stat().st_mtime:
+        return len(paths), True  # a large json is not read again only to be counted
+    source = _open_source(config, "train", single_cls)
+    if not source.pictures:
+        raise UserError(f"no pictures in {source.where} ('train' of {config.path}).")
+    if paths and (paths == source.pictures or index_file(config, "train", single_cls, source.stamps()) == file):
+        return len(paths), True
+    return len(source.pictures), False
+
+
 def report_problems(index: Index, log: Callable[[str], None], limit: int = 10) -> None:
     """Print the first problems, one a line, and how many there are."""
     for problem in index.problems[:limit]:
         log(str(problem))
     if len(index.problems) > limit:
         log(f"... and {len(index.problems) - limit} more problems ({len(index.problems)} in all)")
+
+
+def _open_source(config: DatasetConfig, split: str, single_cls: bool) -> YoloSource | CocoSource:
+    """Where the pictures and labels of a split come from."""
+    sources = getattr(config, split)
+    if sources is None:
+        raise UserError(f"{config.path} has no '{split}'. Add '{split}: <folder>', relative to {config.root}.")
+    return CocoSource(sources[0], config) if _is_json(sources) else YoloSource(sources, config, single_cls)
+
+
+def _is_json(sources: list[Path] | None) -> bool:
+    return bool(sources) and len(sources) == 1 and sources[0].suffix.lower() == ".json"
 
 
 def _columns(pictures: list[str], content: Content, names: list[str]) -> Index:

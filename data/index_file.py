@@ -21,11 +21,21 @@ TEXT = ("paths", "image_ids", "category_ids", "problems")  # kept as one json: n
 
 def index_file(config: DatasetConfig, split: str, single_cls: bool, stamps: list[tuple[str, int, int]]) -> Path:
     """Name of the cached index: which dataset, and in which state its files are."""
-    which = hashlib.sha256(json.dumps([str(config.path), split]).encode()).hexdigest()[:12]
     state = hashlib.sha256(json.dumps([VERSION, config.names, single_cls]).encode())
     for path, size, mtime in stamps:
         state.update(f"{path}\0{size}\0{mtime}\n".encode(errors="surrogateescape"))
-    return cache_dir() / "indexes" / f"{config.path.stem}-{split}-{which}-{state.hexdigest()[:20]}.npz"
+    return cache_dir() / "indexes" / f"{_name(config, split)}-{state.hexdigest()[:20]}.npz"
+
+
+def newest_index(config: DatasetConfig, split: str) -> Path | None:
+    """The cached index of a split, in whatever state its files were then; None where there is none."""
+    files = list((cache_dir() / "indexes").glob(f"{_name(config, split)}-*.npz"))
+    return max(files, key=lambda file: file.stat().st_mtime_ns, default=None)
+
+
+def _name(config: DatasetConfig, split: str) -> str:
+    which = hashlib.sha256(json.dumps([str(config.path), split]).encode()).hexdigest()[:12]
+    return f"{config.path.stem}-{split}-{which}"
 
 
 def save_index(file: Path, index: Any, columns: tuple[str, ...]) -> None:

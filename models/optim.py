@@ -1,4 +1,4 @@
-"""Parameter groups by role, the optimizers, and the one function that writes rates into them."""
+"""Parameter groups by role and part, the optimizers, and the one function that writes rates into them."""
 
 from typing import Any
 
@@ -7,34 +7,39 @@ from torch import nn
 
 from models.ema import EMA
 from utils.config import Hyp
+from utils.plan import group_names
 from utils.schedules import Rates
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
-GROUPS = ("bias", "norm", "weight")
 
 
-def parameter_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """Trainable parameters by role: every `bias`, the weights of normalisation layers, all other weights."""
-    groups: dict[str, list[nn.Parameter]] = {name: [] for name in GROUPS}
-    for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if parameter.requires_grad:
-                groups["bias" if name == "bias" else "norm" if isinstance(module, NORMS) else "weight"].append(
-                    parameter
-                )
-    return groups
+def parameter_groups(model: nn.Module, hyp: Hyp) -> dict[str, list[nn.Parameter]]:
+    """Trainable parameters by role: every `bias`, the weights of normalisation layers, all other weights.
 
-
-def build_optimizer(model: nn.Module, hyp: Hyp, weight_decay: float) -> torch.optim.Optimizer:
-    """The optimizer that hyp names, with groups addressed by their `name`; only `weight` decays, by `weight_decay`.
-
-    Learning rates and momentum are those of hyp until `set_rates` writes the first batch's.
+    Where hyp gives a part rates of its own: by part and role, "backbone.bias" ... "head.weight". The head is the last
+    module of the network (Detect), the backbone everything before it. A group without parameters is left out.
     """
-    decay = {"weight": weight_decay}
+    groups: dict[str, list[nn.Parameter]] = {name: [] for name in group_names(hyp)}
+    head = set(list(getattr(model, "model", model).children())[-1].modules())
+    for module in model.modules():
+        part = "head." if module in head else "backbone."
+        for name, parameter in module.named_parameters(recurse=False):
+            role = "bias" if name == "bias" else "norm" if isinstance(module, NORMS) else "weight"
+            if parameter.requires_grad:
+                groups[role if role in groups else part + role].append(parameter)
+    return {name: parameters for name, parameters in groups.items() if parameters}
+
+
+def build_optimizer(model: nn.Module, hyp: Hyp, weight_decay: float, decays_all: bool = False) -> torch.optim.Optimizer:
+    """The optimizer that hyp names, with groups addressed by their `name`.
+
+    Of the roles only `weight` decays, by `weight_decay`; with `decays_all` biases and norms do too. Learning rates and
+    momentum are those of hyp until `set_rates` writes the first batch's.
+    """
+    decaying = ("weight", "bias", "norm") if decays_all else ("weight",)
     groups = [
-        {"params": parameters, "name": name, "weight_decay": decay.get(name, 0.0)}
-        for name, parameters in parameter_groups(model).items()
-        if parameters
+        {"params": parameters, "name": name, "weight_decay": weight_decay if name.endswith(decaying) else 0.0}
+        for name, parameters in parameter_groups(model, hyp).items()
     ]
     on_gpu = next(model.parameters()).is_cuda
     options: dict[str, Any] = {"lr": hyp.lr0, ("fused" if on_gpu else "foreach"): True}
@@ -55,7 +60,10 @@ def set_rates(optimizer: torch.optim.Optimizer, rates: Rates) -> None:
 
 
 def applied_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """What the optimizer really holds: {"lr/bias": ..., "lr/norm": ..., "lr/weight": ..., "momentum": ...}."""
+    """What the optimizer really holds: {"lr/bias": ..., "lr/norm": ..., "lr/weight": ..., "momentum": ...}.
+
+    With groups by part the tags are lr/backbone.bias ... lr/head.weight.
+    """
     rates = {f"lr/{group['name']}": float(group["lr"]) for group in optimizer.param_groups}
     group = optimizer.param_groups[-1]
     return rates | {"momentum": group["betas"][0] if "betas" in group else group["momentum"]}

@@ -12,7 +12,21 @@ REPO = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted(p.stem for p in REPO.glob("*.py"))
 FOLDERS = ("models", "data", "utils")
 ALLOWED = {"utils": {"utils"}, "models": {"models", "utils"}, "data": {"data", "utils"}, "": set(FOLDERS)}
-PURE = ("schedules", "boxes", "letterbox", "postprocess", "plan", "progress", "matching", "multiscale")
+PURE = (
+    "schedules",
+    "curves",
+    "recipes",
+    "foreign",
+    "boxes",
+    "letterbox",
+    "postprocess",
+    "plan",
+    "plan_text",
+    "caution",
+    "progress",
+    "matching",
+    "multiscale",
+)
 
 
 def imported(path: Path) -> set[str]:

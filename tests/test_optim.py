@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from models.detector import build_detector
 from models.ema import EMA
 from models.optim import applied_rates, build_optimizer, optimizer_step, parameter_groups, set_rates
 from utils.config import Hyp
@@ -17,22 +18,65 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1, bias=False), nn.GroupNorm(1, 2))
 
 
-def test_groups_by_role():
-    model = network()
-    groups = parameter_groups(model)
+def members(model: nn.Module, hyp: Hyp) -> dict[str, list[str]]:
+    """Names of the parameters in every group."""
     names = {id(p): name for name, p in model.named_parameters()}
-    found = {role: sorted(names[id(p)] for p in parameters) for role, parameters in groups.items()}
-    assert found == {
+    return {name: sorted(names[id(p)] for p in group) for name, group in parameter_groups(model, hyp).items()}
+
+
+def test_groups_by_role():
+    assert members(network(), Hyp()) == {
         "bias": ["0.bias", "1.bias", "3.bias"],
         "norm": ["1.weight", "3.weight"],
         "weight": ["0.weight", "2.weight"],
     }
 
 
-def test_frozen_parameters_are_in_no_group():
+@pytest.mark.parametrize("ask", ["lr_backbone", "lr_head", "warmup_epochs_backbone", "warmup_epochs_head"])
+def test_groups_by_part_where_a_part_has_rates_of_its_own(ask):
+    """The head is the last module; a group without parameters is left out (the head here has no weight)."""
+    assert members(network(), Hyp(**{ask: 0.5})) == {
+        "backbone.bias": ["0.bias", "1.bias"],
+        "backbone.norm": ["1.weight"],
+        "backbone.weight": ["0.weight", "2.weight"],
+        "head.bias": ["3.bias"],
+        "head.norm": ["3.weight"],
+    }
+
+
+def test_the_head_of_a_detector_is_its_last_layer():
+    model, _ = build_detector("models/demo.yaml", ["a", "b"])
+    found = members(model, Hyp(lr_backbone=0.1))
+    last = f"model.{len(model.model) - 1}."
+    assert list(found) == [f"{part}.{role}" for part in ("backbone", "head") for role in ("bias", "norm", "weight")]
+    for group, names in found.items():
+        assert names and all(name.startswith(last) == group.startswith("head.") for name in names), group
+    trainable = sorted(name for name, p in model.named_parameters() if p.requires_grad)
+    assert sorted(name for names in found.values() for name in names) == trainable
+
+
+@pytest.mark.parametrize("hyp", [Hyp(), Hyp(lr_head=2.0)])
+def test_frozen_parameters_are_in_no_group(hyp):
     model = network()
     model[0].requires_grad_(False)
-    assert sum(len(group) for group in parameter_groups(model).values()) == 5
+    assert sum(len(group) for group in parameter_groups(model, hyp).values()) == 5
+
+
+def test_a_frozen_part_has_no_group():
+    model = network()
+    model[:3].requires_grad_(False)
+    optimizer = build_optimizer(model, Hyp(lr_backbone=0.1), 0.1)
+    assert [group["name"] for group in optimizer.param_groups] == ["head.bias", "head.norm"]
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("hyp", [{}, {"lr_backbone": 0.1}])
+def test_weights_decay_and_the_rest_only_where_a_recipe_says_so(kind, hyp):
+    hyp = Hyp(optimizer=kind, **hyp)
+    for decays_all in (False, True):
+        for group in build_optimizer(network(), hyp, 0.1, decays_all).param_groups:
+            decays = decays_all or group["name"].endswith("weight")
+            assert group["weight_decay"] == (0.1 if decays else 0.0), group["name"]
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
@@ -51,6 +95,17 @@ def test_adam_beta1_ramps_and_beta2_stays():
     assert optimizer.param_groups[0]["betas"] == (0.8, 0.999)
     set_rates(optimizer, schedule(schedule.nw))
     assert optimizer.param_groups[0]["betas"] == (0.937, 0.999)
+
+
+def test_every_part_gets_its_own_rate():
+    hyp = Hyp(lr_backbone=0.1, lr_head=2.0, warmup="none", warmup_epochs=0, epochs=4)
+    optimizer = build_optimizer(network(), hyp, 0.0)
+    schedule = build_schedule(hyp, nb=10, batch=64, groups=tuple(g["name"] for g in optimizer.param_groups))
+    set_rates(optimizer, schedule(0))
+    rates = {name: lr for name, lr in applied_rates(optimizer).items() if name != "momentum"}
+    expected = {"lr/backbone.bias", "lr/backbone.norm", "lr/backbone.weight", "lr/head.bias", "lr/head.norm"}
+    assert rates.keys() == expected
+    assert rates == pytest.approx({name: 1e-3 if "backbone" in name else 2e-2 for name in rates})
 
 
 def one_step(model, optimizer, ema, clip_norm, scale=1.0):

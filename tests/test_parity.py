@@ -1,4 +1,4 @@
-"""Step by step as ultralytics' own trainer: our loop over the batches it trained on, at the rates it used."""
+"""Step by step as ultralytics' own trainer: our loop, with the recipe of that name, over the batches it trained on."""
 
 import os
 from collections.abc import Iterator
@@ -18,12 +18,13 @@ from ultralytics.utils.torch_utils import ModelEMA
 from models.detector import build_detector
 from models.ema import EMA
 from models.loss import DetectionLoss
-from models.optim import build_optimizer
+from models.optim import applied_rates, build_optimizer, parameter_groups
 from train import Run, Training, run_epochs
 from utils.config import Hyp
 from utils.dist import Ranks
+from utils.plan import make_plan
 from utils.progress import Progress
-from utils.schedules import Rates, scaled_weight_decay
+from utils.schedules import build_schedule
 
 TOLERANCE = 1e-6
 OLD = [*(f"thing {i}" for i in range(79)), "kite"]  # 80 classes
@@ -31,7 +32,7 @@ NEW = ["cell", "kite", "platelet"]
 PICTURES = 15  # 8 batches an epoch, the last one of a single picture
 HYP = Hyp(  # accumulate rises from 1 to 3; more weight decay and a shorter average than usual, so that an error shows
     epochs=3, batch=2, imgsz=64, nbs=6, warmup_epochs=1.875, weight_decay=0.01, ema_decay=0.9, ema_tau=5.0,
-    clip_norm=10.0, head="rebuild", amp="off", device="cpu",
+    clip_norm=10.0, head="rebuild", amp="off", device="cpu", recipe="ultralytics", decay="linear",
 )  # fmt: skip
 SHARED = {  # keys that mean the same in both programs
     "epochs", "batch", "imgsz", "nbs", "lr0", "lrf", "momentum", "weight_decay", "warmup_epochs", "warmup_momentum",
@@ -46,7 +47,8 @@ class Moment:
 
     epoch: int
     batch: dict[str, Tensor]
-    rates: Rates
+    rates: dict[str, float]  # as applied_rates has them
+    accumulate: int
     model: dict[str, Tensor] | None = None
     average: dict[str, Tensor] | None = None
 
@@ -77,11 +79,11 @@ class Recorder(DetectionTrainer):
         self.initial = snapshot(self.model)
 
     def preprocess_batch(self, batch: dict) -> dict:
-        lr = {GROUPS[group["param_group"]]: group["lr"] for group in self.optimizer.param_groups}
-        (momentum,) = {group["momentum"] for group in self.optimizer.param_groups}
+        rates = {f"lr/{GROUPS[group['param_group']]}": group["lr"] for group in self.optimizer.param_groups}
+        (rates["momentum"],) = {group["momentum"] for group in self.optimizer.param_groups}
         kept = {name: batch[name].clone() for name in ("img", "bboxes", "batch_idx")}
         kept["cls"] = batch["cls"].clone().view(-1)  # (n, 1) -> (n,)
-        self.moments.append(Moment(self.epoch, kept, Rates(lr, momentum, self.accumulate)))
+        self.moments.append(Moment(self.epoch, kept, rates, self.accumulate))
         batch = super().preprocess_batch(batch)
         batch["img"] = batch["img"].contiguous(memory_format=torch.channels_last)
         return batch
@@ -101,17 +103,6 @@ class Recorder(DetectionTrainer):
 
 
 @dataclass
-class Timing:
-    """Their rates as a schedule of ours; it never reaches its last batch, for they flush no window."""
-
-    moments: list[Moment]
-    total: int = 10**9
-
-    def __call__(self, ni: int) -> Rates:
-        return self.moments[ni].rates
-
-
-@dataclass
 class Comparison:
     """Their batches as a loader of ours; when the next one is asked for, our tensors are held against theirs."""
 
@@ -125,6 +116,7 @@ class Comparison:
                 self.compare(ni, theirs)
 
     def compare(self, ni: int, theirs: Moment) -> None:
+        assert applied_rates(self.training.optimizer) == pytest.approx(theirs.rates, rel=1e-9), f"batch {ni}"
         stepped = self.training.progress.last_step == ni
         assert stepped == (theirs.model is not None), f"batch {ni}"
         if stepped:
@@ -174,15 +166,16 @@ def start_as(theirs: Recorder, weights: Path) -> Training:
     assert all("cv3." in name and name.endswith(".2.weight") for name in differing), "more than fresh rows differs"
     model.load_state_dict(theirs.initial, strict=False)
     model.to(memory_format=torch.channels_last)
-    weight_decay = scaled_weight_decay(HYP, HYP.batch)
+    schedule = build_schedule(HYP, -(-PICTURES // HYP.batch), HYP.batch, tuple(parameter_groups(model, HYP)))
+    weight_decay = make_plan(schedule, HYP, HYP.batch).weight_decay
     assert {group["weight_decay"] for group in theirs.optimizer.param_groups} == {weight_decay, 0.0}
     return Training(
         model=model,
         ema=EMA(model, HYP.ema_decay, HYP.ema_tau),
-        optimizer=build_optimizer(model, HYP, weight_decay),
+        optimizer=build_optimizer(model, HYP, weight_decay, schedule.decays_all),
         scaler=torch.amp.GradScaler("cpu", enabled=False),
         loss_fn=DetectionLoss(model, HYP),
-        schedule=Timing(theirs.moments),
+        schedule=schedule,
         progress=Progress(),
     )
 
@@ -206,8 +199,8 @@ def test_every_step_equals_ultralytics_own(family, tmp_path, settings_restored):
     moments = theirs.moments
     steps = [ni for ni, moment in enumerate(moments) if moment.model]
     assert len(steps) == 12
-    assert {moment.rates.accumulate for moment in moments} == {1, 2, 3}
-    nw = sum(moment.rates.momentum < HYP.momentum for moment in moments)
+    assert {moment.accumulate for moment in moments} == {1, 2, 3}
+    nw = sum(moment.rates["momentum"] < HYP.momentum for moment in moments)
     assert steps[0] < nw < steps[-2]  # steps before and after the end of warm-up
     assert any(moments[a + 1].epoch < moments[b].epoch for a, b in pairwise(steps))  # a window across an epoch's end
 

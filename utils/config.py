@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from utils.errors import UserError
+from utils.recipes import settle
 
 
 class Hyp(BaseModel):
@@ -45,7 +46,9 @@ class Hyp(BaseModel):
     name: str = Field("exp", description="folder of this run inside `project`; numbered when taken")
 
     # schedule
-    recipe: Literal["preheat"] = Field("preheat", description="timing rules")
+    recipe: Literal["preheat", "yolov5", "ultralytics", "ultralytics-8.3", "yolov3-spp"] = Field(
+        "preheat", description="timing rules; all but preheat repeat their originals, quirks included"
+    )
     optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="sgd is Nesterov's; never changed")
     lr0: float = Field(0.01, gt=0, le=10, description="peak learning rate of the weights")
     lrf: float = Field(0.01, ge=0, le=1, description="final learning rate = lr0 * lrf")
@@ -57,13 +60,54 @@ class Hyp(BaseModel):
     ema_tau: float | Literal["auto"] = Field(
         2000.0, description="steps over which ema_decay ramps up; auto: from the plan"
     )
-    warmup: Literal["none", "linear"] = Field("linear", description="shape of the warm-up")
+    warmup: Literal["none", "linear", "constant", "cosine", "exponential"] = Field(
+        "linear", description="shape of the warm-up; constant: held at warmup_start, then a jump"
+    )
     warmup_epochs: float = Field(3.0, ge=0, description="length; fractions allowed; 0 = off")
+    warmup_iters: int | None = Field(None, ge=0, description="length in batches, in place of warmup_epochs")
+    warmup_epochs_backbone: float | None = Field(None, ge=0, description="lr of this part only; null: warmup_epochs")
+    warmup_epochs_head: float | None = Field(None, ge=0, description="lr of this part only; null: warmup_epochs")
     warmup_max: float = Field(0.3, ge=0, le=1, description="the warm-up is never longer than this part of the run")
     warmup_start: float = Field(0.0, ge=0, le=1, description="learning rate at ni = 0, as a factor of lr0")
     warmup_bias_lr: float | None = Field(0.1, ge=0, le=10, description="of the biases at ni = 0; null: like the others")
     warmup_momentum: float | None = Field(0.8, ge=0, lt=1, description="at ni = 0; null: no ramp; moves beta1 of Adam")
-    decay: Literal["constant", "linear", "cosine", "one_cycle"] = Field("cosine", description="from lr0 to lr0 * lrf")
+    warmup_accumulate: Literal["ramp", "none", "one"] = Field(
+        "ramp", description="batches per step in the warm-up: 1 to nominal, always nominal, or 1"
+    )
+    decay: Literal[
+        "constant", "linear", "cosine", "step", "exponential", "polynomial", "inverse_sqrt", "one_cycle",
+        "one_cycle_torch", "cosine_restarts", "plateau", "wsd",
+    ] = Field(
+        "cosine", description="from lr0 to lr0 * lrf; one_cycle is YOLOv5's half cosine, one_cycle_torch rises first"
+    )  # fmt: skip
+    decay_from: Literal["run", "warmup"] = Field(
+        "run", description="clock of the decay starts with run | after warm-up"
+    )
+    clock: Literal["batch", "epoch"] = Field("batch", description="the decay moves every batch | every epoch")
+    min_lr: float | None = Field(
+        None, ge=0, le=10, description="in place of lr0 * lrf; step, plateau and inverse_sqrt never go below it"
+    )
+    milestones: list[float] = Field([0.3, 0.6, 0.9], description="of step: below 1, parts of the run; else epochs")
+    gamma: float = Field(0.1, gt=0, lt=1, description="factor of each reduction, of step and plateau")
+    power: float = Field(1.0, gt=0, description="of polynomial: (1 - t) ** power")
+    T_0: int = Field(10, ge=1, description="of cosine_restarts: epochs of the first cycle")
+    T_mult: int = Field(1, ge=1, description="of cosine_restarts: each cycle is this many times the one before")
+    pct_start: float = Field(0.3, gt=0, lt=1, description="of one_cycle_torch: part of the run in which lr rises")
+    div_factor: float = Field(25.0, ge=1, description="of one_cycle_torch: starts at lr0 / div_factor")
+    final_div_factor: float = Field(1e4, ge=1, description="of one_cycle_torch: ends at its start / final_div_factor")
+    base_momentum: float = Field(0.85, ge=0, lt=1, description="of one_cycle_torch: where lr is highest")
+    max_momentum: float = Field(0.95, ge=0, lt=1, description="of one_cycle_torch: at both ends")
+    plateau_metric: Literal["val/mAP50-95", "val/mAP50", "val/mAP75", "val/precision", "val/recall"] = Field(
+        "val/mAP50-95", description="of plateau: higher is better"
+    )
+    plateau_patience: int = Field(10, ge=0, description="of plateau: epochs without a better one that are tolerated")
+    plateau_cooldown: int = Field(0, ge=0, description="of plateau: epochs after a reduction that do not count")
+    wsd_decay: float = Field(0.2, gt=0, le=1, description="of wsd: last part of the run, falling linearly")
+    lr_backbone: float = Field(1.0, gt=0, le=100, description="factor of every lr of the carried-over layers")
+    lr_head: float = Field(1.0, gt=0, le=100, description="factor of every lr of the head")
+    scale_lr: Literal["none", "sqrt", "linear"] = Field(
+        "none", description="lr by pictures per step / nbs; Adam-type only, for sgd's summed loss already does it"
+    )
 
     # loss
     box: float = Field(7.5, ge=0, description="gain of the box loss")
@@ -111,15 +155,50 @@ class Hyp(BaseModel):
             raise ValueError("must be above 0, or auto")
         return value
 
+    @field_validator("milestones")
+    @classmethod
+    def _milestones(cls, value: list[float]) -> list[float]:
+        if any(m <= 0 for m in value) or sorted(set(value)) != value:
+            raise ValueError("they must rise, and be above 0")
+        return value
+
     @model_validator(mode="before")
     @classmethod
-    def _no_warmup_kind(cls, values: Any) -> Any:
-        """`warmup: none` and `warmup_epochs: 0` are one thing: both are stored as both."""
-        if isinstance(values, dict) and (
-            values.get("warmup") == "none" or str(values.get("warmup_epochs")) in {"0", "0.0"}
-        ):
-            values = values | {"warmup": "none", "warmup_epochs": 0.0}
-        return values
+    def _settle(cls, values: Any) -> Any:
+        """Keys in which the recipe or the kind of decay leaves no choice; all ways to switch warm-up off are one."""
+        return settle(values) if isinstance(values, dict) else values
+
+    @model_validator(mode="after")
+    def _agree(self) -> "Hyp":
+        """Keys that each are possible and together are not."""
+        final = self.lr0 * self.lrf if self.min_lr is None else self.min_lr
+        checks = [
+            (
+                self.warmup in {"constant", "exponential"} and self.warmup_start == 0,
+                f"warmup_start: 0 with warmup: {self.warmup} trains nothing until the warm-up is over. Give a part of "
+                "lr0, as 0.1",
+            ),
+            (
+                self.scale_lr != "none" and self.optimizer == "sgd",
+                "scale_lr is for adam and adamw: with sgd the loss is summed over the pictures of a step, so a larger "
+                "batch already makes a larger step. Remove scale_lr",
+            ),
+            (self.decay == "exponential" and final == 0, "decay: exponential never arrives at 0. Give lrf or min_lr"),
+            (self.min_lr is not None and self.min_lr > self.lr0, f"min_lr: {self.min_lr} is above lr0: {self.lr0}"),
+            (
+                self.decay == "one_cycle_torch" and self.base_momentum > self.max_momentum,
+                f"base_momentum: {self.base_momentum} is above max_momentum: {self.max_momentum}",
+            ),
+            (
+                self.warmup == "none" and (self.warmup_epochs_backbone or self.warmup_epochs_head),
+                "warmup_epochs_backbone and warmup_epochs_head need a warm-up, and it is off (warmup: none, or a "
+                "length of 0). Remove them, or set warmup",
+            ),
+        ]
+        wrong = [message for holds, message in checks if holds]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
 
 
 class Command(BaseModel):
@@ -133,6 +212,9 @@ class Command(BaseModel):
     no_warmup: bool = Field(False, description="short for warmup=none warmup_epochs=0")
     stop_after: int | None = Field(None, ge=1, description="stop after this many epochs, as if interrupted")
     download: bool = Field(False, description="allow the network: official weights, a dataset's own download address")
+    plan: bool = Field(
+        False, description="only show what the run would do: a table and plan.png; several --hyp: overlaid"
+    )
     keep_gains: bool = Field(False, description="use the loss gains of a YOLOv5 hyp file on an anchor-free model")
 
 
@@ -151,7 +233,9 @@ def check(values: dict[str, Any], model: type[BaseModel] = Hyp) -> Any:
 
 
 def _explain(error: dict[str, Any], values: dict[str, Any], model: type[BaseModel]) -> str:
-    key = str(error["loc"][0]) if error["loc"] else "?"
+    if not error["loc"]:  # about several keys, which the message names
+        return error["msg"].removeprefix("Value error, ") + "."
+    key = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
         return f"unknown key '{key}'.{suggest(key, list(model.model_fields))}"
     field = model.model_fields.get(key)

@@ -77,7 +77,7 @@ def from_rank_zero(value: float | bool, ranks: Ranks) -> float:
     """The value that rank 0 holds, on every rank."""
     if ranks.world_size == 1:
         return value
-    tensor = torch.tensor([float(value)], device=ranks.device)
+    tensor = torch.tensor([value], dtype=torch.float64, device=ranks.device)
     dist.broadcast(tensor, 0)
     return tensor.item()
 

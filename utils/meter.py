@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from utils.runlog import weight_rates
+
 CHECK_EVERY = 10  # batches between two looks at the loss on a GPU; each one waits for the device
 
 
@@ -62,7 +64,7 @@ class Meter:
             )
             seconds = time.perf_counter() - self.began
             self.bar.set_postfix_str(
-                f"{losses} lr {rates.get('lr/weight', 0):.2g} {self.pictures / seconds:.0f} img/s "
+                f"{losses} lr {weight_rates(rates)} {self.pictures / seconds:.0f} img/s "
                 f"data {self.waited / seconds:.0%}",
                 refresh=False,
             )

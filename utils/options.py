@@ -2,46 +2,21 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 from utils.config import Command, Hyp, check, suggest
 from utils.env import REPO
 from utils.errors import UserError
+from utils.foreign import FOREIGN_KEYS, INVERTED, OLD_SPELLINGS, OLD_VALUES, WHEN_FALSE, adapt, origin
 
-# old spelling -> today's name; a tuple also gives the value that it stands for
-OLD_SPELLINGS: dict[str, str | tuple[str, Any]] = {
-    "img": "imgsz", "img_size": "imgsz", "batch_size": "batch", "model": "weights", "cfg": "weights",
-    "conf_thres": "conf", "iou_thres": "iou", "agnostic": "agnostic_nms", "task": "split", "lr": "lr0",
-    "cos_lr": ("decay", "cosine"), "linear_lr": ("decay", "linear"), "adam": ("optimizer", "adam"),
-    "cache_images": ("cache", "ram"), "half": ("amp", "fp16"),
-}  # fmt: skip
-INVERTED = {"val": "noval", "plots": "noplots"}  # ultralytics says val=False where YOLOv5 says --noval
-OLD_VALUES = {
-    ("cache", "true"): "ram", ("cache", "false"): "off", ("amp", "true"): "auto", ("amp", "false"): "off",
-    ("multi_scale", "true"): "0.5", ("multi_scale", "false"): "0", ("save_period", "-1"): "0",
-    ("resume", "true"): "latest",
-}  # fmt: skip
 TEXTS = {"device", "name", "project", "weights", "data", "resume", "hyp", "split"}  # never read as a number
-CHOICES = {
-    "cache",
-    "amp",
-    "optimizer",
-    "warmup",
-    "decay",
-    "head",
-    "recipe",
-}  # words of a short list; `off` is no boolean
-BARE = {"cache": "ram", "resume": "latest", "multi_scale": "0.5"}  # these may stand without a value, as in YOLOv5
-YOLOV5_MARKS = ("obj", "anchor_t", "iou_t")  # keys that only a hyp file of YOLOv5 has
-FOREIGN_KEYS = {
-    *YOLOV5_MARKS, "cls_pw", "obj_pw", "fl_gamma", "anchors", "copy_paste", "copy_paste_mode", "pose", "kobj",
-    "label_smoothing", "cutmix", "bgr", "erasing", "auto_augment", "crop_fraction", "deterministic", "rect", "save",
-    "verbose", "profile", "overlap_mask", "mask_ratio", "dropout", "mode", "nms", "dnn", "pretrained", "fraction",
-    "compile", "angle", "rle", "noautoanchor", "evolve", "bucket", "image_weights", "sync_bn", "quad", "nosave",
-    "local_rank", "entity", "upload_dataset", "bbox_interval", "artifact_alias", "half", "plots", "val",
+CHOICES = {  # words of a short list; `off` is no boolean
+    "cache", "amp", "optimizer", "warmup", "decay", "head", "recipe", "decay_from", "clock", "warmup_accumulate",
+    "scale_lr",
 }  # fmt: skip
+BARE = {"cache": "ram", "resume": "latest", "multi_scale": "0.5"}  # these may stand without a value, as in YOLOv5
 
 
 class _Loader(yaml.SafeLoader):
@@ -79,6 +54,8 @@ def parse_tokens(argv: list[str], known: dict[str, Any]) -> tuple[dict[str, Any]
         key, value, note = _today(word, text if "=" in token else None, known)
         if value is None:
             value = _following_value(word, key, known[key], words)
+        if key == "hyp" and key in values:
+            raise UserError("--hyp is given twice: a run has one hyp file; --plan lays several over each other.")
         values[key] = _value(key, value)
         notes += [note] if note else []
     return values, notes
@@ -107,8 +84,10 @@ def _today(word: str, text: str | None, known: dict[str, Any]) -> tuple[str, str
         value = "true" if str(text).lower() in {"false", "0"} else "false"
         return INVERTED[key], value, f"'{word}' is today {INVERTED[key]}={value}"
     target = OLD_SPELLINGS.get(key)
+    if str(text).lower() == "false":
+        target = WHEN_FALSE.get(key, ("", None) if target else None)
     name, value = target if isinstance(target, tuple) else (target, text)
-    if name in known and str(text).lower() != "false":
+    if name in known:
         return name, value, f"'{word}' is today {name}{f'={value}' if isinstance(target, tuple) else ''}"
     if key in FOREIGN_KEYS or name is not None:
         raise UserError(f"'{word}' is an option of YOLOv5 or ultralytics that has no meaning here.")
@@ -151,25 +130,29 @@ def load_hyp_file(name: str, keep_gains: bool = False) -> tuple[dict[str, Any], 
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}; a hyp file is a list of 'key: value' lines.")
     fields, notes, values = Hyp.model_fields, [], {}
-    is_yolov5 = any(mark in content for mark in YOLOV5_MARKS)
+    project = origin(content)
     gains = [k for k in ("box", "cls") if k in content]
-    if is_yolov5 and gains and not keep_gains:
+    if project == "yolov5" and gains and not keep_gains:
         raise UserError(
             f"{path} is a hyp file of YOLOv5: its {' and '.join(gains)} belong to an anchor-based loss and would be "
             "wrong here (an anchor-free head wants box: 7.5, cls: 0.5, dfl: 1.5). Remove them, or insist: --keep-gains."
         )
+    if project or FOREIGN_KEYS & {str(word) for word in content}:
+        nullable = {name for name, field in fields.items() if type(None) in get_args(field.annotation)}
+        content, unused, notes = adapt(content, project, nullable)
+        notes += [f"of {project or 'YOLOv5 or ultralytics'}, not used here: {', '.join(unused)}"] if unused else []
+        if project and "recipe" not in content:
+            notes.append(f"names no recipe: preheat's timing, unless you say recipe: {project}, which repeats its own")
     for word, value in content.items():
-        if str(word) in FOREIGN_KEYS and str(word) not in fields:
-            notes.append(f"{path.name}: '{word}' of YOLOv5 or ultralytics is not used here")
-            continue
         try:
             key, text, note = _today(str(word), str(value), fields)
         except UserError as e:
             raise UserError(f"{path}: {e}") from e
-        notes += [f"{path.name}: {note}"] if note else []
+        notes += [note] if note else []
         plain = isinstance(value, int | float | list) and key == word and key not in TEXTS | CHOICES
+        plain = plain and (key, str(value).lower()) not in OLD_VALUES
         values[key] = value if plain else _value(key, str(text))
-    return values, notes
+    return values, [f"{path.name}: {note}" for note in notes]
 
 
 def parse_args(argv: list[str]) -> tuple[Command, Hyp, list[str]]:

@@ -2,6 +2,14 @@
 
 from dataclasses import dataclass, field
 
+from utils.config import Hyp
+from utils.errors import UserError
+
+SCORES = (  # what an evaluation gives, in fractions; higher is better
+    "val/mAP50-95", "val/mAP50", "val/mAP75", "val/mAP_small", "val/mAP_medium", "val/mAP_large",
+    "val/AR1", "val/AR100", "val/precision", "val/recall",
+)  # fmt: skip
+
 
 @dataclass
 class Progress:
@@ -15,6 +23,7 @@ class Progress:
     hours: float = 0.0  # of training, over all starts of this run
     finished: bool = False
     metrics: dict[str, float] = field(default_factory=dict)  # of the last evaluation
+    history: list[float] = field(default_factory=list)  # plateau_metric of every finished epoch; nan: not evaluated
 
     def is_best(self, value: float) -> bool:
         """Remember `value`, the score of the epoch just finished, if no earlier epoch was as good; NaN never is."""
@@ -30,3 +39,9 @@ class Progress:
         """
         since = max(self.best_epoch, -(-nw // nb))
         return patience > 0 and self.epoch - since >= patience
+
+
+def require_score(hyp: Hyp) -> None:
+    """Refuse a plateau decay that waits for a score which no evaluation gives."""
+    if hyp.decay == "plateau" and hyp.plateau_metric not in SCORES:
+        raise UserError(f"plateau_metric: there is no '{hyp.plateau_metric}'. Use one of {', '.join(SCORES)}.")

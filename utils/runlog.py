@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -155,13 +156,19 @@ def read_scalars(folder: Path, prefixes: tuple[str, ...], most: int = 5000) -> d
     return {"ni": steps, **{tag: [points[tag][s] for s in steps] for tag in tags}} if steps else {}
 
 
+def weight_rates(row: Mapping[str, float]) -> str:
+    """The learning rate of the weights as text: 1.00e-02, or by part: backbone 1.00e-03 head 1.00e-02."""
+    rates = {key.removeprefix("lr/"): lr for key, lr in row.items() if key.startswith("lr/") and key.endswith("weight")}
+    return " ".join(f"{name.removesuffix('weight').replace('.', ' ')}{lr:.2e}" for name, lr in rates.items())
+
+
 def epoch_line(epoch: int, epochs: int, row: dict[str, float]) -> str:
     """The console line of an epoch."""
     parts = [f"epoch {epoch}/{epochs}"]
     losses = [(k.removeprefix("train/"), v) for k, v in row.items() if k in ("train/box", "train/cls", "train/dfl")]
     parts += [f"{name} {value:.3f}" for name, value in losses]
-    if "lr/weight" in row:
-        parts.append(f"lr {row['lr/weight']:.2e}")
+    if rates := weight_rates(row):
+        parts.append(f"lr {rates}")
     if "val/mAP50-95" in row:
         parts.append(f"mAP50-95 {row['val/mAP50-95']:.3f}  mAP50 {row['val/mAP50']:.3f}")
     if "raw/mAP50-95" in row:

@@ -1,0 +1,67 @@
+"""Kinds of decay against the libraries that own the name, and keys that contradict each other."""
+
+import math
+
+import pytest
+import torch
+
+from utils.config import Hyp
+from utils.errors import UserError
+from utils.options import load_hyp_file, parse_args
+from utils.schedules import build_schedule
+
+
+def test_one_cycle_torch_is_torch():
+    hyp = Hyp(**load_hyp_file("one-cycle-torch")[0], epochs=4)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, hyp.lr0, total_steps=4 * 11)
+    schedule = build_schedule(hyp, 11, 64)
+    for ni in range(4 * 11):
+        rates, group = schedule(ni), optimizer.param_groups[0]
+        assert (rates.lr["bias"], rates.momentum) == pytest.approx((group["lr"], group["momentum"]), rel=1e-9)
+        optimizer.step()
+        scheduler.step() if ni < 43 else None
+
+
+def test_sgdr_is_torch():
+    hyp = Hyp(**load_hyp_file("sgdr")[0] | {"T_0": 2}, epochs=14)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=hyp.lr0)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, 2, 2)
+    schedule = build_schedule(hyp, 5, 64)
+    for ni in range(70):
+        scheduler.step(ni / 5)  # before the batch, where it belongs
+        assert schedule(ni).lr["weight"] == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9, abs=1e-12)
+
+
+def test_hf_cosine_is_their_formula():
+    hyp = Hyp(**load_hyp_file("hf-cosine")[0], epochs=6)
+    schedule = build_schedule(hyp, 10, 64)
+    w, last = schedule.nw, schedule.total - 1
+    for t in range(schedule.total):
+        factor = t / w if t < w else 0.5 * (1 + math.cos(math.pi * (t - w) / (last - w)))
+        assert schedule(t).lr["weight"] == pytest.approx(hyp.lr0 * factor, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["warmup=constant"], ["warmup_start", "constant"]),
+        (["warmup=exponential"], ["warmup_start", "exponential"]),
+        (["scale_lr=sqrt"], ["scale_lr", "summed"]),
+        (["recipe=yolov5", "decay=step"], ["decay: step", "yolov5", "linear or cosine"]),
+        (["recipe=yolov5", "clock=batch", "warmup_max=0.2"], ["clock: batch", "warmup_max: 0.2"]),
+        (["recipe=yolov5", "--no-warmup"], ["warmup: none", "yolov5"]),
+        (["recipe=yolov3-spp", "warmup_bias_lr=0.1"], ["warmup_bias_lr: 0.1", "null"]),
+        (["decay=one_cycle_torch", "warmup=linear"], ["warmup: linear", "one_cycle_torch"]),
+        (["decay=plateau", "--noval"], ["noval", "plateau"]),
+        (["decay=exponential", "min_lr=0"], ["exponential", "min_lr"]),
+        (["min_lr=1"], ["min_lr", "lr0"]),
+        (["milestones=[0.5, 0.2]"], ["milestones", "rise"]),
+        (["warmup=none", "warmup_epochs_head=1"], ["warmup_epochs_head", "off"]),
+        (["recipe=yolo5"], ["recipe", "Did you mean 'yolov5'?"]),
+    ],
+)
+def test_contradictions_are_refused_by_name(words, parts):
+    with pytest.raises(UserError) as error:
+        parse_args(words)
+    assert all(part in str(error.value) for part in parts), str(error.value)

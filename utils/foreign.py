@@ -1,0 +1,64 @@
+"""Files of YOLOv5 and ultralytics: what their keys are called here, and which mean nothing here. PURE."""
+
+from typing import Any
+
+YOLOV5_MARKS = ("obj", "anchor_t", "iou_t")  # keys that only a hyp file of YOLOv5 has
+ULTRALYTICS_MARKS = ("cos_lr", "kobj", "overlap_mask", "copy_paste_mode", "erasing", "auto_augment")
+# old spelling -> today's name; a tuple also gives the value that it stands for
+OLD_SPELLINGS: dict[str, str | tuple[str, Any]] = {
+    "img": "imgsz", "img_size": "imgsz", "batch_size": "batch", "model": "weights", "cfg": "weights",
+    "conf_thres": "conf", "iou_thres": "iou", "agnostic": "agnostic_nms", "task": "split", "lr": "lr0",
+    "cos_lr": ("decay", "cosine"), "linear_lr": ("decay", "linear"), "adam": ("optimizer", "adam"),
+    "cache_images": ("cache", "ram"), "half": ("amp", "fp16"),
+}  # fmt: skip
+WHEN_FALSE = {"cos_lr": ("decay", "linear"), "linear_lr": ("decay", "cosine")}  # what their `false` stands for
+INVERTED = {"val": "noval", "plots": "noplots"}  # ultralytics says val=False where YOLOv5 says --noval
+OLD_VALUES = {
+    ("cache", "true"): "ram", ("cache", "false"): "off", ("amp", "true"): "auto", ("amp", "false"): "off",
+    ("multi_scale", "true"): "0.5", ("multi_scale", "false"): "0", ("save_period", "-1"): "0",
+    ("resume", "true"): "latest", ("cache", "none"): "off", ("amp", "fp32"): "off",
+}  # fmt: skip
+FOREIGN_KEYS = {
+    *YOLOV5_MARKS, "cls_pw", "obj_pw", "fl_gamma", "anchors", "copy_paste", "copy_paste_mode", "pose", "kobj",
+    "label_smoothing", "cutmix", "bgr", "erasing", "auto_augment", "crop_fraction", "deterministic", "rect", "save",
+    "verbose", "profile", "overlap_mask", "mask_ratio", "dropout", "mode", "nms", "dnn", "pretrained", "fraction",
+    "compile", "angle", "rle", "noautoanchor", "evolve", "bucket", "image_weights", "sync_bn", "quad", "nosave",
+    "local_rank", "entity", "upload_dataset", "bbox_interval", "artifact_alias", "half", "plots", "val",
+    "giou", "theta", "mixup_prob", "paste_in", "save_dir", "hide_labels", "hide_conf", "evolve_population",
+    "resume_evolve", "nc", "notest", "global_rank", "world_size", "total_batch_size", "single_class", "log_imgs",
+    "log_artifacts", "ndjson_console", "ndjson_file", "seg", "mosaic9", "loss_ota", "v5_metric", "channels_last",
+    "cls_remap", "dis", "distill_model", "dlog", "dgrad", "dlam", "quantize", "save_json", "save_hybrid", "source",
+    "vid_stride", "stream_buffer", "visualize", "augment", "classes", "retina_masks", "embed", "show", "save_frames",
+    "save_txt", "save_conf", "save_crop", "show_labels", "show_conf", "show_boxes", "line_width", "format", "keras",
+    "optimize", "int8", "dynamic", "simplify", "opset", "workspace", "tracker", "cfg", "task", "split",
+}  # fmt: skip
+COMMAND_KEYS = {"hyp", "resume", "exist_ok"}  # of theirs that belong to one start of the program
+
+
+def origin(content: dict[Any, Any]) -> str:
+    """Recipe of the project that a file comes from: yolov5, ultralytics, or '' for ours."""
+    if any(mark in content for mark in (*YOLOV5_MARKS, "noautoanchor", "image_weights")):
+        return "yolov5"
+    return "ultralytics" if any(mark in content for mark in ULTRALYTICS_MARKS) else ""
+
+
+def adapt(content: dict[Any, Any], project: str, nullable: set[str]) -> tuple[dict[str, Any], list[str], list[str]]:
+    """A file of `project` without what means nothing here -> the rest, unused keys, notes.
+
+    `nullable`: our keys for which null is a value; for others it says 'the default'.
+    """
+    kept, unused, notes = {}, [], []
+    for word, value in ((str(word), value) for word, value in content.items()):
+        known = word in OLD_SPELLINGS or word in INVERTED
+        if word in COMMAND_KEYS or word in {"task", "split"} or (word in FOREIGN_KEYS and not known):
+            unused.append(word)
+        elif value in ("", None) and (word in OLD_SPELLINGS or word not in nullable):
+            continue  # theirs for 'the default'
+        elif word == "optimizer" and str(value).lower() == "auto":
+            notes.append("optimizer: auto is not used: none is chosen behind your back, and sgd is the default")
+        elif word == "freeze" and isinstance(value, list) and all(isinstance(v, int) for v in value):
+            one = project == "yolov5" and len(value) == 1  # theirs: a single number is how many, several are which
+            kept[word] = (value[0] or None) if one else [f"model.{v}" for v in value]
+        else:
+            kept[word] = value
+    return kept, unused, notes
