@@ -219,7 +219,8 @@ def train_one_epoch(
     progress, last_batch = t.progress, t.schedule.total - 1
     t.model.train()
     keep_frozen_bn_eval(t.model)
-    bar = progress_bar(batches, f"epoch {progress.epoch + 1}/{hyp.epochs}", books is not None)
+    nb = t.schedule.total // hyp.epochs
+    bar = progress_bar(batches, nb, f"epoch {progress.epoch + 1}/{hyp.epochs}", books is not None)
     meter = Meter(device, t.loss_fn.names, bar)
     if t.schedule.drops_at(progress.ni):
         t.optimizer.zero_grad()

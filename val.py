@@ -99,7 +99,7 @@ def run(
     model.to(device, memory_format=torch.channels_last)
     if device.type == "cuda":  # the first pass loads kernels: not a cost of the first picture
         forward(model, torch.zeros(1, 3, options.imgsz, options.imgsz, device=device), dtype)
-    bar = samples.watch(progress_bar(loader, options.split, True), len(loader))
+    bar = samples.watch(progress_bar(loader, len(loader), options.split, True), len(loader))
     return evaluate(
         model, bar, index, device, conf=options.conf, iou=options.iou, max_det=options.max_det,
         multi_label=options.multi_label, agnostic=options.agnostic_nms, amp_dtype=dtype, channels_last=True,

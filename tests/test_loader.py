@@ -113,7 +113,7 @@ def test_a_picture_that_vanished_is_named_without_a_traceback(index, tmp_path, w
 
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
 sys.path.insert(0, {repo!r})
 import utils.env
 from data.index import build_index, load_dataset_yaml
@@ -121,6 +121,7 @@ from data.loader import build_train_loader
 from utils.config import Hyp
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in a shell's background
     index = build_index(load_dataset_yaml({yaml!r}), "val")
     loader = build_train_loader(index, Hyp(imgsz=64, epochs=20), batch=8, workers=2)
     batches = loader.epoch(0)

@@ -87,8 +87,8 @@ class Meter:
         }
 
 
-def progress_bar(batches: Iterable, title: str, show: bool) -> Iterable:
-    """A tqdm bar on a terminal; the batches as they are elsewhere (a log file wants one line an epoch)."""
+def progress_bar(batches: Iterable, total: int, title: str, show: bool) -> Iterable:
+    """A tqdm bar of `total` batches on a terminal; elsewhere the batches as they are: a log wants one line an epoch."""
     if not (show and sys.stdout.isatty()):
         return batches
-    return tqdm(batches, desc=title, leave=False, dynamic_ncols=True)
+    return tqdm(batches, title, total, leave=False, dynamic_ncols=True)
