@@ -31,7 +31,7 @@ from models.fit import largest_batch
 from models.loss import DetectionLoss
 from models.optim import applied_rates, build_optimizer, optimizer_step, parameter_groups, set_rates
 from utils.album import plot_run, show_training, show_validation
-from utils.checkpoint import collect, latest_state, load_state, restore, save_state
+from utils.checkpoint import collect, restore, save_state
 from utils.config import Command, Hyp, save_hyp
 from utils.dist import DTYPES, Ranks, from_rank_zero, pick_amp, start_ranks, stop_ranks, thread_count, worker_count
 from utils.errors import Diverged, StoppedBySignal, UserError, run_script, stop_if_signalled
@@ -42,6 +42,7 @@ from utils.options import help_text, parse_args
 from utils.plan import make_plan
 from utils.preview import announce, asks_for_plan, preview
 from utils.progress import Progress, require_score
+from utils.resume import open_resume, resume_command
 from utils.runlog import RunLog, configure_console, epoch_line, make_run_folder, write_run_json
 from utils.schedules import Schedule, build_schedule
 from utils.seed import set_seed
@@ -109,21 +110,6 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         stop_ranks()
 
 
-def open_resume(command: Command, hyp: Hyp) -> tuple[dict[str, Any], Hyp, Path]:
-    """State, settings and folder of the run to go on with; the command line says where it runs, not what."""
-    path = latest_state(Path(hyp.project)) if command.resume == "latest" else Path(command.resume)
-    state = load_state(path)
-    asked = {key: value for key, value in hyp.model_dump().items() if value != getattr(Hyp(), key)}
-    refused = asked.keys() - {"device", "workers", "noplots", "project"}
-    if refused or command.hyp:
-        raise UserError(
-            f"--resume goes on with a run as it was started: {', '.join(sorted(refused)) or 'hyp'} cannot change. "
-            f"For other settings start a new run from its weights: --weights {path}"
-        )
-    asked.pop("project", None)
-    return state, Hyp(**(state["hyp"] | asked)), path.resolve().parent.parent
-
-
 def fine_tune(
     command: Command, hyp: Hyp, ranks: Ranks, state: dict[str, Any] | None, folder: Path | None
 ) -> dict[str, float]:
@@ -173,7 +159,7 @@ def fine_tune(
         run_epochs(training, train_loader, val_loader, val_index, run, books, command.stop_after)
         return finish(training, val_loader, val_index, run, books)
     except (StoppedBySignal, Diverged):
-        log.info(f"kept: the state of the last finished epoch. Go on from it: {resume_command(run)}")
+        log.info(f"kept: the state of the last finished epoch. Go on from it: {resume_command(run.folder)}")
         raise
     finally:
         books.close()
@@ -374,7 +360,7 @@ def finish(training: Training, val_loader: Any, val_index: Index, run: Run, book
     """Close a run: score best.pt as read back from disk, draw the plots. An interrupted run says how to go on."""
     progress = training.progress
     if not progress.finished:
-        log.info(f"stopped after epoch {progress.epoch} of {run.hyp.epochs}. Go on: {resume_command(run)}")
+        log.info(f"stopped after epoch {progress.epoch} of {run.hyp.epochs}. Go on: {resume_command(run.folder)}")
         return progress.metrics
     best = run.folder / "weights/best.pt"
     model = load_for_eval(str(best)).to(run.ranks.device, memory_format=torch.channels_last)
@@ -392,11 +378,6 @@ def finish(training: Training, val_loader: Any, val_index: Index, run: Run, book
     if run.hyp.data and Path(run.hyp.data).stem == "toy-target":
         log.info("your own: python train.py --weights yolo11n.pt --data your.yaml --hyp finetune --imgsz 640")
     return progress.metrics | {key.replace("val/", "best/"): value for key, value in metrics.items()}
-
-
-def resume_command(run: Run) -> str:
-    """What to type to go on with this run."""
-    return f"python train.py --resume {run.folder / 'weights/last.pt'}"
 
 
 if __name__ == "__main__":
