@@ -101,9 +101,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         log.info(note)
     try:
         if state and state["progress"]["finished"]:
-            log.info(
-                f"{command.resume} belongs to a finished run. More epochs are a new run: --weights {command.resume}"
-            )
+            last = folder / "weights/last.pt"
+            log.info(f"{folder} is a finished run. More epochs are a new run from its weights: --weights {last}")
             return state["progress"]["metrics"]
         return fine_tune(command, hyp, ranks, state, folder)
     finally:
@@ -150,6 +149,8 @@ def fine_tune(
 
     introduce(run, model, train_index, val_index, transfer, frozen)
     announce(plan, schedule, hyp, nb, run.folder)
+    if state:
+        log.info(f"going on after epoch {training.progress.epoch} of {hyp.epochs}")
     books = RunLog(run.folder, training.progress.epoch, training.progress.ni)
     try:
         if not state:
@@ -185,7 +186,10 @@ def run_epochs(
         training.loss_fn.end_epoch()
         progress.epoch += 1
         progress.hours += (time.perf_counter() - began) / 3600
-        over = progress.epoch == hyp.epochs or (hyp.time is not None and progress.hours >= hyp.time)
+        over = progress.epoch == hyp.epochs
+        if hyp.time is not None and progress.hours >= hyp.time and not over:
+            log.info(f"time: {hyp.time:g} hours have passed, so the run stops in the middle of its schedule")
+            over = True
         if books:
             over = end_epoch(training, losses, val_loader, val_index, run, books, over)
         over = bool(from_rank_zero(over, run.ranks))
@@ -337,6 +341,11 @@ def introduce(
     log.info(
         f"data      {len(train)} + {len(val)} pictures, {len(train.boxes)} + {len(val.boxes)} boxes, {train.nc} classes"
     )
+    empty = [int((index.offsets[1:] == index.offsets[:-1]).sum()) for index in (train, val)]
+    if any(empty):
+        log.info(f"          {empty[0]} + {empty[1]} of the pictures have no box: background")
+    if train.paths == val.paths:
+        log.info("warning: train and val are the same pictures: the score says nothing about new ones")
     parameters = sum(p.numel() for p in model.parameters())
     log.info(f"model     {parameters / 1e6:.2f} M parameters" + (f", {len(frozen)} tensors frozen" if frozen else ""))
     if transfer:

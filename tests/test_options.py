@@ -29,6 +29,7 @@ def test_one_option_four_spellings(words):
         (["model=yolo11n.pt"], "weights", "yolo11n.pt"),
         (["--cfg", "yolov8n.yaml"], "weights", "yolov8n.yaml"),
         (["val=False"], "noval", True),
+        (["--val", "False"], "noval", True),
         (["plots=False"], "noplots", True),
     ],
 )

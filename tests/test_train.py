@@ -121,6 +121,8 @@ def test_every_schedule_runs_as_planned_and_resumes_exactly(toy_args, tmp_path, 
     assert state_of(halves)["gradients"] or kind == "yolov3-spp", "the test must stop inside an accumulation window"
     train.main(["--resume", str(halves / "weights/last.pt"), "--stop-after", "1"])
     train.main(["--resume", str(halves / "weights/last.pt")])
+    about = json.loads((halves / "run.json").read_text())
+    assert not about["resumed"] and len(about["resumes"]) == 2, "the first start stays, the others are listed"
     a, b = state_of(whole), state_of(halves)
     for key in ("model", "ema", "optimizer", "loss", "random", "gradients"):
         assert_same(a[key], b[key], key)
@@ -239,8 +241,19 @@ def test_an_output_folder_that_cannot_be_written(toy_args, tmp_path):
     bad([*toy_args, "--project", str(tmp_path / "file")], "cannot write to")
 
 
+def test_a_cache_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    environment = {k: v for k, v in os.environ.items() if k != "YOLO_CONFIG_DIR"}
+    environment["PREHEAT_CACHE"] = str(tmp_path / "file" / "cache")
+    done = subprocess.run(
+        [sys.executable, REPO / "train.py"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and "PREHEAT_CACHE" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_resume_refuses_other_settings(finished):
     bad(["--resume", str(finished / "weights/last.pt"), "lr0=0.5"], "lr0 cannot change")
+    bad(["--resume", str(finished), "--epochs", "100"], "epochs cannot change")  # though 100 is the default
 
 
 def test_exit_code_and_message_of_the_script(tmp_path):

@@ -74,14 +74,12 @@ def _of_steps(plan: Plan, schedule: Schedule, hyp: Hyp, nb: int, batch: int) -> 
 def _of_ema(plan: Plan, hyp: Hyp) -> list[str]:
     """An average over next to nothing, or over too much."""
     found = []
+    advice = "" if hyp.ema_tau == "auto" else " (ema_tau=auto picks a tau)"
     if plan.ema_span < min(5.0, 1 / (1 - hyp.ema_decay)) - 1e-6:
-        found.append(
-            f"the EMA spans {plan.ema_span:.1f} steps at the end: it averages nothing (ema_tau=auto picks a tau)"
-        )
+        found.append(f"the EMA spans {plan.ema_span:.1f} steps at the end: it averages nothing{advice}")
     if plan.ema_span > max(plan.n_steps / 3, 1.0):
         found.append(
-            f"the EMA spans {plan.ema_span:.1f} of {plan.n_steps} steps: early weights still count at the end"
-            " (ema_tau=auto picks a tau)"
+            f"the EMA spans {plan.ema_span:.1f} of {plan.n_steps} steps: early weights still count at the end{advice}"
         )
     return found
 

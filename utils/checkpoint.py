@@ -35,15 +35,12 @@ def load_state(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:  # torch raises RuntimeError, EOFError, UnpicklingError, ... by the kind of damage
         raise UserError(
-            f"{path} cannot be resumed: it is no last.pt of Preheat, or it is damaged ({_first(e)})."
+            f"{path} cannot be resumed: it is damaged, or no last.pt of Preheat (best.pt has no optimizer; use the "
+            "last.pt beside it)."
         ) from e
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path} is no last.pt of Preheat; to fine-tune from it use --weights {path}.")
     return state
-
-
-def _first(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
 
 
 def latest_state(project: Path) -> Path:

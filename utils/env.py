@@ -1,6 +1,7 @@
 """Environment of the libraries and the cache folder; the only module whose import has an effect. Import it first."""
 
 import os
+import sys
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent
@@ -24,7 +25,11 @@ def set_environment() -> None:
     os.environ.setdefault("MPLCONFIGDIR", str(cache_dir() / "matplotlib"))  # its list of fonts
     os.environ.setdefault("OMP_NUM_THREADS", str(cores))  # ultralytics, imported before torch, sets 1
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # repeatable matrix products on CUDA
-    Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)
+    try:
+        Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        print(f"error: cannot write the cache folder {cache_dir()}: {e.strerror}. Set PREHEAT_CACHE.", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 set_environment()

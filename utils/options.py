@@ -51,6 +51,8 @@ def parse_tokens(argv: list[str], known: dict[str, Any]) -> tuple[dict[str, Any]
         if not token.startswith("--") and "=" not in token:
             raise UserError(f"'{token}' is neither --key value nor key=value. All options: --help")
         word, _, text = token.removeprefix("--").partition("=")
+        if "=" not in token and words and words[0].lower() in {"true", "false"}:
+            token, text = "=", words.pop(0)  # --val False, as val=False
         key, value, note = _today(word, text if "=" in token else None, known)
         if value is None:
             value = _following_value(word, key, known[key], words)
@@ -90,7 +92,7 @@ def _today(word: str, text: str | None, known: dict[str, Any]) -> tuple[str, str
     if name in known:
         return name, value, f"'{word}' is today {name}{f'={value}' if isinstance(target, tuple) else ''}"
     if key in FOREIGN_KEYS or name is not None:
-        raise UserError(f"'{word}' is an option of YOLOv5 or ultralytics that has no meaning here.")
+        raise UserError(f"'{word}' is an option of YOLOv5 or ultralytics that has no meaning here; leave it out.")
     raise UserError(f"unknown option '{word}'.{suggest(key, list(known))} All options: --help")
 
 

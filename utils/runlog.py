@@ -69,7 +69,11 @@ def write_run_json(folder: Path, extra: dict[str, Any]) -> None:
         "threads": torch.get_num_threads(),
         **extra,
     }
-    (folder / "run.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+    file = folder / "run.json"
+    if extra.get("resumed") and file.is_file():  # the first start explains the run; later ones are listed in it
+        first = json.loads(file.read_text(encoding="utf-8"))
+        content = first | {"resumes": [*first.get("resumes", []), content]}
+    file.write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 
 def _git_revision() -> str | None:
