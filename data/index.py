@@ -9,19 +9,20 @@ import numpy as np
 from data.dataset_yaml import DatasetConfig, load_dataset_yaml
 from data.formats import Problem
 from data.index_file import index_file, load_index, newest_index, save_index
+from data.paths import Paths, spread
 from data.sources import CocoSource, Content, YoloSource
 from utils.errors import UserError
 
 __all__ = ["DatasetConfig", "Index", "Problem", "build_index", "count_pictures", "load_dataset_yaml", "report_problems"]
 
-COLUMNS = ("shapes", "boxes", "classes", "area", "crowd", "offsets")
+COLUMNS = ("shapes", "boxes", "classes", "area", "crowd", "offsets", "image_ids")
 
 
 @dataclass(frozen=True, eq=False)
 class Index:
     """The pictures of a split and their boxes, as columns; boxes of picture i are rows(i)."""
 
-    paths: list[str]  # absolute
+    paths: Paths  # absolute; paths[i] is a str
     shapes: np.ndarray  # (n, 2) int32: height, width after EXIF rotation
     boxes: np.ndarray  # (m, 4) float32 xywhn
     classes: np.ndarray  # (m,) int32
@@ -29,7 +30,7 @@ class Index:
     crowd: np.ndarray  # (m,) bool
     offsets: np.ndarray  # (n + 1,) int64
     names: list[str]
-    image_ids: list[int]  # of a COCO json, else 1..n
+    image_ids: np.ndarray  # (n,) int64, of a COCO json, else 1..n
     category_ids: list[int]  # of a COCO json, else 1..nc
     problems: list[Problem] = field(default_factory=list)
 
@@ -46,6 +47,15 @@ class Index:
         """Number of classes."""
         return len(self.names)
 
+    def take(self, pictures: np.ndarray) -> "Index":
+        """The index of some pictures (k,), in their order; problems stay."""
+        starts, counts = self.offsets[pictures], self.offsets[np.asarray(pictures) + 1] - self.offsets[pictures]
+        rows = spread(starts, counts)
+        columns = {name: getattr(self, name)[rows] for name in ("boxes", "classes", "area", "crowd")}
+        columns |= {name: getattr(self, name)[pictures] for name in ("shapes", "image_ids")}
+        offsets = np.concatenate([[0], counts.cumsum()]).astype(np.int64)
+        return replace(self, paths=self.paths.take(pictures), offsets=offsets, **columns)
+
     def rows(self, i: int) -> slice:
         """Rows of `boxes`, `classes`, `area`, `crowd` that belong to picture i."""
         return slice(int(self.offsets[i]), int(self.offsets[i + 1]))
@@ -60,7 +70,7 @@ def build_index(config: DatasetConfig, split: str, strict: bool = False, single_
         index = _columns(source.pictures, source.read(), config.names)
         save_index(file, index, COLUMNS)
     else:
-        index = Index(**kept, names=config.names)
+        index = Index(**kept | {"paths": Paths.of(kept["paths"])}, names=config.names)
     _refuse_hopeless(index, source, config, split, strict)
     if single_cls:
         index = replace(index, names=["item"], category_ids=[1], classes=np.zeros_like(index.classes))
@@ -117,7 +127,7 @@ def _columns(pictures: list[str], content: Content, names: list[str]) -> Index:
         area = np.concatenate([r.area for r in rows])
     crowd = [np.zeros(len(r.classes), bool) if r.crowd is None else r.crowd for r in rows]
     return Index(
-        paths=[pictures[i] for i in kept],
+        paths=Paths.of([pictures[i] for i in kept]),
         shapes=shapes,
         boxes=boxes.astype(np.float32),
         classes=np.concatenate([np.zeros(0), *[r.classes for r in rows]]).astype(np.int32),
@@ -125,7 +135,7 @@ def _columns(pictures: list[str], content: Content, names: list[str]) -> Index:
         crowd=np.concatenate([np.zeros(0), *crowd]).astype(bool),
         offsets=np.concatenate([[0], counts.cumsum()]).astype(np.int64),
         names=names,
-        image_ids=[content.image_ids[i] for i in kept],
+        image_ids=np.array([content.image_ids[i] for i in kept], np.int64),
         category_ids=content.category_ids,
         problems=content.problems + [p for _, r in content.rows for p in r.problems],
     )

@@ -15,8 +15,8 @@ from data.dataset_yaml import DatasetConfig
 from data.formats import Problem
 from utils.env import cache_dir
 
-VERSION = 1  # of the cached file: raise it when the columns or the rules change
-TEXT = ("paths", "image_ids", "category_ids", "problems")  # kept as one json: np.load without pickle has no objects
+VERSION = 2  # of the cached file: raise it when the columns or the rules change
+TEXT = ("paths", "category_ids", "problems")  # kept as one json: np.load without pickle has no objects
 
 
 def index_file(config: DatasetConfig, split: str, single_cls: bool, stamps: list[tuple[str, int, int]]) -> Path:
@@ -41,7 +41,7 @@ def _name(config: DatasetConfig, split: str) -> str:
 def save_index(file: Path, index: Any, columns: tuple[str, ...]) -> None:
     """Write beside the target and move over it: no other run sees half a file. A full disk costs the cache only."""
     temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    text = [getattr(index, name) for name in TEXT[:-1]] + [[(p.path, p.line, p.message) for p in index.problems]]
+    text = [list(index.paths), index.category_ids] + [[(p.path, p.line, p.message) for p in index.problems]]
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         for old in file.parent.glob(file.name.rpartition("-")[0] + "-*.npz"):

@@ -14,6 +14,7 @@ import data.decode
 from data.cache import open_pictures
 from data.decode import load_picture
 from data.index import Index, build_index, load_dataset_yaml
+from data.paths import Paths
 from data.scan import ORIENTATION, picture_shape
 from utils.errors import UserError
 
@@ -23,7 +24,7 @@ def index(testdata, tmp_path, monkeypatch) -> Index:
     """A few pictures of COCO128 (of several shapes), and a cache folder of their own."""
     monkeypatch.setenv("PREHEAT_CACHE", str(tmp_path / "cache"))
     whole = build_index(load_dataset_yaml(testdata / "coco128/coco128.yaml"), "train")
-    return replace(whole, paths=whole.paths[:12], shapes=whole.shapes[:12])
+    return whole.take(np.arange(12))
 
 
 @pytest.mark.parametrize("cache", ["disk", "ram"])
@@ -55,7 +56,7 @@ def test_changed_picture_is_decoded_again(tmp_path, monkeypatch):
 
 
 def test_failed_build_leaves_nothing(index, tmp_path):
-    broken = replace(index, paths=[*index.paths[:-1], str(tmp_path / "absent.jpg")])
+    broken = replace(index, paths=Paths.of([*list(index.paths)[:-1], str(tmp_path / "absent.jpg")]))
     with pytest.raises(UserError, match="absent.jpg"):
         open_pictures(broken, 96, "disk", True)
     assert not list((tmp_path / "cache/pictures").iterdir())

@@ -34,6 +34,14 @@ class Hyp(BaseModel):
     cache: Literal["off", "disk", "ram"] = Field(
         "off", description="keep decoded pictures in a memory-mapped file | memory"
     )
+    cache_gb: float | None = Field(
+        None, gt=0, description="largest size of all kept decoded pictures, GB; null: nine tenths of what is free"
+    )
+    loader: Literal["ring", "torch"] = Field(
+        "ring", description="batches through shared buffers allocated once | torch's DataLoader: the same bits"
+    )
+    fraction: float = Field(1.0, gt=0, le=1, description="part of the training pictures that is used")
+    classes: list[str] | None = Field(None, description="only these classes, by name; null: all")
     patience: int = Field(100, ge=0, description="epochs without a better mAP50-95 before the run stops; 0: never")
     val_every: int = Field(1, ge=1, description="epochs between evaluations; the last epoch is always evaluated")
     save_period: int = Field(0, ge=0, description="also keep weights/epochN.pt every N epochs; 0: never")
@@ -113,12 +121,21 @@ class Hyp(BaseModel):
     box: float = Field(7.5, ge=0, description="gain of the box loss")
     cls: float = Field(0.5, ge=0, description="gain of the class loss")
     dfl: float = Field(1.5, ge=0, description="gain of the distribution focal loss")
+    cls_pw: float = Field(
+        0.0, ge=0, le=1, description="class weights in the class loss: inverse frequency to this power; 0: none"
+    )
     head: Literal["keep", "rebuild"] = Field("keep", description="class branch when the classes differ")
 
     # pictures
     mosaic: float = Field(1.0, ge=0, le=1, description="probability of four pictures in one")
     close_mosaic: int = Field(10, ge=0, description="last epochs without mosaic and mixup")
     mixup: float = Field(0.0, ge=0, le=1, description="probability of a blend with a second sample")
+    balance: float = Field(
+        0.0, ge=0, le=1, description="0: every picture once an epoch; 1: drawn so that rare classes are as frequent"
+    )
+    hsv_mode: Literal["exact", "matrix"] = Field(
+        "exact", description="through the HSV space | one 3x3 colour matrix: faster, and another augmentation"
+    )
     hsv_h: float = Field(0.015, ge=0, le=1, description="largest change of hue, fraction")
     hsv_s: float = Field(0.7, ge=0, le=1, description="largest change of saturation, fraction")
     hsv_v: float = Field(0.4, ge=0, le=1, description="largest change of value, fraction")
@@ -212,6 +229,7 @@ class Command(BaseModel):
     no_warmup: bool = Field(False, description="short for warmup=none warmup_epochs=0")
     stop_after: int | None = Field(None, ge=1, description="stop after this many epochs, as if interrupted")
     download: bool = Field(False, description="allow the network: official weights, a dataset's own download address")
+    trust_index: bool = Field(False, description="use the kept index without looking whether the dataset has changed")
     plan: bool = Field(
         False, description="only show what the run would do: a table and plan.png; several --hyp: overlaid"
     )

@@ -19,16 +19,16 @@ OLD_VALUES = {
     ("resume", "true"): "latest", ("cache", "none"): "off", ("amp", "fp32"): "off",
 }  # fmt: skip
 FOREIGN_KEYS = {
-    *YOLOV5_MARKS, "cls_pw", "obj_pw", "fl_gamma", "anchors", "copy_paste", "copy_paste_mode", "pose", "kobj",
+    *YOLOV5_MARKS, "obj_pw", "fl_gamma", "anchors", "copy_paste", "copy_paste_mode", "pose", "kobj",
     "label_smoothing", "cutmix", "bgr", "erasing", "auto_augment", "crop_fraction", "deterministic", "rect", "save",
-    "verbose", "profile", "overlap_mask", "mask_ratio", "dropout", "mode", "nms", "dnn", "pretrained", "fraction",
+    "verbose", "profile", "overlap_mask", "mask_ratio", "dropout", "mode", "nms", "dnn", "pretrained",
     "compile", "angle", "rle", "noautoanchor", "evolve", "bucket", "image_weights", "sync_bn", "quad", "nosave",
     "local_rank", "entity", "upload_dataset", "bbox_interval", "artifact_alias", "half", "plots", "val",
     "giou", "theta", "mixup_prob", "paste_in", "save_dir", "hide_labels", "hide_conf", "evolve_population",
     "resume_evolve", "nc", "notest", "global_rank", "world_size", "total_batch_size", "single_class", "log_imgs",
     "log_artifacts", "ndjson_console", "ndjson_file", "seg", "mosaic9", "loss_ota", "v5_metric", "channels_last",
     "cls_remap", "dis", "distill_model", "dlog", "dgrad", "dlam", "quantize", "save_json", "save_hybrid", "source",
-    "vid_stride", "stream_buffer", "visualize", "augment", "classes", "retina_masks", "embed", "show", "save_frames",
+    "vid_stride", "stream_buffer", "visualize", "augment", "retina_masks", "embed", "show", "save_frames",
     "save_txt", "save_conf", "save_crop", "show_labels", "show_conf", "show_boxes", "line_width", "format", "keras",
     "optimize", "int8", "dynamic", "simplify", "opset", "workspace", "tracker", "cfg", "task", "split",
 }  # fmt: skip
@@ -52,6 +52,8 @@ def adapt(content: dict[Any, Any], project: str, nullable: set[str]) -> tuple[di
         known = word in OLD_SPELLINGS or word in INVERTED
         if word in COMMAND_KEYS or word in {"task", "split"} or (word in FOREIGN_KEYS and not known):
             unused.append(word)
+        elif word == "cls_pw" and project == "yolov5":
+            unused.append(word)  # theirs is the weight of positives in the class loss
         elif value in ("", None) and (word in OLD_SPELLINGS or word not in nullable):
             continue  # theirs for 'the default'
         elif word == "optimizer" and str(value).lower() == "auto":

@@ -14,7 +14,7 @@ from utils.foreign import FOREIGN_KEYS, INVERTED, OLD_SPELLINGS, OLD_VALUES, WHE
 TEXTS = {"device", "name", "project", "weights", "data", "resume", "hyp", "split"}  # never read as a number
 CHOICES = {  # words of a short list; `off` is no boolean
     "cache", "amp", "optimizer", "warmup", "decay", "head", "recipe", "decay_from", "clock", "warmup_accumulate",
-    "scale_lr",
+    "scale_lr", "loader", "hsv_mode",
 }  # fmt: skip
 BARE = {"cache": "ram", "resume": "latest", "multi_scale": "0.5"}  # these may stand without a value, as in YOLOv5
 
