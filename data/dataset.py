@@ -6,15 +6,15 @@ import cv2
 import numpy as np
 import torch
 
-from data.augment import PixelTransforms, blend, change_hsv, draw_flips, flip
+from data.augment import PixelTransforms, blend, change_colour, draw_flips, flip_boxes, split_flipped
 from data.cache import open_pictures
 from data.index import Index
 from data.mosaic import compose, draw_centre, draw_geometry, place_four, place_one
+from data.shelf import BLOCK, Shelf, block_of
 from utils.boxes import xywhn_to_xyxy, xyxy_to_xywhn
 from utils.config import Hyp
-from utils.letterbox import Letterbox, letterbox
+from utils.letterbox import Letterbox, letterbox, long_side_shape
 
-BLOCK = 64  # mosaic partners come from the same block of positions: one decode a sample is enough without a cache
 KEEP = 2 * BLOCK  # decoded pictures that a process remembers (the last block is up to twice as long) ...
 KEEP_BYTES = 256 * 2**20  # ... as long as they need no more than this
 PURPOSES = ("order", "mosaic", "partner", "colour", "flip", "pixels", "blend")  # append only: the number is the seed
@@ -34,13 +34,6 @@ def epoch_order(seed: int, epoch: int, n: int) -> np.ndarray:
     return generator(seed, epoch, 0, "order").permutation(n)
 
 
-def block_of(position: int, n: int) -> tuple[int, int]:
-    """First and past-the-last position of the block; what is left over at the end joins the last whole block."""
-    block = min(position // BLOCK, max(n // BLOCK, 1) - 1)
-    last = block == max(n // BLOCK, 1) - 1
-    return block * BLOCK, n if last else (block + 1) * BLOCK
-
-
 def to_chw(img: np.ndarray) -> torch.Tensor:
     """BGR (h, w, 3) uint8 -> RGB (3, h, w)."""
     out = np.empty((3, *img.shape[:2]), np.uint8)
@@ -57,9 +50,21 @@ class TrainDataset(torch.utils.data.Dataset):
         self.pixel_transforms = PixelTransforms(hyp.albumentations) if hyp.albumentations else None
         remember = min(KEEP, KEEP_BYTES // (3 * imgsz**2))
         self.pictures = open_pictures(index, imgsz, hyp.cache, reduce=True, remember=remember)
+        self.shelf: Shelf | None = None  # of the worker processes of a ring, when nothing is cached
 
     def __len__(self) -> int:
         return self.index.n
+
+    @property
+    def decodes(self) -> bool:
+        """Whether pictures are decoded for each sample."""
+        return self.hyp.cache == "off"
+
+    @property
+    def most_boxes(self) -> int:
+        """No sample has more."""
+        counts = np.diff(self.index.offsets)
+        return int(counts.max(initial=0)) * (4 if self.hyp.mosaic else 1) * (2 if self.hyp.mixup else 1)
 
     def mixes(self, epoch: int) -> bool:
         """Whether mosaic and mixup are on: not in the last `close_mosaic` epochs."""
@@ -67,7 +72,12 @@ class TrainDataset(torch.utils.data.Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         """img uint8 (3, imgsz, imgsz) RGB, cls (n,) float32, bboxes (n, 4) float32 xywhn."""
-        epoch, position = key
+        img = np.empty((3, self.imgsz, self.imgsz), np.uint8)
+        rows = torch.from_numpy(self.write(*key, img))
+        return {"img": torch.from_numpy(img), "cls": rows[:, 0], "bboxes": rows[:, 1:]}
+
+    def write(self, epoch: int, position: int, out: np.ndarray) -> np.ndarray:
+        """Write a sample into out (3, imgsz, imgsz) uint8, RGB; returns its boxes (n, 5): class, xywhn."""
         hyp = self.hyp
         img, boxes, classes = self._geometry(epoch, position, generator(hyp.seed, epoch, position, "mosaic"))
         if self.mixes(epoch) and hyp.mixup:
@@ -75,13 +85,13 @@ class TrainDataset(torch.utils.data.Dataset):
         if self.pixel_transforms:
             seed = int(generator(hyp.seed, epoch, position, "pixels").integers(2**31))
             img = self.pixel_transforms(img, seed)
-        img = change_hsv(img, generator(hyp.seed, epoch, position, "colour"), hyp)
-        img, boxes = flip(img, boxes, draw_flips(generator(hyp.seed, epoch, position, "flip"), hyp))
-        return {
-            "img": to_chw(img),
-            "cls": torch.from_numpy(classes.astype(np.float32)),
-            "bboxes": torch.from_numpy(xyxy_to_xywhn(boxes, self.imgsz, self.imgsz).astype(np.float32)),
-        }
+        img = change_colour(img, generator(hyp.seed, epoch, position, "colour"), hyp)
+        flips = draw_flips(generator(hyp.seed, epoch, position, "flip"), hyp)
+        split_flipped(img, flips, out)
+        rows = np.empty((len(boxes), 5), np.float32)
+        rows[:, 0] = classes
+        rows[:, 1:] = xyxy_to_xywhn(flip_boxes(boxes, flips, self.imgsz), self.imgsz, self.imgsz)
+        return rows
 
     def _geometry(self, epoch: int, position: int, rng: np.random.Generator) -> Picture:
         """Mosaic, or the picture alone; then scaled, shifted, rotated, sheared into imgsz x imgsz."""
@@ -107,11 +117,19 @@ class TrainDataset(torch.utils.data.Dataset):
     def _picture(self, epoch: int, position: int) -> Picture:
         """The picture at a position of an epoch, long side imgsz, and its boxes; crowds are left out of training."""
         i = int(epoch_order(self.hyp.seed, epoch, len(self))[position])
-        img = self.pictures[i]
+        img = self._pixels(epoch, position, i)
         rows = self.index.rows(i)
-        single = ~self.index.crowd[rows]
-        boxes = xywhn_to_xyxy(self.index.boxes[rows][single].astype(np.float64), img.shape[1], img.shape[0])
-        return img, boxes, self.index.classes[rows][single]
+        boxes, classes, crowd = self.index.boxes[rows], self.index.classes[rows], self.index.crowd[rows]
+        if crowd.any():
+            boxes, classes = boxes[~crowd], classes[~crowd]
+        return img, xywhn_to_xyxy(boxes.astype(np.float64), img.shape[1], img.shape[0]), classes
+
+    def _pixels(self, epoch: int, position: int, i: int) -> np.ndarray:
+        """Row i of the index, which stands at a position of the epoch; from the shelf if there is one."""
+        if self.shelf is None:
+            return self.pictures[i]
+        hw = long_side_shape(tuple(self.index.shapes[i].tolist()), self.imgsz)
+        return self.shelf.get(epoch, position, hw, lambda: self.pictures.load(i))
 
 
 class EvalDataset(torch.utils.data.Dataset):

@@ -1,5 +1,7 @@
 """Batches: which samples in which order, by how many processes."""
 
+import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from data.dataset import EvalDataset, Sample, TrainDataset
 from data.index import Index
+from data.ring import Ring
 from utils.config import Hyp
 from utils.errors import UserError
 
@@ -47,27 +50,73 @@ class EpochSampler:
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch = self.epoch  # as it is now: batches are asked for ahead of time
         for b in range(self.start_batch, len(self)):
-            positions = list(range(b * self.batch, min((b + 1) * self.batch, self.n)))
-            # every rank needs as many pictures: the last batch is filled up from the epoch's start
-            positions += [k % self.n for k in range(-len(positions) % self.world_size)]
-            share = len(positions) // self.world_size
-            yield [(epoch, p) for p in positions[self.rank * share : (self.rank + 1) * share]]
+            yield [(epoch, position) for position in self.share(b)]
+
+    def share(self, b: int) -> list[int]:
+        """Positions of this rank in batch b of any epoch."""
+        positions = list(range(b * self.batch, min((b + 1) * self.batch, self.n)))
+        # every rank needs as many pictures: the last batch is filled up from the epoch's start
+        positions += [k % self.n for k in range(-len(positions) % self.world_size)]
+        share = len(positions) // self.world_size
+        return positions[self.rank * share : (self.rank + 1) * share]
 
 
 class TrainLoader:
-    """Batches of any epoch, from its start or from inside it."""
+    """Batches of any epoch, from its start or from inside it; a batch is valid until the next one is asked for."""
 
     def __init__(self, dataset: TrainDataset, sampler: EpochSampler, workers: int, pin: bool):
         self.dataset, self.sampler = dataset, sampler
-        self.loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, **_processes(workers, pin))
+        settings = _processes(workers, pin)
+        ring = dataset.hyp.loader == "ring" and hasattr(os, "memfd_create")
+        self.loader = self.ring = None
+        if not ring:
+            self.loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, **settings)
+        elif workers:
+            self.ring = Ring(dataset, sampler, workers, settings["multiprocessing_context"], pin)
+        else:
+            shape = (sampler.batch // sampler.world_size, 3, dataset.imgsz, dataset.imgsz)
+            self.img = torch.empty(shape, dtype=torch.uint8, pin_memory=pin).numpy()
 
     def __len__(self) -> int:
         return len(self.sampler)
 
     def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
         """Batches of an epoch, from batch `start_batch` on."""
-        self.sampler.epoch, self.sampler.start_batch = epoch, start_batch
-        return _batches(iter(self.loader))
+        if self.loader:
+            self.sampler.epoch, self.sampler.start_batch = epoch, start_batch
+            return _batches(iter(self.loader))
+        return (self._by_ring if self.ring else self._by_itself)(epoch, start_batch)
+
+    def close(self) -> None:
+        """End the worker processes."""
+        if self.ring:
+            self.ring.close()
+
+    def _by_ring(self, epoch: int, start_batch: int) -> Iterator[Batch]:
+        """Views of the ring's buffers."""
+        for b in range(start_batch, len(self)):
+            slot = self.ring.wait_for(epoch, b)
+            n = len(self.sampler.share(b))
+            rows = [self.ring.rows.array[slot, k, :count] for k, count in enumerate(self.ring.counts.array[slot, :n])]
+            try:
+                yield pack(self.ring.img.array[slot, :n], rows)
+            finally:  # also when the loop is left
+                self.ring.release()
+
+    def _by_itself(self, epoch: int, start_batch: int) -> Iterator[Batch]:
+        """Made in this process, one buffer for all."""
+        for b in range(start_batch, len(self)):
+            positions = self.sampler.share(b)
+            rows = [self.dataset.write(epoch, p, img) for p, img in zip(positions, self.img, strict=False)]
+            yield pack(self.img[: len(positions)], rows)
+
+
+def pack(img: np.ndarray, rows: list[np.ndarray]) -> Batch:
+    """Batch of img (b, 3, h, w) uint8, not copied, and the boxes of each sample (n, 5): class, xywhn."""
+    boxes = torch.from_numpy(np.concatenate(rows))
+    counts = torch.tensor([len(r) for r in rows])
+    place = torch.arange(len(rows), dtype=torch.float32).repeat_interleave(counts)
+    return {"img": torch.from_numpy(img), "cls": boxes[:, 0], "bboxes": boxes[:, 1:], "batch_idx": place}
 
 
 class EvalLoader:
@@ -140,7 +189,7 @@ def _processes(workers: int, pin: bool) -> dict[str, object]:
         "persistent_workers": True,
         "prefetch_factor": 4,
         "worker_init_fn": _start_worker,
-        "multiprocessing_context": _start_method(),
+        "multiprocessing_context": multiprocessing.get_context(_start_method()),
     }
 
 

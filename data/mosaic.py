@@ -91,28 +91,34 @@ def compose(tiles: list[Tile], geometry: Geometry) -> tuple[np.ndarray, np.ndarr
     """Map every tile into one output: img (imgsz, imgsz, 3), boxes (n, 4) xyxy pixels, classes (n,)."""
     out = np.full((geometry.imgsz, geometry.imgsz, 3), FILL, np.uint8)
     place = _resize_into if geometry.axis_aligned else _warp_into
-    boxes, classes = [np.zeros((0, 4))], [np.zeros(0, np.int32)]
-    for tile in tiles:
-        mapping = place(out, tile, geometry)
-        if mapping is None or not len(tile.boxes):
-            continue
-        x1, y1, x2, y2 = tile.region
-        origin = np.array([x1, y1, x1, y1])
-        before = clip_xyxy(tile.boxes - origin, x2 - x1, y2 - y1) + origin  # what the canvas shows of each box
-        after = clip_xyxy(map_boxes(before, mapping), geometry.imgsz, geometry.imgsz)
-        keep = still_useful(before * geometry.scale, after)
-        boxes.append(after[keep])
-        classes.append(tile.classes[keep])
-    return out, np.concatenate(boxes), np.concatenate(classes)
+    seen = [(tile, mapping) for tile in tiles if (mapping := place(out, tile, geometry)) is not None]
+    seen = [(tile, mapping) for tile, mapping in seen if len(tile.boxes)]
+    if not seen:
+        return out, np.zeros((0, 4)), np.zeros(0, np.int32)
+    counts = [len(tile.boxes) for tile, _ in seen]
+    regions = np.array([tile.region for tile, _ in seen], np.float64).repeat(counts, 0)  # (n, 4)
+    mappings = np.array([mapping for _, mapping in seen]).repeat(counts, 0)  # (n, 3, 3)
+    boxes = np.concatenate([tile.boxes for tile, _ in seen])
+    lower, upper = regions[:, [0, 1, 0, 1]], regions[:, [2, 3, 2, 3]]
+    before = np.minimum(np.maximum(boxes, lower), upper)  # what the canvas shows of each box
+    scale = _scale_boxes if geometry.axis_aligned else map_boxes
+    after = clip_xyxy(scale(before, mappings), geometry.imgsz, geometry.imgsz)
+    keep = still_useful(before * geometry.scale, after)
+    return out, after[keep], np.concatenate([tile.classes for tile, _ in seen])[keep]
 
 
 def map_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Upright boxes (n, 4) xyxy around the mapped corners of boxes (n, 4)."""
+    """Upright boxes (n, 4) xyxy around the mapped corners of boxes (n, 4); matrix (3, 3), or one a box (n, 3, 3)."""
     corners = np.ones((len(boxes), 4, 3))
     corners[:, :, :2] = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
-    mapped = corners @ matrix.T  # (n, 4, 3)
+    mapped = corners @ matrix.swapaxes(-1, -2)  # (n, 4, 3)
     xy = mapped[:, :, :2] / mapped[:, :, 2:]
     return np.concatenate([xy.min(1), xy.max(1)], 1)
+
+
+def _scale_boxes(boxes: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+    """`map_boxes` by matrices (n, 3, 3) that only scale and shift."""
+    return boxes * matrices[:, [0, 1, 0, 1], [0, 1, 0, 1]] + matrices[:, [0, 1, 0, 1], 2]
 
 
 def still_useful(before: np.ndarray, after: np.ndarray) -> np.ndarray:
