@@ -164,6 +164,7 @@ def fine_tune(
         raise
     finally:
         books.close()
+        train_loader.close()
 
 
 def run_epochs(

@@ -11,25 +11,34 @@ from utils.config import Hyp, suggest
 from utils.errors import UserError
 
 LEVELS = np.arange(256, dtype=np.uint8)
+Work = tuple[np.ndarray, np.ndarray]  # room for another picture (h, w, 3) and for three planes (3, h, w)
 
 
-def change_colour(img: np.ndarray, rng: np.random.Generator, hyp: Hyp) -> np.ndarray:
-    """Random hue shift, saturation and value gain of a BGR picture (h, w, 3) uint8, which may be written over."""
+def change_colour(
+    img: np.ndarray, work: tuple[np.ndarray, np.ndarray], rng: np.random.Generator, hyp: Hyp
+) -> np.ndarray:
+    """Random hue shift, saturation and value gain of a BGR picture (h, w, 3) uint8, which may be written over.
+
+    The result may stand in work[0]: allocating room for every picture costs as much as a step.
+    """
     gain = rng.uniform(-1, 1, 3) * (hyp.hsv_h, hyp.hsv_s, hyp.hsv_v)
     if not gain.any():
         return img
-    return (by_matrix if hyp.hsv_mode == "matrix" else through_hsv)(img, *gain.tolist())
+    if hyp.hsv_mode == "matrix":
+        return cv2.transform(img, colour_matrix(*gain.tolist()), dst=work[0])
+    return through_hsv(img, work, *gain.tolist())
 
 
-def through_hsv(img: np.ndarray, hue: float, saturation: float, value: float) -> np.ndarray:
+def through_hsv(img: np.ndarray, work: Work, hue: float, saturation: float, value: float) -> np.ndarray:
     """Hue shifted by a fraction of the circle, saturation and value times 1 + gain, as ultralytics does it."""
-    planes = cv2.split(cv2.cvtColor(img, cv2.COLOR_BGR2HSV))
+    hsv, planes = work
+    cv2.split(cv2.cvtColor(img, cv2.COLOR_BGR2HSV, dst=hsv), list(planes))
     shift = math.floor(hue * 180)  # OpenCV's hue is 0..179, and fractions of a step are dropped
     if shift:
         cv2.LUT(planes[0], ((LEVELS.astype(int) + shift) % 180).astype(np.uint8), dst=planes[0])
-    for plane, factor in ((planes[1], 1 + saturation), (planes[2], 1 + value)):
-        multiply(plane, factor)
-    return cv2.cvtColor(cv2.merge(planes), cv2.COLOR_HSV2BGR, dst=img)
+    multiply(planes[1], 1 + saturation)
+    multiply(planes[2], 1 + value)
+    return cv2.cvtColor(cv2.merge(list(planes), hsv), cv2.COLOR_HSV2BGR, dst=img)
 
 
 def multiply(plane: np.ndarray, factor: float) -> None:
@@ -42,15 +51,11 @@ def multiply(plane: np.ndarray, factor: float) -> None:
         cv2.LUT(plane, table, dst=plane)
 
 
-def by_matrix(img: np.ndarray, hue: float, saturation: float, value: float) -> np.ndarray:
-    """About the same by one 3x3 colour matrix: a turn about the grey axis, a stretch away from grey, a gain."""
-    return cv2.transform(img, colour_matrix(hue, saturation, value), dst=img)
-
-
 def colour_matrix(hue: float, saturation: float, value: float) -> np.ndarray:
-    """Matrix (3, 3) on BGR columns; hue as a fraction of the circle, the others as gains around 0.
+    """About the same as `through_hsv` by one matrix (3, 3) on BGR columns: faster, and another augmentation.
 
-    Rodrigues' rotation about (1, 1, 1), scaled by 1 + saturation across the axis, and all of it by 1 + value.
+    hue turns about the grey axis by a fraction of the circle (Rodrigues' formula), saturation stretches away from
+    the axis by 1 + gain (through HSV, away from the largest colour), value multiplies by 1 + gain.
     """
     grey = np.full((3, 3), 1 / 3)  # projection onto the axis
     across = np.eye(3) - grey
@@ -86,10 +91,10 @@ def split_flipped(img: np.ndarray, flips: tuple[bool, bool], out: np.ndarray) ->
             cv2.flip(plane, code, dst=plane)
 
 
-def blend(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mixup of two pictures (h, w, 3) uint8 with a weight near one half."""
+def blend(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> None:
+    """Mixup of two pictures (h, w, 3) uint8 with a weight near one half, written into a."""
     weight = rng.beta(32.0, 32.0)
-    return cv2.addWeighted(a, weight, b, 1 - weight, 0)
+    cv2.addWeighted(a, weight, b, 1 - weight, 0, dst=a)
 
 
 class PixelTransforms:

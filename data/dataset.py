@@ -1,5 +1,6 @@
 """Training sample = f(seed, epoch, position), evaluation sample = f(row): no hidden random state."""
 
+import os
 from functools import lru_cache
 
 import cv2
@@ -19,7 +20,8 @@ KEEP = 2 * BLOCK  # decoded pictures that a process remembers (the last block is
 KEEP_BYTES = 256 * 2**20  # ... as long as they need no more than this
 PURPOSES = ("order", "mosaic", "partner", "colour", "flip", "pixels", "blend")  # append only: the number is the seed
 
-Picture = tuple[np.ndarray, np.ndarray, np.ndarray]  # img (h, w, 3) BGR, boxes (n, 4) xyxy pixels, classes (n,)
+Picture = tuple[np.ndarray, np.ndarray, np.ndarray]  # img (h, w, 3) BGR, boxes (n, 4) xywhn, classes (n,)
+Boxes = tuple[np.ndarray, np.ndarray]  # boxes (n, 4) xyxy pixels, classes (n,)
 Sample = dict[str, object]
 
 
@@ -50,6 +52,7 @@ class TrainDataset(torch.utils.data.Dataset):
         self.pixel_transforms = PixelTransforms(hyp.albumentations) if hyp.albumentations else None
         remember = min(KEEP, KEEP_BYTES // (3 * imgsz**2))
         self.pictures = open_pictures(index, imgsz, hyp.cache, reduce=True, remember=remember)
+        self._room: tuple[int, np.ndarray] | None = None
         self.shelf: Shelf | None = None  # of the worker processes of a ring, when nothing is cached
 
     def __len__(self) -> int:
@@ -79,13 +82,14 @@ class TrainDataset(torch.utils.data.Dataset):
     def write(self, epoch: int, position: int, out: np.ndarray) -> np.ndarray:
         """Write a sample into out (3, imgsz, imgsz) uint8, RGB; returns its boxes (n, 5): class, xywhn."""
         hyp = self.hyp
-        img, boxes, classes = self._geometry(epoch, position, generator(hyp.seed, epoch, position, "mosaic"))
+        img, spare = self._work()
+        boxes, classes = self._geometry(epoch, position, generator(hyp.seed, epoch, position, "mosaic"), img)
         if self.mixes(epoch) and hyp.mixup:
-            img, boxes, classes = self._mixup(epoch, position, (img, boxes, classes))
+            boxes, classes = self._mixup(epoch, position, img, spare, boxes, classes)
         if self.pixel_transforms:
             seed = int(generator(hyp.seed, epoch, position, "pixels").integers(2**31))
             img = self.pixel_transforms(img, seed)
-        img = change_colour(img, generator(hyp.seed, epoch, position, "colour"), hyp)
+        img = change_colour(img, (spare, out), generator(hyp.seed, epoch, position, "colour"), hyp)
         flips = draw_flips(generator(hyp.seed, epoch, position, "flip"), hyp)
         split_flipped(img, flips, out)
         rows = np.empty((len(boxes), 5), np.float32)
@@ -93,8 +97,14 @@ class TrainDataset(torch.utils.data.Dataset):
         rows[:, 1:] = xyxy_to_xywhn(flip_boxes(boxes, flips, self.imgsz), self.imgsz, self.imgsz)
         return rows
 
-    def _geometry(self, epoch: int, position: int, rng: np.random.Generator) -> Picture:
-        """Mosaic, or the picture alone; then scaled, shifted, rotated, sheared into imgsz x imgsz."""
+    def _work(self) -> np.ndarray:
+        """Room for two pictures (2, imgsz, imgsz, 3), kept: fresh memory for each costs page faults."""
+        if self._room is None or self._room[0] != os.getpid():
+            self._room = os.getpid(), np.empty((2, self.imgsz, self.imgsz, 3), np.uint8)
+        return self._room[1]
+
+    def _geometry(self, epoch: int, position: int, rng: np.random.Generator, out: np.ndarray) -> Boxes:
+        """Mosaic, or the picture alone; then scaled, shifted, rotated, sheared into out (imgsz, imgsz, 3)."""
         if self.mixes(epoch) and rng.random() < self.hyp.mosaic:
             partners = rng.integers(*block_of(position, len(self)), size=3)
             pictures = [self._picture(epoch, p) for p in (position, *partners.tolist())]
@@ -103,26 +113,29 @@ class TrainDataset(torch.utils.data.Dataset):
         else:
             tiles = place_one(*self._picture(epoch, position))
             canvas = tiles[0].img.shape[:2]
-        return compose(tiles, draw_geometry(rng, self.hyp, canvas, self.imgsz))
+        return compose(tiles, draw_geometry(rng, self.hyp, canvas, self.imgsz), out)
 
-    def _mixup(self, epoch: int, position: int, sample: Picture) -> Picture:
-        """With probability `mixup`, blend in a second sample of the same block."""
+    def _mixup(
+        self, epoch: int, position: int, img: np.ndarray, spare: np.ndarray, boxes: np.ndarray, classes: np.ndarray
+    ) -> Boxes:
+        """With probability `mixup`, blend a second sample of the same block into img."""
         rng = generator(self.hyp.seed, epoch, position, "blend")
         if rng.random() >= self.hyp.mixup:
-            return sample
+            return boxes, classes
         other = int(rng.integers(*block_of(position, len(self))))
-        img, boxes, classes = self._geometry(epoch, other, generator(self.hyp.seed, epoch, position, "partner"))
-        return blend(sample[0], img, rng), np.concatenate([sample[1], boxes]), np.concatenate([sample[2], classes])
+        partner = generator(self.hyp.seed, epoch, position, "partner")
+        more_boxes, more_classes = self._geometry(epoch, other, partner, spare)
+        blend(img, spare, rng)
+        return np.concatenate([boxes, more_boxes]), np.concatenate([classes, more_classes])
 
     def _picture(self, epoch: int, position: int) -> Picture:
         """The picture at a position of an epoch, long side imgsz, and its boxes; crowds are left out of training."""
         i = int(epoch_order(self.hyp.seed, epoch, len(self))[position])
-        img = self._pixels(epoch, position, i)
         rows = self.index.rows(i)
         boxes, classes, crowd = self.index.boxes[rows], self.index.classes[rows], self.index.crowd[rows]
         if crowd.any():
             boxes, classes = boxes[~crowd], classes[~crowd]
-        return img, xywhn_to_xyxy(boxes.astype(np.float64), img.shape[1], img.shape[0]), classes
+        return self._pixels(epoch, position, i), boxes, classes
 
     def _pixels(self, epoch: int, position: int, i: int) -> np.ndarray:
         """Row i of the index, which stands at a position of the epoch; from the shelf if there is one."""

@@ -65,7 +65,7 @@ class TrainLoader:
     """Batches of any epoch, from its start or from inside it; a batch is valid until the next one is asked for."""
 
     def __init__(self, dataset: TrainDataset, sampler: EpochSampler, workers: int, pin: bool):
-        self.dataset, self.sampler = dataset, sampler
+        self.dataset, self.sampler, self.pin = dataset, sampler, pin
         settings = _processes(workers, pin)
         ring = dataset.hyp.loader == "ring" and hasattr(os, "memfd_create")
         self.loader = self.ring = None
@@ -109,6 +109,8 @@ class TrainLoader:
             positions = self.sampler.share(b)
             rows = [self.dataset.write(epoch, p, img) for p, img in zip(positions, self.img, strict=False)]
             yield pack(self.img[: len(positions)], rows)
+            if self.pin:
+                torch.cuda.current_stream().synchronize()  # the copy to the GPU has been made
 
 
 def pack(img: np.ndarray, rows: list[np.ndarray]) -> Batch:

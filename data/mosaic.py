@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from utils.boxes import area, clip_xyxy
+from utils.boxes import area, clip_xyxy, xywhn_to_xyxy
 from utils.config import Hyp
 from utils.letterbox import FILL
 
@@ -20,7 +20,7 @@ class Tile:
     """A picture, its boxes, where it lies on the canvas and which part of it is on the canvas."""
 
     img: np.ndarray  # (h, w, 3) uint8
-    boxes: np.ndarray  # (n, 4) xyxy, pixels of img
+    boxes: np.ndarray  # (n, 4) xywhn
     classes: np.ndarray  # (n,)
     left: int  # canvas x of the picture's left edge
     top: int
@@ -45,12 +45,15 @@ class Geometry:
 def draw_geometry(rng: np.random.Generator, hyp: Hyp, canvas: tuple[int, int], imgsz: int) -> Geometry:
     """Random zoom, shift, rotation, shear and perspective about the middle of the canvas (h, w)."""
     h, w = canvas
-    unit = rng.uniform(-1, 1, 8)  # always eight, so that one strength does not change the draw of another
+    unit = rng.uniform(-1, 1, 8).tolist()  # always eight, so that one strength does not change the draw of another
     scale = 1 + unit[0] * hyp.scale
     shift_x, shift_y = 0.5 + unit[1] * hyp.translate, 0.5 + unit[2] * hyp.translate
+    if not (hyp.degrees or hyp.shear or hyp.perspective):
+        x, y = shift_x * imgsz - scale * w / 2, shift_y * imgsz - scale * h / 2
+        return Geometry(np.array([[scale, 0.0, x], [0.0, scale, y], [0.0, 0.0, 1.0]]), scale, imgsz)
     centre, rotate, shear, shift, bend = (np.eye(3) for _ in range(5))
     centre[:2, 2] = -w / 2, -h / 2
-    bend[2, :2] = unit[6:8] * hyp.perspective
+    bend[2, :2] = unit[6] * hyp.perspective, unit[7] * hyp.perspective
     reach = abs(bend[2, 0]) * w / 2 + abs(bend[2, 1]) * h / 2
     bend[2, :2] *= min(1.0, 0.9 / max(reach, 1e-9))  # at 1 a corner of the canvas would lie at infinity
     angle = math.radians(unit[3] * hyp.degrees)
@@ -71,7 +74,7 @@ def draw_centre(rng: np.random.Generator, imgsz: int) -> tuple[int, int]:
 def place_four(
     pictures: list[tuple[np.ndarray, np.ndarray, np.ndarray]], centre: tuple[int, int], imgsz: int
 ) -> list[Tile]:
-    """Four (img, boxes, classes) around the centre: top left, top right, bottom left, bottom right."""
+    """Four (img, boxes xywhn, classes) around the centre: top left, top right, bottom left, bottom right."""
     tiles = []
     for k, (img, boxes, classes) in enumerate(pictures):
         h, w = img.shape[:2]
@@ -87,24 +90,25 @@ def place_one(img: np.ndarray, boxes: np.ndarray, classes: np.ndarray) -> list[T
     return [Tile(img, boxes, classes, 0, 0, (0, 0, img.shape[1], img.shape[0]))]
 
 
-def compose(tiles: list[Tile], geometry: Geometry) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Map every tile into one output: img (imgsz, imgsz, 3), boxes (n, 4) xyxy pixels, classes (n,)."""
-    out = np.full((geometry.imgsz, geometry.imgsz, 3), FILL, np.uint8)
+def compose(tiles: list[Tile], geometry: Geometry, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Map every tile into out (imgsz, imgsz, 3); returns boxes (n, 4) xyxy pixels, classes (n,)."""
+    out.fill(FILL)
     place = _resize_into if geometry.axis_aligned else _warp_into
     seen = [(tile, mapping) for tile in tiles if (mapping := place(out, tile, geometry)) is not None]
     seen = [(tile, mapping) for tile, mapping in seen if len(tile.boxes)]
     if not seen:
-        return out, np.zeros((0, 4)), np.zeros(0, np.int32)
+        return np.zeros((0, 4)), np.zeros(0, np.int32)
     counts = [len(tile.boxes) for tile, _ in seen]
     regions = np.array([tile.region for tile, _ in seen], np.float64).repeat(counts, 0)  # (n, 4)
     mappings = np.array([mapping for _, mapping in seen]).repeat(counts, 0)  # (n, 3, 3)
-    boxes = np.concatenate([tile.boxes for tile, _ in seen])
+    h, w = np.array([tile.img.shape[:2] for tile, _ in seen]).repeat(counts, 0).T  # (n,) of each box's picture
+    boxes = xywhn_to_xyxy(np.concatenate([tile.boxes for tile, _ in seen]).astype(np.float64), w, h)
     lower, upper = regions[:, [0, 1, 0, 1]], regions[:, [2, 3, 2, 3]]
     before = np.minimum(np.maximum(boxes, lower), upper)  # what the canvas shows of each box
     scale = _scale_boxes if geometry.axis_aligned else map_boxes
     after = clip_xyxy(scale(before, mappings), geometry.imgsz, geometry.imgsz)
     keep = still_useful(before * geometry.scale, after)
-    return out, after[keep], np.concatenate([tile.classes for tile, _ in seen])[keep]
+    return after[keep], np.concatenate([tile.classes for tile, _ in seen])[keep]
 
 
 def map_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -131,9 +135,10 @@ def still_useful(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 def _resize_into(out: np.ndarray, tile: Tile, geometry: Geometry) -> np.ndarray | None:
     """Resize the visible part into its whole-pixel place; returns the mapping (3, 3) really used, None if unseen."""
     x1, y1, x2, y2 = tile.region
-    m, size = geometry.matrix, geometry.imgsz
-    across = _fit_axis(x1, x2, m[0, 0], m[0, 0] * tile.left + m[0, 2], size)
-    down = _fit_axis(y1, y2, m[1, 1], m[1, 1] * tile.top + m[1, 2], size)
+    size = geometry.imgsz
+    (gain_x, _, shift_x), (_, gain_y, shift_y), _ = geometry.matrix.tolist()
+    across = _fit_axis(x1, x2, gain_x, gain_x * tile.left + shift_x, size)
+    down = _fit_axis(y1, y2, gain_y, gain_y * tile.top + shift_y, size)
     if across is None or down is None:
         return None
     (sx1, sx2, dx1, dx2), (sy1, sy2, dy1, dy2) = across, down

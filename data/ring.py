@@ -9,10 +9,13 @@ import os
 import signal
 import time
 import traceback
+import weakref
+from collections import deque
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
 
 from data.dataset import TrainDataset
 from data.shared import SharedArray
@@ -27,6 +30,20 @@ CONTROL = np.dtype([(name, np.int64) for name in (
     "claimed", "finished",  # samples
     "failed",
 )])  # fmt: skip
+
+
+def _end(workers: list[Any], parent: int) -> None:
+    """Stop the workers of a ring; a worker that inherited them leaves them alone."""
+    for worker in workers:
+        if os.getpid() == parent and worker.pid and worker.is_alive():
+            worker.terminate()
+            worker.join(LOOK)
+
+
+def _pin(array: np.ndarray) -> bool:
+    """Lock the memory of an array into place, so that copies to the GPU run beside the computation."""
+    torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(array.ctypes.data, array.nbytes, 0))
+    return True
 
 
 class Ring:
@@ -44,35 +61,41 @@ class Ring:
         self.shelf = Shelf(len(dataset), dataset.imgsz, context) if dataset.decodes else None
         self.lock, self.room, self.errors = context.Lock(), context.Semaphore(0), context.SimpleQueue()
         self.ready = [context.Semaphore(0) for _ in range(self.slots)]
-        self.consumed = 0  # batches of the stream that the loop has finished with
+        self.given = self.consumed = 0  # batches of the stream that the loop has got, and has finished with
+        self.copies: deque[torch.cuda.Event] | None = deque() if pin and _pin(self.img.array) else None
         self.workers = [context.Process(target=self._work, daemon=True) for _ in range(workers)]
+        weakref.finalize(self, _end, self.workers, self.parent)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"workers": []}  # for a spawned worker
+        return self.__dict__ | {"workers": [], "copies": None}  # for a spawned worker
 
     def wait_for(self, epoch: int, b: int) -> int:
         """The slot of batch b of an epoch, all of it written; the stream restarts unless this is the next in line."""
-        if not self.workers[0].pid or self._at(self.consumed)[:2] != (epoch, b):
+        if not self.workers[0].pid or self._at(self.given)[:2] != (epoch, b):
             self._restart(epoch, b)
-        slot = self.consumed % self.slots
+        slot = self.given % self.slots
         while not self.ready[slot].acquire(timeout=1.0):
             self._look_after_workers()
         if self.control.array["failed"]:
             self._look_after_workers()
+        self.given += 1
         return slot
 
     def release(self) -> None:
-        """The batch that was waited for may be written over."""
+        """The batch that was waited for may be written over; on CUDA one batch later, when its copy has been made."""
+        if self.copies is not None:
+            self.copies.append(torch.cuda.Event())
+            self.copies[-1].record()
+            if len(self.copies) == 1:
+                return
+            self.copies.popleft().synchronize()
         self.done.array[self.consumed % self.slots] = 0
         self.consumed += 1
         self._permit(self.consumed + self.slots - 1, self.consumed + self.slots)
 
     def close(self) -> None:
         """End the workers."""
-        for worker in self.workers:
-            if worker.pid:
-                worker.terminate()
-                worker.join(LOOK)
+        _end(self.workers, self.parent)
 
     def _at(self, k: int) -> tuple[int, int, list[int]]:
         """Epoch, batch and positions of the k-th batch of the stream; no positions past the last epoch."""
@@ -93,6 +116,8 @@ class Ring:
         """Begin the stream at another place: let no sample begin, wait for those under way, count from zero."""
         control = self.control.array
         control["limit"] = 0
+        while self.copies:
+            self.copies.popleft().synchronize()
         while not self._idle():
             self._look_after_workers()
             time.sleep(1e-3)
@@ -103,7 +128,7 @@ class Ring:
             self.done.array[:] = 0
             control[...] = 0
             control["epoch"], control["start"] = epoch, b
-            self.consumed = 0
+            self.given = self.consumed = 0
         finally:
             self.lock.release()
         for worker in self.workers:
@@ -129,7 +154,7 @@ class Ring:
         self.close()
         if told is None:
             raise UserError(
-                f"a data worker died (exit code {dead[:1]}; -9: killed, as when memory runs out). Use fewer --workers."
+                f"a data worker died (exit code {dead[0]}; -9: killed, as when memory runs out). Use fewer --workers."
             )
         by_user, text = told
         raise UserError(text) if by_user else RuntimeError(f"in a data worker:\n{text}")

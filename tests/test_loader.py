@@ -8,11 +8,16 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from data.dataset import TrainDataset
+from data.decode import Decoder
 from data.index import Index, build_index, load_dataset_yaml
 from data.loader import EpochSampler, build_eval_loader, build_train_loader
+from data.paths import Paths
+from data.shared import SharedArray
 from utils.config import Hyp
 from utils.env import REPO
 from utils.errors import UserError
@@ -23,15 +28,15 @@ HYP = Hyp(imgsz=64, epochs=20)
 @pytest.fixture(scope="module")
 def index(testdata) -> Index:
     whole = build_index(load_dataset_yaml(testdata / "bccd/bccd.yaml"), "val")
-    return replace(whole, paths=whole.paths[:30], shapes=whole.shapes[:30], offsets=whole.offsets[:31])
+    return whole.take(np.arange(30))
 
 
 def samples(batches) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """(img, boxes with class) of every picture of the batches, in order."""
+    """(img, boxes with class) of every picture of the batches, in order; copies, for the loader writes over them."""
     result = []
     for batch in batches:
         rows = torch.cat([batch["cls"][:, None], batch["bboxes"]], 1)
-        result += [(img, rows[batch["batch_idx"] == k]) for k, img in enumerate(batch["img"])]
+        result += [(img.clone(), rows[batch["batch_idx"] == k]) for k, img in enumerate(batch["img"])]
     return result
 
 
@@ -42,7 +47,8 @@ def same(a: list, b: list) -> bool:
 
 
 def test_batches_have_the_promised_form(index):
-    batches = list(build_train_loader(index, HYP, batch=8, workers=0).epoch(0))
+    batches = build_train_loader(index, HYP, batch=8, workers=0).epoch(0)
+    batches = [{key: value.clone() for key, value in batch.items()} for batch in batches]
     assert [len(b["img"]) for b in batches] == [8, 8, 8, 6]
     for b in batches:
         n = len(b["cls"])
@@ -59,6 +65,46 @@ def test_batch_size_and_workers_change_no_sample(index):
         assert same(samples(one.epoch(epoch)), samples(many.epoch(epoch)))
 
 
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("cache", ["off", "ram"])
+def test_the_ring_gives_the_bits_of_torch(index, cache, workers):
+    """Mosaic, mixup and the epochs without them, a short last batch, more workers than cores."""
+    hyp = HYP.model_copy(update={"mixup": 0.3, "cache": cache})
+    oracle = build_train_loader(index, hyp.model_copy(update={"loader": "torch"}), batch=8, workers=0)
+    ring = build_train_loader(index, hyp, batch=8, workers=workers)
+    for epoch in (0, 1, 15):
+        assert same(samples(oracle.epoch(epoch)), samples(ring.epoch(epoch)))
+
+
+def test_workers_decode_each_picture_once(testdata, monkeypatch):
+    """Whichever worker needs it first, for all of its mosaic partners; two blocks of positions, the last one longer."""
+    index = build_index(load_dataset_yaml(testdata / "bccd/bccd.yaml"), "train").take(np.arange(150))
+    decoded, load = SharedArray((150,), np.int64), Decoder.load
+
+    def count(decoder: Decoder, i: int) -> np.ndarray:
+        decoded.array[i] += 1
+        return load(decoder, i)
+
+    monkeypatch.setattr(Decoder, "load", count)
+    loader = build_train_loader(index, Hyp(imgsz=64, epochs=1, close_mosaic=0), batch=16, workers=3)
+    assert len(samples(loader.epoch(0))) == 150
+    loader.close()
+    assert (decoded.array == 1).all()
+
+
+def test_the_next_epoch_is_begun_ahead_but_none_after_the_last(index):
+    loader = build_train_loader(index, HYP, batch=8, workers=1)
+    for epoch, ahead in ((3, 30), (HYP.epochs - 1, 0)):
+        samples(loader.epoch(epoch))
+        deadline = time.monotonic() + 20
+        control = loader.ring.control.array
+        while control["finished"] < 30 + ahead and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        assert control["finished"] == control["claimed"] == 30 + ahead
+    loader.close()
+
+
 def test_an_epoch_entered_or_left_in_the_middle(index):
     loader = build_train_loader(index, HYP, batch=4, workers=1)
     whole = samples(loader.epoch(2))
@@ -69,7 +115,7 @@ def test_an_epoch_entered_or_left_in_the_middle(index):
 
 def test_ranks_share_each_batch(index):
     single = samples(build_train_loader(index, HYP, batch=8, workers=0).epoch(1))
-    ranks = [list(build_train_loader(index, HYP, batch=8, workers=0, rank=r, world_size=2).epoch(1)) for r in (0, 1)]
+    ranks = [build_train_loader(index, HYP, batch=8, workers=0, rank=r, world_size=2).epoch(1) for r in (0, 1)]
     together = [s for a, b in zip(*ranks, strict=True) for s in samples([a]) + samples([b])]
     assert same(together, single)
 
@@ -105,11 +151,31 @@ def test_evaluation_batches(index):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_picture_that_vanished_is_named_without_a_traceback(index, tmp_path, workers):
-    broken = replace(index, paths=[str(tmp_path / "gone.jpg")] * index.n)
+@pytest.mark.parametrize("kind", ["evaluation", "ring", "torch"])
+def test_a_picture_that_vanished_is_named_without_a_traceback(index, tmp_path, workers, kind):
+    broken = replace(index, paths=Paths.of([str(tmp_path / "gone.jpg")] * index.n))
     with pytest.raises(UserError) as caught:
-        list(build_eval_loader(broken, imgsz=64, stride=32, batch=8, workers=workers))
+        if kind == "evaluation":
+            list(build_eval_loader(broken, imgsz=64, stride=32, batch=8, workers=workers))
+        else:
+            list(build_train_loader(broken, HYP.model_copy(update={"loader": kind}), batch=8, workers=workers).epoch(0))
     assert str(caught.value).startswith(str(tmp_path / "gone.jpg")) and "Traceback" not in str(caught.value)
+
+
+def test_a_bug_in_a_worker_keeps_its_traceback(index, monkeypatch):
+    monkeypatch.setattr(TrainDataset, "write", lambda *_: 1 / 0)
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        next(build_train_loader(index, HYP, batch=8, workers=2).epoch(0))
+
+
+def test_a_killed_worker_is_said(index):
+    loader = build_train_loader(index, HYP, batch=8, workers=1)
+    batches = loader.epoch(0)
+    next(batches)
+    os.kill(loader.ring.workers[0].pid, signal.SIGKILL)
+    with pytest.raises(UserError, match="worker died .exit code -9"):
+        list(batches)
+        list(loader.epoch(1))
 
 
 SCRIPT = """
@@ -126,7 +192,7 @@ if __name__ == "__main__":
     loader = build_train_loader(index, Hyp(imgsz=64, epochs=20), batch=8, workers=2)
     batches = loader.epoch(0)
     next(batches)
-    print(*[w.pid for w in loader.loader._iterator._workers], flush=True)
+    print(*[w.pid for w in loader.ring.workers], flush=True)
     {then}
 """
 

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from data.augment import flip
+from data.augment import flip_boxes, split_flipped
 from data.mosaic import compose, draw_centre, draw_geometry, place_four, place_one, still_useful
+from utils.boxes import xywhn_to_xyxy, xyxy_to_xywhn
 from utils.config import Hyp
 
 COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0]])
@@ -28,7 +29,20 @@ def picture(k: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, n
     x2, y2 = x1 + rng.integers(30, w - 40), y1 + rng.integers(30, h - 40)
     img = np.full((h, w, 3), 20, np.uint8)
     img[y1:y2, x1:x2] = COLOURS[k]
-    return img, np.array([[x1, y1, x2, y2]], float), np.array([k])
+    return img, xyxy_to_xywhn(np.array([[x1, y1, x2, y2]], float), w, h), np.array([k])
+
+
+def composed(tiles, geometry) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The picture, boxes xyxy and classes; what the buffer held before must not show."""
+    out = np.random.default_rng(0).integers(0, 256, (geometry.imgsz, geometry.imgsz, 3), dtype=np.uint8)
+    return out, *compose(tiles, geometry, out)
+
+
+def flipped(img: np.ndarray, flips: tuple[bool, bool]) -> np.ndarray:
+    """The flipped BGR picture."""
+    planes = np.empty((3, *img.shape[:2]), np.uint8)
+    split_flipped(img, flips, planes)
+    return planes[::-1].transpose(1, 2, 0)
 
 
 def found(img: np.ndarray, k: int) -> np.ndarray | None:
@@ -51,8 +65,8 @@ def test_boxes_follow_the_pixels(kind, mosaic, flips):
         pictures = [picture(k, rng) for k in range(4)]
         tiles = place_four(pictures, draw_centre(rng, IMGSZ), IMGSZ) if mosaic else place_one(*pictures[seed % 4])
         canvas = (2 * IMGSZ, 2 * IMGSZ) if mosaic else tiles[0].img.shape[:2]
-        img, boxes, classes = compose(tiles, draw_geometry(rng, hyp, canvas, IMGSZ))
-        img, boxes = flip(img, boxes, flips)
+        img, boxes, classes = composed(tiles, draw_geometry(rng, hyp, canvas, IMGSZ))
+        img, boxes = flipped(img, flips), flip_boxes(boxes, flips, IMGSZ)
         # a rotated rectangle cut by the edge has an upright box larger than what is seen of it: only whole ones count
         inside = ((boxes > 1) & (boxes < IMGSZ - 1)).all(1) | (kind == "resize")
         whole = np.array([_uncut(tiles, int(k)) for k in classes], bool) | (kind == "resize")
@@ -66,7 +80,7 @@ def _uncut(tiles, k: int) -> bool:
     """Whether the canvas shows all of the rectangle of class k."""
     tile = next(t for t in tiles if t.classes[0] == k)
     x1, y1, x2, y2 = tile.region
-    box = tile.boxes[0]
+    box = xywhn_to_xyxy(tile.boxes[0], *tile.img.shape[1::-1])
     return bool(box[0] >= x1 and box[1] >= y1 and box[2] <= x2 and box[3] <= y2)
 
 
@@ -76,9 +90,9 @@ def test_nothing_moves_when_nothing_is_drawn(kind):
     img, boxes, classes = picture(2, np.random.default_rng(0))
     strengths = Hyp(**STILL, **dict.fromkeys(KINDS[kind], 1e-12))
     geometry = draw_geometry(np.random.default_rng(1), strengths, img.shape[:2], IMGSZ)
-    out, moved, _ = compose(place_one(img, boxes, classes), geometry)
+    out, moved, _ = composed(place_one(img, boxes, classes), geometry)
     np.testing.assert_array_equal(out, img)
-    np.testing.assert_allclose(moved, boxes, atol=1e-6)
+    np.testing.assert_allclose(moved, xywhn_to_xyxy(boxes, *img.shape[1::-1]), atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["rotation", "everything"])
@@ -89,7 +103,7 @@ def test_warp_and_resize_agree(kind):
     results = []
     for strength in ({}, dict.fromkeys(KINDS[kind], 1e-7)):
         hyp = Hyp(**strength)
-        results.append(compose(tiles, draw_geometry(np.random.default_rng(5), hyp, (2 * IMGSZ, 2 * IMGSZ), IMGSZ)))
+        results.append(composed(tiles, draw_geometry(np.random.default_rng(5), hyp, (2 * IMGSZ, 2 * IMGSZ), IMGSZ)))
     (a, boxes_a, _), (b, boxes_b, _) = results
     np.testing.assert_allclose(boxes_a, boxes_b, atol=1.0)
     assert np.abs(a.astype(int) - b).mean() < 3
@@ -103,7 +117,7 @@ def test_tiles_meet_without_a_gap():
         hyp = Hyp(scale=0.4, **(KINDS["everything"] if seed % 2 else {}))
         tiles = place_four([white] * 4, (IMGSZ, IMGSZ), IMGSZ)
         geometry = draw_geometry(rng, hyp, (2 * IMGSZ, 2 * IMGSZ), IMGSZ)
-        out, _, _ = compose(tiles, geometry)
+        out, _, _ = composed(tiles, geometry)
         x, y, z = geometry.matrix @ (IMGSZ, IMGSZ, 1)
         x, y = int(x / z), int(y / z)
         around = out[max(y - 20, 0) : y + 20, max(x - 20, 0) : x + 20]
@@ -115,7 +129,7 @@ def test_extreme_perspective_stays_finite():
     for seed in range(20):
         rng = np.random.default_rng(seed)
         tiles = place_four([picture(k, rng) for k in range(4)], draw_centre(rng, IMGSZ), IMGSZ)
-        out, boxes, _ = compose(tiles, draw_geometry(rng, strong, (2 * IMGSZ, 2 * IMGSZ), IMGSZ))
+        out, boxes, _ = composed(tiles, draw_geometry(rng, strong, (2 * IMGSZ, 2 * IMGSZ), IMGSZ))
         assert np.isfinite(boxes).all() and out.shape == (IMGSZ, IMGSZ, 3)
 
 
