@@ -11,6 +11,9 @@ from utils.config import Hyp, suggest
 from utils.errors import UserError
 
 LEVELS = np.arange(256, dtype=np.uint8)
+GREY = np.full((3, 3), 1 / 3)  # projection onto the axis of greys
+ACROSS = np.eye(3) - GREY
+TURN = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)  # cross product with that axis
 Work = tuple[np.ndarray, np.ndarray]  # room for another picture (h, w, 3) and for three planes (3, h, w)
 
 
@@ -57,12 +60,9 @@ def colour_matrix(hue: float, saturation: float, value: float) -> np.ndarray:
     hue turns about the grey axis by a fraction of the circle (Rodrigues' formula), saturation stretches away from
     the axis by 1 + gain (through HSV, away from the largest colour), value multiplies by 1 + gain.
     """
-    grey = np.full((3, 3), 1 / 3)  # projection onto the axis
-    across = np.eye(3) - grey
-    turn = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)  # cross product with the axis
     angle = -2 * math.pi * hue  # BGR is left-handed where RGB is right-handed
-    rotated = across * math.cos(angle) + turn * math.sin(angle)
-    return (1 + value) * (grey + (1 + saturation) * rotated)
+    rotated = ACROSS * math.cos(angle) + TURN * math.sin(angle)
+    return (1 + value) * (GREY + (1 + saturation) * rotated)
 
 
 def draw_flips(rng: np.random.Generator, hyp: Hyp) -> tuple[bool, bool]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from utils.boxes import area, clip_xyxy, xywhn_to_xyxy
+from utils.boxes import area
 from utils.config import Hyp
 from utils.letterbox import FILL
 
@@ -98,15 +98,18 @@ def compose(tiles: list[Tile], geometry: Geometry, out: np.ndarray) -> tuple[np.
     seen = [(tile, mapping) for tile, mapping in seen if len(tile.boxes)]
     if not seen:
         return np.zeros((0, 4)), np.zeros(0, np.int32)
-    counts = [len(tile.boxes) for tile, _ in seen]
-    regions = np.array([tile.region for tile, _ in seen], np.float64).repeat(counts, 0)  # (n, 4)
-    mappings = np.array([mapping for _, mapping in seen]).repeat(counts, 0)  # (n, 3, 3)
-    h, w = np.array([tile.img.shape[:2] for tile, _ in seen]).repeat(counts, 0).T  # (n,) of each box's picture
-    boxes = xywhn_to_xyxy(np.concatenate([tile.boxes for tile, _ in seen]).astype(np.float64), w, h)
-    lower, upper = regions[:, [0, 1, 0, 1]], regions[:, [2, 3, 2, 3]]
-    before = np.minimum(np.maximum(boxes, lower), upper)  # what the canvas shows of each box
-    scale = _scale_boxes if geometry.axis_aligned else map_boxes
-    after = clip_xyxy(scale(before, mappings), geometry.imgsz, geometry.imgsz)
+    boxes = np.concatenate([tile.boxes for tile, _ in seen]).astype(np.float64)
+    about = [(*tile.img.shape[1::-1] * 2, *tile.region, *mapping) for tile, mapping in seen]
+    about = np.array(about).repeat([len(tile.boxes) for tile, _ in seen], 0)  # (n, 17) of each box's tile
+    half = boxes[:, 2:] / 2
+    boxes = np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], 1) * about[:, :4]  # xyxy, pixels of the picture
+    before = np.minimum(np.maximum(boxes, about[:, [4, 5, 4, 5]]), about[:, [6, 7, 6, 7]])  # what the canvas shows
+    mapping = about[:, 8:]
+    if geometry.axis_aligned:
+        after = before * mapping[:, [0, 4, 0, 4]] + mapping[:, [2, 5, 2, 5]]
+    else:
+        after = map_boxes(before, mapping.reshape(-1, 3, 3))
+    after = np.minimum(np.maximum(after, 0), geometry.imgsz)
     keep = still_useful(before * geometry.scale, after)
     return after[keep], np.concatenate([tile.classes for tile, _ in seen])[keep]
 
@@ -120,11 +123,6 @@ def map_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return np.concatenate([xy.min(1), xy.max(1)], 1)
 
 
-def _scale_boxes(boxes: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-    """`map_boxes` by matrices (n, 3, 3) that only scale and shift."""
-    return boxes * matrices[:, [0, 1, 0, 1], [0, 1, 0, 1]] + matrices[:, [0, 1, 0, 1], 2]
-
-
 def still_useful(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Mask (n,): wider and higher than 2 pixels, a tenth of the area left, not a sliver of 1:100 (as ultralytics)."""
     w, h = after[:, 2] - after[:, 0], after[:, 3] - after[:, 1]
@@ -132,8 +130,8 @@ def still_useful(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return (w > 2) & (h > 2) & (area(after) > 0.1 * area(before)) & ~sliver
 
 
-def _resize_into(out: np.ndarray, tile: Tile, geometry: Geometry) -> np.ndarray | None:
-    """Resize the visible part into its whole-pixel place; returns the mapping (3, 3) really used, None if unseen."""
+def _resize_into(out: np.ndarray, tile: Tile, geometry: Geometry) -> list[float] | None:
+    """Resize the visible part into its whole-pixel place; returns the mapping really used, None if unseen."""
     x1, y1, x2, y2 = tile.region
     size = geometry.imgsz
     (gain_x, _, shift_x), (_, gain_y, shift_y), _ = geometry.matrix.tolist()
@@ -145,7 +143,7 @@ def _resize_into(out: np.ndarray, tile: Tile, geometry: Geometry) -> np.ndarray 
     place = out[dy1:dy2, dx1:dx2]
     cv2.resize(tile.img[sy1:sy2, sx1:sx2], (dx2 - dx1, dy2 - dy1), dst=place, interpolation=cv2.INTER_LINEAR)
     gain_x, gain_y = (dx2 - dx1) / (sx2 - sx1), (dy2 - dy1) / (sy2 - sy1)
-    return np.array([[gain_x, 0, dx1 - sx1 * gain_x], [0, gain_y, dy1 - sy1 * gain_y], [0, 0, 1]])
+    return [gain_x, 0, dx1 - sx1 * gain_x, 0, gain_y, dy1 - sy1 * gain_y, 0, 0, 1]  # a matrix (3, 3), row by row
 
 
 def _fit_axis(start: int, stop: int, gain: float, shift: float, size: int) -> tuple[int, int, int, int] | None:
@@ -162,8 +160,8 @@ def _fit_axis(start: int, stop: int, gain: float, shift: float, size: int) -> tu
     return source_from, source_to, max(first, 0), min(last, size)
 
 
-def _warp_into(out: np.ndarray, tile: Tile, geometry: Geometry) -> np.ndarray | None:
-    """Warp the tile's region into the output, masked to its outline; returns the mapping (3, 3), None if unseen."""
+def _warp_into(out: np.ndarray, tile: Tile, geometry: Geometry) -> list[float] | None:
+    """Warp the tile's region into the output, masked to its outline; returns the mapping, None if unseen."""
     x1, y1, x2, y2 = tile.region
     matrix = geometry.matrix @ _shift(tile.left, tile.top)  # pixels of the picture -> output
     outline = np.array([[x1, y1, 1], [x2, y1, 1], [x2, y2, 1], [x1, y2, 1]]) @ matrix.T  # (4, 3)
@@ -183,7 +181,7 @@ def _warp_into(out: np.ndarray, tile: Tile, geometry: Geometry) -> np.ndarray | 
     points = np.round((outline - (left + 0.5, top + 0.5)) * 16).astype(np.int32)  # sixteenths of a pixel
     cv2.fillConvexPoly(mask, points, 255, shift=4)
     cv2.copyTo(warped, mask, out[top:bottom, left:right])
-    return matrix
+    return matrix.ravel().tolist()
 
 
 def _shift(x: float, y: float) -> np.ndarray:

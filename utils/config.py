@@ -26,7 +26,7 @@ class Hyp(BaseModel):
     workers: int = Field(
         8, ge=0, description="data worker processes per rank, at most one a core; 0: in the process itself"
     )
-    seed: int = Field(0, ge=0, description="fixes head initialisation, order and augmentation")
+    seed: int = Field(0, ge=0, lt=2**32, description="fixes head initialisation, order and augmentation")
     freeze: int | str | list[str] | None = Field(
         None, description="leading layers (a number), or parts: backbone, model.3"
     )
