@@ -57,9 +57,10 @@ def find_copies(paths: dict[str, Sequence[str]]) -> Copies:
     keys[keys < 0] = -1 - np.flatnonzero(keys < 0)  # gone by now: equal to nothing
     for digests in (_tails, _digests):
         keys = _tell_apart(keys, path_of, digests)
-    _, group, count = np.unique(keys[file], return_inverse=True, return_counts=True)
-    order = np.lexsort((row, split, group))
+    _, first, group, count = np.unique(keys[file], return_index=True, return_inverse=True, return_counts=True)
+    order = np.lexsort((row, split, first[group]))  # groups in the order of their first pictures
     order = order[count[group[order]] > 1]
+    count = count[np.argsort(first)]
     return Copies(splits, split[order], row[order], np.concatenate([[0], count[count > 1].cumsum()]))
 
 

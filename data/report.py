@@ -35,7 +35,7 @@ Options = create_model(
     project=(str, Field("runs/data", description="folder of the reports")),
     name=(
         str | None,
-        Field(None, description="folder of this one inside `project`; none: named as the yaml, numbered"),
+        Field(None, description="folder of this one inside `project`; none: as the yaml; numbered"),
     ),
     exist_ok=(bool, Field(False, description="write into project/name although it exists")),
     download=(bool, Field(False, description="allow the network: the dataset's own address")),
@@ -127,9 +127,8 @@ def end_as_asked(problems: list[str], copies: Copies, refused: list[str], strict
         reasons.append(f"{len(problems):,} problems, and --strict is set.")
     if strict:
         for a, b, groups in leaks(copies):
-            reasons.append(
-                f"{copies.splits[a]} and {copies.splits[b]} share {len(groups):,} pictures; --strict is set."
-            )
+            shared = f"{copies.splits[a]} and {copies.splits[b]} share {len(groups):,} pictures"
+            reasons.append(f"{shared}, and --strict is set.")
     if reasons:
         raise UserError(" ".join(reasons))
 

@@ -20,9 +20,12 @@ def advice(splits: dict[str, Counts], names: Sequence[str], copies: Copies, imgs
     lines = []
     for a, b, groups in leaks(copies):
         one, other = copies.splits[a], copies.splits[b]
+        if len(groups) == splits[one].pictures == splits[other].pictures:
+            lines.append(f"{other} is {one}: its scores say nothing about other pictures. Keep some out of {one}")
+            continue
         lines.append(
-            f"remove the {len(groups):,} pictures from {one} or from {other}: scores on {other} are too good while it "
-            f"shares pictures with {one}"
+            f"remove the {len(groups):,} shared pictures from {one} or from {other}: while {one} holds them, scores on "
+            f"{other} are too good"
         )
     for a, b in (("train", "val"), ("val", "train"), ("test", "train")):
         if a in splits and b in splits:
@@ -31,8 +34,7 @@ def advice(splits: dict[str, Counts], names: Sequence[str], copies: Copies, imgs
         lines += _classes(splits["train"], names)
     for split, c in splits.items():
         lines += _pictures(split, c)
-        lines += _boxes(split, c, imgsz)
-    return lines
+    return [*lines, *_boxes(splits, imgsz)]
 
 
 def _missing_classes(here: Counts, there: Counts, names: Sequence[str], split: str, other: str) -> list[str]:
@@ -75,17 +77,17 @@ def _pictures(split: str, c: Counts) -> list[str]:
     return lines
 
 
-def _boxes(split: str, c: Counts, imgsz: int) -> list[str]:
+def _boxes(splits: dict[str, Counts], imgsz: int) -> list[str]:
     lines = []
-    tiny, doubled = c.tiny(imgsz), c.tiny(2 * imgsz)
-    if tiny > SMALL:
+    tiny = {split: c.tiny(imgsz) for split, c in splits.items()}
+    if max(tiny.values()) > SMALL:
+        doubled = max(c.tiny(2 * imgsz) for c in splits.values())
         lines.append(
-            f"{tiny:.1%} of the boxes of {split} have a side below {TINY} px at imgsz {imgsz}, which a network of stride "
-            f"{TINY} hardly sees; at imgsz {2 * imgsz} it would be {doubled:.1%}"
+            f"boxes with a side below {TINY} px at imgsz {imgsz}, which a network of stride {TINY} hardly sees: "
+            f"{', '.join(f'{t:.1%} of {split}' for split, t in tiny.items())}. At imgsz {2 * imgsz} it is {doubled:.1%}"
         )
-    ratio = c.sizes.max(1) / c.sizes.min(1).clip(1e-9) if c.boxes else np.zeros(0)
-    if (ratio > LONG).any():
-        lines.append(
-            f"{int((ratio > LONG).sum()):,} boxes of {split} are more than {LONG} times as long as wide: look at them"
-        )
+    for split, c in splits.items():
+        long = int((c.sizes.max(1, initial=0) > LONG * c.sizes.min(1, initial=np.inf)).sum())
+        if long:
+            lines.append(f"{long:,} boxes of {split} have one side more than {LONG} times the other: look at them")
     return lines

@@ -48,5 +48,8 @@ def _groups(copies: Copies, paths: dict) -> list[str]:
 
 
 def _write(file: Path, lines: list[str]) -> None:
-    """Lines as UTF-8; bytes of a path that are none are kept."""
+    """Lines as UTF-8 (bytes of a path that are none are kept); no lines, no file."""
+    if not lines:
+        file.unlink(missing_ok=True)  # of an earlier report, with --exist-ok
+        return
     file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="surrogateescape")

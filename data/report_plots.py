@@ -14,7 +14,7 @@ from data.report_counts import TINY, Counts
 from data.report_text import shorten
 from utils.boxes import xywhn_to_xyxy
 from utils.errors import UserError
-from utils.plots import COLOURS, new_figure, panel, save
+from utils.plots import COLOURS, DASHES, new_figure, panel, save
 from utils.sheet import picture_sheet, save_sheet
 
 NAMED = 100  # classes that have their names below the bars
@@ -29,6 +29,7 @@ def plot_boxes(splits: dict[str, Counts], names: Sequence[str], imgsz: int, path
     top, bottom = fig.subfigures(2, 1, height_ratios=(1, 1.05))
     _classes(top.subplots(), splits, names)
     where, sizes, numbers = bottom.subplots(1, 3, width_ratios=(1, 1.1, 1))
+    fig.get_layout_engine().set(wspace=0.06)
     xywhn = np.concatenate([c.xywhn for c in splits.values()])
     pixels = np.concatenate([c.at(imgsz) for c in splits.values()])
     _centres(bottom, where, xywhn)
@@ -48,9 +49,8 @@ def _classes(ax: Axes, splits: dict[str, Counts], names: Sequence[str]) -> None:
         if n > NAMED:
             ax.plot(range(n), boxes[s, order], color=COLOURS[s], label=split, linewidth=1.3)
             continue
-        bars = ax.bar(
-            np.arange(n) + (s - (len(splits) - 1) / 2) * width, boxes[s], width, color=COLOURS[s], label=split
-        )
+        x = np.arange(n) + (s - (len(splits) - 1) / 2) * width
+        bars = ax.bar(x, boxes[s], width, color=COLOURS[s], label=split)
         if n * len(splits) <= 24:
             ax.bar_label(bars, [f"{count:,}" for count in boxes[s]], padding=2, fontsize=9)
     there = boxes[boxes > 0]
@@ -74,8 +74,9 @@ def _classes(ax: Axes, splits: dict[str, Counts], names: Sequence[str]) -> None:
 
 
 def _centres(fig: SubFigure, ax: Axes, xywhn: np.ndarray) -> None:
-    """How often a box's centre lies in each of 32 x 32 parts of the picture."""
-    heat, _, _ = np.histogram2d(xywhn[:, 1], xywhn[:, 0], bins=32, range=((0, 1), (0, 1)))  # (32 y, 32 x)
+    """How often a box's centre lies in each part of the picture."""
+    bins = 32 if len(xywhn) > 10_000 else 16
+    heat, _, _ = np.histogram2d(xywhn[:, 1], xywhn[:, 0], bins=bins, range=((0, 1), (0, 1)))  # (bins y, bins x)
     look = {"cmap": "cividis", "interpolation": "nearest", "aspect": "auto"}
     image = ax.imshow(heat, extent=(0, 1, 1, 0), vmin=0, vmax=max(heat.max(), 1), **look)
     fig.colorbar(image, ax=ax, label="boxes", ticks=MaxNLocator(integer=True)).outline.set_visible(False)
@@ -110,11 +111,11 @@ def _per_picture(ax: Axes, splits: dict[str, Counts]) -> None:
     edges = np.arange(0, most + step + 1, step) - 0.5
     for s, c in enumerate(splits.values()):
         share = np.histogram(c.per_picture, edges)[0] / max(c.pictures, 1)
-        ax.stairs(share, edges, color=COLOURS[s], linewidth=1.6, fill=len(splits) == 1)
+        ax.stairs(share, edges, color=COLOURS[s], linewidth=1.8, linestyle=DASHES[s], fill=len(splits) == 1)
     ax.set_xlim(-0.5, edges[-1])
     ax.set_ylim(bottom=0)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g}%"))
 
 
 def write_sheet(indexes: dict[str, Index], path: Path) -> None:

@@ -31,12 +31,13 @@ def overview(splits: dict[str, Counts], imgsz: int) -> list[str]:
     for title, at in (("picture size, smallest", 0.0), ("  median", 0.5), ("  largest", 1.0)):
         add(title, lambda c, at=at: _size(c.shapes, at))
     add(f"  long side above {2 * imgsz}", lambda c: c.larger_than(2 * imgsz))
-    for title, at in (("boxes small / medium / large", None), (f"  at imgsz {imgsz}", imgsz)):
-        add(title, lambda c, at=at: " / ".join(share(k, c.boxes) for k in c.by_area(at)))
-    add(f"  at imgsz {imgsz}: a side below {TINY} px", lambda c: f"{c.tiny(imgsz):.1%}")
-    add("box width : height, 1st to 99th percentile", _aspects)
-    lines = table(rows)
-    return [*lines, "small: area below 32x32 pixels, large: from 96x96 (as COCO counts); imgsz: after letterboxing"]
+    for at, where in ((None, ""), (imgsz, f" at imgsz {imgsz}")):
+        for k, title in enumerate((f"boxes{where}, small (below 32x32 px)", "  medium", "  large (from 96x96 px)")):
+            add(title, lambda c, at=at, k=k: share(c.by_area(at)[k], c.boxes))
+    add(f"  with a side below {TINY} px", lambda c: f"{c.tiny(imgsz):.1%}")
+    for title, at in (("box width : height, 1st percentile", 0.01), ("  99th percentile", 0.99)):
+        add(title, lambda c, at=at: _aspect(c, at))
+    return table(rows)
 
 
 def class_table(splits: dict[str, Counts], names: Sequence[str], most: int | None) -> list[str]:
@@ -72,7 +73,7 @@ def copies_lines(copies: Copies, paths: dict[str, Sequence[str]]) -> list[str]:
     """Pictures that two splits share (leaks), then those that a split has more than once."""
     counts, lines = copies.counts(), []
     for a, b, groups in leaks(copies):
-        lines.append(f"LEAK: {len(groups):,} pictures of {copies.splits[a]} are in {copies.splits[b]} too, by content")
+        lines.append(f"LEAK: {len(groups):,} pictures of {copies.splits[a]} are in {copies.splits[b]} too")
         for g in groups[:FEW]:
             first, second = (paths[copies.splits[s]][copies.first(g, s)] for s in (a, b))
             lines.append(f"  {first} is {second}" if first != second else f"  {first}, the same file")
@@ -132,8 +133,6 @@ def _size(shapes: np.ndarray, at: float) -> str:
     return f"{w}x{h}"
 
 
-def _aspects(c: Counts) -> str:
-    if not c.boxes:
-        return "-"
-    low, high = np.quantile(c.sizes[:, 0] / c.sizes[:, 1].clip(1e-9), [0.01, 0.99])
-    return f"{low:.2f} to {high:.2f}"
+def _aspect(c: Counts, at: float) -> str:
+    """Width : height of the box at a quantile."""
+    return f"{np.quantile(c.sizes[:, 0] / c.sizes[:, 1].clip(1e-9), at):.2f}" if c.boxes else "-"
