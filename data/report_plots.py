@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import SubFigure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
@@ -29,7 +30,6 @@ def plot_boxes(splits: dict[str, Counts], names: Sequence[str], imgsz: int, path
     top, bottom = fig.subfigures(2, 1, height_ratios=(1, 1.05))
     _classes(top.subplots(), splits, names)
     where, sizes, numbers = bottom.subplots(1, 3, width_ratios=(1, 1.1, 1))
-    fig.get_layout_engine().set(wspace=0.06)
     xywhn = np.concatenate([c.xywhn for c in splits.values()])
     pixels = np.concatenate([c.at(imgsz) for c in splits.values()])
     _centres(bottom, where, xywhn)
@@ -39,15 +39,14 @@ def plot_boxes(splits: dict[str, Counts], names: Sequence[str], imgsz: int, path
 
 
 def _classes(ax: Axes, splits: dict[str, Counts], names: Sequence[str]) -> None:
-    """A bar for each class and split; beyond NAMED classes curves, most frequent class first."""
+    """A bar for each class and split; beyond NAMED classes curves, each split's most frequent class first."""
     boxes = np.array([c.class_boxes for c in splits.values()])  # (splits, nc)
     total = ", ".join(f"{c.boxes:,} in {split}" for split, c in splits.items())
     panel(ax, f"Boxes of {len(names)} class{'es' if len(names) > 1 else ''}: {total}", "", "boxes")
     n, width = len(names), 0.8 / len(splits)
-    order = np.argsort(-boxes.sum(0), kind="stable") if n > NAMED else np.arange(n)
     for s, split in enumerate(splits):
         if n > NAMED:
-            ax.plot(range(n), boxes[s, order], color=COLOURS[s], label=split, linewidth=1.3)
+            ax.plot(range(n), np.sort(boxes[s])[::-1], color=COLOURS[s], label=split, linewidth=1.3)
             continue
         x = np.arange(n) + (s - (len(splits) - 1) / 2) * width
         bars = ax.bar(x, boxes[s], width, color=COLOURS[s], label=split)
@@ -57,12 +56,12 @@ def _classes(ax: Axes, splits: dict[str, Counts], names: Sequence[str]) -> None:
     if len(there) and there.max() > 50 * there.min():
         ax.set_yscale("log")
         ax.set(ylabel="boxes, logarithmic", ylim=(0.5, 2 * there.max()))
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
     else:
         ax.set_ylim(0, 1.15 * max(boxes.max(), 1))
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
     if n > NAMED:
-        ax.set_xlabel("classes, the most frequent first")
+        ax.set_xlabel("classes, the most frequent of each split first")
     else:
         shown = [shorten(name, LETTERS) for name in names]
         upright = n > 12 or sum(map(len, shown)) > 110
@@ -79,9 +78,16 @@ def _centres(fig: SubFigure, ax: Axes, xywhn: np.ndarray) -> None:
     heat, _, _ = np.histogram2d(xywhn[:, 1], xywhn[:, 0], bins=bins, range=((0, 1), (0, 1)))  # (bins y, bins x)
     look = {"cmap": "cividis", "interpolation": "nearest", "aspect": "auto"}
     image = ax.imshow(heat, extent=(0, 1, 1, 0), vmin=0, vmax=max(heat.max(), 1), **look)
-    fig.colorbar(image, ax=ax, label="boxes", ticks=MaxNLocator(integer=True)).outline.set_visible(False)
+    _scale(fig, ax, image)
     ax.set_title("Box centres", loc="left", fontsize=11)
     ax.set(xlabel="x, share of the width", ylabel="y, share of the height")
+
+
+def _scale(fig: SubFigure, ax: Axes, image: ScalarMappable) -> None:
+    """What the colours mean: numbers of boxes."""
+    bar = fig.colorbar(image, ax=ax, ticks=MaxNLocator(integer=True))
+    bar.ax.set_title("boxes", fontsize=9, loc="left")
+    bar.outline.set_visible(False)
 
 
 def _sizes(fig: SubFigure, ax: Axes, pixels: np.ndarray, imgsz: int) -> None:
@@ -91,7 +97,7 @@ def _sizes(fig: SubFigure, ax: Axes, pixels: np.ndarray, imgsz: int) -> None:
     edges = np.geomspace(low, 1.1 * imgsz, 49)
     heat, _, _ = np.histogram2d(*pixels.clip(low, 1.1 * imgsz).T, bins=(edges, edges))  # (48 w, 48 h)
     image = ax.pcolormesh(edges, edges, np.where(heat > 0, heat, np.nan).T, cmap="viridis_r", vmin=0, rasterized=True)
-    fig.colorbar(image, ax=ax, label="boxes", ticks=MaxNLocator(integer=True)).outline.set_visible(False)
+    _scale(fig, ax, image)
     for side in LINES:
         ax.plot([side, side, low], [low, side, side], color="#808080", linewidth=0.9, linestyle="--", zorder=3)
         ax.annotate(f"{side} px", (side, low), (2, 2), textcoords="offset points", fontsize=8, color="#606060")

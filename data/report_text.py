@@ -110,8 +110,9 @@ def share(part: float, whole: float) -> str:
 
 
 def shorten(name: str, most: int) -> str:
-    """A name of at most so many letters."""
-    return name if len(name) <= most else name[: most - 1] + "…"
+    """A name of at most so many letters: the middle goes, for long names often differ at the end."""
+    tail = most // 2 - 1
+    return name if len(name) <= most else f"{name[: most - 1 - tail]}…{name[-tail:]}"
 
 
 def some(names: Sequence[str]) -> str:
