@@ -54,7 +54,6 @@ def find_copies(paths: dict[str, Sequence[str]]) -> Copies:
         return paths[splits[split[one[number]]]][int(row[one[number]])]
 
     keys = size[one]
-    keys[keys < 0] = -1 - np.flatnonzero(keys < 0)  # gone by now: equal to nothing
     for digests in (_tails, _digests):
         keys = _tell_apart(keys, path_of, digests)
     _, first, group, count = np.unique(keys[file], return_index=True, return_inverse=True, return_counts=True)
@@ -93,7 +92,8 @@ def _identity(file: str) -> tuple[int, int, int]:
         info = os.stat(file)
     except OSError:
         return -1, hash(file) >> 1, -1
-    return info.st_dev & 0x7FFFFFFFFFFFFFFF, info.st_ino & 0x7FFFFFFFFFFFFFFF, info.st_size
+    inode = info.st_ino or hash(file) >> 1  # some network drives number every file 0
+    return info.st_dev & 0x7FFFFFFFFFFFFFFF, inode & 0x7FFFFFFFFFFFFFFF, info.st_size
 
 
 def _tails(files: list[str]) -> list[bytes | None]:
