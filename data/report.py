@@ -61,7 +61,10 @@ def main(argv: list[str] | None = None) -> dict[str, Counts]:
     if not indexes:
         raise UserError(" ".join(refused))
     folder = make_run_folder(options.project, options.name or config.path.stem, options.exist_ok)
-    counts = {split: count(index) for split, index in indexes.items()}
+    counts = {
+        split: count(index, txt=all(source.suffix.lower() != ".json" for source in getattr(config, split)))
+        for split, index in indexes.items()
+    }
     copies = find_copies({split: index.paths for split, index in indexes.items()})
     problems = list(dict.fromkeys(str(p) for index in indexes.values() for p in index.problems))
     title = f"dataset  {config.path}"

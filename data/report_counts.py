@@ -50,8 +50,8 @@ class Counts:
         return int((self.shapes.max(1) > side).sum())
 
 
-def count(index: Index) -> Counts:
-    """The numbers of an index."""
+def count(index: Index, txt: bool = True) -> Counts:
+    """The numbers of an index; txt: its labels may be a .txt for each picture, not one json."""
     owner = np.repeat(np.arange(index.n), np.diff(index.offsets))  # (m,)
     real = np.flatnonzero(~np.asarray(index.crowd))
     owner, classes, xywhn = owner[real], np.asarray(index.classes)[real], np.asarray(index.boxes)[real]
@@ -65,7 +65,7 @@ def count(index: Index) -> Counts:
         boxes=len(real),
         crowds=len(index.crowd) - len(real),
         backgrounds=len(backgrounds),
-        unlabelled=_without_label_file(index, backgrounds),
+        unlabelled=_without_label_file(index, backgrounds) if txt else 0,
         left_out=_left_out(index),
         per_picture=per_picture,
         shapes=shapes,

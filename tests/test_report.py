@@ -1,5 +1,6 @@
 """python -m data.index: the numbers of a dataset whose content is known, copies, problems, plots and exit codes."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -281,6 +282,21 @@ def test_val_that_is_train_is_said_once(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "LEAK: 2 pictures" in text and "a.png, the same file" in text and "val is train" in text
     assert "remove the" not in text and "copies of others" not in text
+
+
+def test_a_json_has_no_label_files(tmp_path, capsys):
+    file = make(tmp_path / "set", CLEAN | {"train": CLEAN["train"] | {"z": None}})
+    assert report(file, "--noplots", "--split", "train") == 0
+    pictures = [{"id": k, "file_name": f"{name}.png", "width": 80, "height": 60} for k, name in enumerate("abz")]
+    boxes = [{"id": 1, "image_id": 0, "category_id": 1, "bbox": [1, 2, 30, 30], "area": 900, "iscrowd": 0}]
+    categories = [{"id": k, "name": name} for k, name in enumerate(("cat", "dog", "bird"), 1)]
+    content = {"images": pictures, "annotations": boxes, "categories": categories}
+    (tmp_path / "set/images/train/all.json").write_text(json.dumps(content))
+    file.write_text("train: images/train/all.json\nnames: [cat, dog, bird]\n")
+    assert report(file, "--noplots") == 0
+    first, second = capsys.readouterr().out.split("written to")[:2]
+    assert row(first, "  backgrounds: without a box") == ["1"] and row(second, "  backgrounds: without a box") == ["2"]
+    assert row(first, "    without a label file too") == ["1"] and "without a label file too" not in second
 
 
 def test_crowds_are_counted_apart(tmp_path):
