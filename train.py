@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from data.cache import open_pictures
 from data.index import Index, build_index, count_pictures, load_dataset_yaml, report_problems
 from data.loader import TrainLoader, build_eval_loader, build_train_loader, first_batch
 from models.detector import (
@@ -126,8 +127,12 @@ def fine_tune(
     workers, pin = worker_count(hyp.workers, ranks), ranks.device.type == "cuda"
     share = {"rank": ranks.rank, "world_size": ranks.world_size}
     train_loader = build_train_loader(train_index, hyp, batch=hyp.batch, workers=workers, pin=pin, **share)
+    val_pictures = open_pictures(
+        val_index, hyp.imgsz, hyp.cache, reduce=False, cache_gb=hyp.cache_gb, strict=hyp.strict,
+        beside=[train_loader.dataset.pictures],
+    )  # fmt: skip
     val_loader = build_eval_loader(
-        val_index, imgsz=hyp.imgsz, stride=run.stride, batch=hyp.batch, workers=workers, pin=pin, cache=hyp.cache
+        val_index, imgsz=hyp.imgsz, stride=run.stride, batch=hyp.batch, workers=workers, pin=pin, pictures=val_pictures
     )
     nb = len(train_loader)  # batches per epoch
     schedule = build_schedule(hyp, nb, hyp.batch, tuple(parameter_groups(model, hyp)))

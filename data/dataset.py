@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from data.augment import PixelTransforms, blend, change_hsv, draw_flips, flip
-from data.cache import open_pictures
+from data.cache import Pictures, open_pictures
 from data.index import Index
 from data.mosaic import compose, draw_centre, draw_geometry, place_four, place_one
 from utils.boxes import xywhn_to_xyxy, xyxy_to_xywhn
@@ -56,7 +56,7 @@ class TrainDataset(torch.utils.data.Dataset):
         self.names, self.nc = index.names, index.nc
         self.pixel_transforms = PixelTransforms(hyp.albumentations) if hyp.albumentations else None
         remember = min(KEEP, KEEP_BYTES // (3 * imgsz**2))
-        self.pictures = open_pictures(index, imgsz, hyp.cache, reduce=True, remember=remember)
+        self.pictures = open_pictures(index, imgsz, hyp.cache, True, remember, hyp.cache_gb, hyp.strict)
 
     def __len__(self) -> int:
         return self.index.n
@@ -125,10 +125,11 @@ class EvalDataset(torch.utils.data.Dataset):
         batch: int,
         rect: bool = True,
         pad: float = 0.5,
-        cache: str = "off",
+        pictures: Pictures | None = None,
     ):
+        """pictures: as the index has them, not reduced; None: decoded when asked for."""
         self.index, self.imgsz = index, imgsz
-        self.pictures = open_pictures(index, imgsz, cache, reduce=False)
+        self.pictures = open_pictures(index, imgsz, "off", reduce=False) if pictures is None else pictures
         self.order = np.arange(index.n)  # row of the index at each place
         self.batch_of = self.order // batch
         self.shapes = np.tile([imgsz, imgsz], (self.batch_of[-1] + 1, 1))  # (batches, 2) height, width
