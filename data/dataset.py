@@ -1,7 +1,5 @@
 """Training sample = f(seed, epoch, position), evaluation sample = f(row): no hidden random state."""
 
-from functools import lru_cache
-
 import cv2
 import numpy as np
 import torch
@@ -10,6 +8,7 @@ from data.augment import PixelTransforms, blend, change_hsv, draw_flips, flip
 from data.cache import Pictures, open_pictures
 from data.index import Index
 from data.mosaic import compose, draw_centre, draw_geometry, place_four, place_one
+from data.sampling import epoch_order, generator, picture_weights
 from utils.boxes import xywhn_to_xyxy, xyxy_to_xywhn
 from utils.config import Hyp
 from utils.letterbox import Letterbox, letterbox
@@ -17,21 +16,9 @@ from utils.letterbox import Letterbox, letterbox
 BLOCK = 64  # mosaic partners come from the same block of positions: one decode a sample is enough without a cache
 KEEP = 2 * BLOCK  # decoded pictures that a process remembers (the last block is up to twice as long) ...
 KEEP_BYTES = 256 * 2**20  # ... as long as they need no more than this
-PURPOSES = ("order", "mosaic", "partner", "colour", "flip", "pixels", "blend")  # append only: the number is the seed
 
 Picture = tuple[np.ndarray, np.ndarray, np.ndarray]  # img (h, w, 3) BGR, boxes (n, 4) xyxy pixels, classes (n,)
 Sample = dict[str, object]
-
-
-def generator(seed: int, epoch: int, position: int, purpose: str) -> np.random.Generator:
-    """Random numbers for one purpose of one sample: more draws for one do not move another."""
-    return np.random.default_rng([seed, epoch, position, PURPOSES.index(purpose)])
-
-
-@lru_cache(maxsize=4)
-def epoch_order(seed: int, epoch: int, n: int) -> np.ndarray:
-    """Picture of each position of an epoch (n,)."""
-    return generator(seed, epoch, 0, "order").permutation(n)
 
 
 def block_of(position: int, n: int) -> tuple[int, int]:
@@ -55,6 +42,7 @@ class TrainDataset(torch.utils.data.Dataset):
         self.index, self.hyp, self.imgsz = index, hyp, imgsz
         self.names, self.nc = index.names, index.nc
         self.pixel_transforms = PixelTransforms(hyp.albumentations) if hyp.albumentations else None
+        self.weights = picture_weights(index, hyp.balance)
         remember = min(KEEP, KEEP_BYTES // (3 * imgsz**2))
         self.pictures = open_pictures(index, imgsz, hyp.cache, True, remember, hyp.cache_gb, hyp.strict)
 
@@ -106,7 +94,7 @@ class TrainDataset(torch.utils.data.Dataset):
 
     def _picture(self, epoch: int, position: int) -> Picture:
         """The picture at a position of an epoch, long side imgsz, and its boxes; crowds are left out of training."""
-        i = int(epoch_order(self.hyp.seed, epoch, len(self))[position])
+        i = int(epoch_order(self.hyp.seed, epoch, len(self), self.weights)[position])
         img = self.pictures[i]
         rows = self.index.rows(i)
         single = ~self.index.crowd[rows]
