@@ -30,7 +30,7 @@ def picture_weights(index: Index, balance: float) -> np.ndarray | None:
     single = ~index.crowd
     picture = np.repeat(np.arange(index.n), np.diff(index.offsets))[single]  # of each box
     rarity = 1 / np.maximum(class_counts(index), 1)
-    weights = np.bincount(picture, rarity[index.classes[single]], index.n)
+    weights = np.bincount(picture, rarity[index.classes[single]], index.n).astype(float)  # int64 without a box
     empty = weights == 0
     weights *= (~empty).mean() / max(weights.sum(), 1e-300)
     weights[empty] = 1 / index.n

@@ -1,7 +1,5 @@
 """Some classes by name, some pictures by fraction: what is left is a whole index of its own."""
 
-import logging
-
 import numpy as np
 import pytest
 import yaml
@@ -59,7 +57,8 @@ def test_names_come_before_numbers():
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        (["c3"], "there is no 'c3'. Did you mean 'c0'.*has c0, c1, c2"),
+        (["c3"], "there is no 'c3'.*The dataset has c0, c1, c2"),
+        (["c10"], "Did you mean 'c1'"),
         ([3], "there is no '3'"),
         ([-1], "there is no '-1'"),
         (["c2"], "none of the 2 pictures has a box of c2"),
@@ -119,19 +118,18 @@ def test_classes_in_a_file(tmp_path, text, classes):
     assert parse_args(["--hyp", str(tmp_path / "a.yaml")])[1].classes == classes
 
 
-@pytest.mark.parametrize("text", ["[no, yes]", "[]", "[1.5]", "{a: b}"])
+@pytest.mark.parametrize("text", ["[no, yes]", "[]", "[1.5]"])
 def test_impossible_classes(tmp_path, text):
     (tmp_path / "a.yaml").write_text(f"classes: {text}\n")
     with pytest.raises(UserError, match="classes: "):
         parse_args(["--hyp", str(tmp_path / "a.yaml")])
 
 
-def test_a_run_on_a_part_of_a_dataset(toy_args, tmp_path, caplog):
+def test_a_run_on_a_part_of_a_dataset(toy_args, tmp_path, capsys):
     """Names follow into the weights; val.py takes them by name, from all classes or from the same part."""
-    caplog.set_level(logging.INFO)
     words = [*toy_args, "--epochs", "1", "--project", str(tmp_path), "--classes", "leaf,mug", "--fraction", "0.5"]
     train.main([*words, "cls_pw=0.5", "balance=1"])
-    said = "\n".join(caplog.messages)
+    said = capsys.readouterr().out
     assert "train: 10 of 20 pictures and" in said and "val: 0 of 8 pictures and" in said
     assert "10 + 8 pictures" in said and "2 classes" in said and "class loss weighted (cls_pw 0.5)" in said
     assert yaml.safe_load((tmp_path / "exp/hyp.yaml").read_text())["classes"] == ["leaf", "mug"]
@@ -141,5 +139,5 @@ def test_a_run_on_a_part_of_a_dataset(toy_args, tmp_path, caplog):
     with pytest.raises(UserError, match="--classes mug,leaf"):
         val.main([*common])
     part = val.main([*common, "--classes", "mug,leaf"])
-    assert part.keys() >= {"val/mAP50-95"} and "classes are matched by name" not in "\n".join(caplog.messages)
+    assert part.keys() >= {"val/mAP50-95"} and "classes are matched by name" not in capsys.readouterr().out
     assert val.main([*common, "--classes", "mug"])["val/mAP50-95"] >= 0
