@@ -13,7 +13,7 @@ from data.cache_file import Stored, build, check, file_name, file_size, fitting,
 from data.cache_room import GB, make_room, require_room
 from data.decode import Decoder
 from data.index import Index
-from data.packed import Packed, for_each
+from data.packed import Kept, Packed, for_each
 from utils.env import cache_dir
 from utils.errors import UserError
 from utils.lock import locked
@@ -68,22 +68,6 @@ def open_pictures(
     return (
         DiskCache(decoder, packed, kept, limit, strict, beside) if cache == "disk" else RamCache(decoder, packed, kept)
     )
-
-
-class Kept:
-    """The first pictures lie in a flat array, the others are decoded."""
-
-    flat: np.ndarray  # (bytes,) uint8
-
-    def __init__(self, decoder: Decoder, packed: Packed, kept: int):
-        self.decoder, self.packed, self.kept = decoder, packed, kept
-        self.nbytes = int(packed.offsets[kept])
-
-    def __getitem__(self, i: int) -> np.ndarray:
-        return self.packed.view(self.flat, i) if i < self.kept else self.decoder[i]
-
-    def load(self, i: int) -> np.ndarray:
-        return self.packed.view(self.flat, i) if i < self.kept else self.decoder.load(i)
 
 
 class DiskCache(Kept):

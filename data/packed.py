@@ -1,4 +1,4 @@
-"""Decoded pictures one after the other in a flat array of bytes."""
+"""Decoded pictures one after the other in a flat array of bytes, and what is not there decoded when asked for."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from data.decode import Decoder
 from utils.dist import cores
 from utils.letterbox import long_side_shape
 from utils.meter import progress_bar
@@ -34,6 +35,22 @@ class Packed:
     def view(self, flat: np.ndarray, i: int) -> np.ndarray:
         """Picture i (h, w, 3) inside the flat array."""
         return flat[self.bytes_of(i)].reshape(*self.shapes[i], 3)
+
+
+class Kept:
+    """The first pictures lie in a flat array, the others are decoded."""
+
+    flat: np.ndarray  # (bytes,) uint8
+
+    def __init__(self, decoder: Decoder, packed: Packed, kept: int):
+        self.decoder, self.packed, self.kept = decoder, packed, kept
+        self.nbytes = int(packed.offsets[kept])
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self.packed.view(self.flat, i) if i < self.kept else self.decoder[i]
+
+    def load(self, i: int) -> np.ndarray:
+        return self.packed.view(self.flat, i) if i < self.kept else self.decoder.load(i)
 
 
 def for_each(function: Callable[[int], object], rows: Sequence[int], title: str) -> None:

@@ -208,8 +208,9 @@ def test_a_part_is_kept_when_all_do_not_fit(index, tmp_path, cache, decoded, cap
 def test_least_recently_used_files_go_first(index, tmp_path):
     parts = [index.take(np.arange(k, k + 3)) for k in (0, 3, 6, 9)]
     pictures = [open_pictures(part, 96, "disk", True) for part in parts]
-    for k, age in enumerate((30, 50, 40, 10)):
+    for k, age in enumerate((30, 50, 60, 10)):
         os.utime(pictures[k].file, (1e9 - age, 1e9 - age))
+    open_pictures(parts[2], 96, "disk", True)  # now used last
     whole = pictures[0].nbytes + pictures[2].nbytes + pictures[3].nbytes
     before = pictures[1][0].copy()
     gb = (whole + 1000) / 2**30

@@ -141,3 +141,8 @@ def test_a_run_on_a_part_of_a_dataset(toy_args, tmp_path, capsys):
     part = val.main([*common, "--classes", "mug,leaf"])
     assert part.keys() >= {"val/mAP50-95"} and "classes are matched by name" not in capsys.readouterr().out
     assert val.main([*common, "--classes", "mug"])["val/mAP50-95"] >= 0
+
+
+def test_the_plan_counts_the_fraction(toy_args, tmp_path, capsys):
+    train.main([*toy_args, "--project", str(tmp_path), "--plan", "--fraction", "0.5", "--epochs", "4"])
+    assert "10 for training" in capsys.readouterr().out
