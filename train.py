@@ -15,8 +15,11 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from data.cache import open_pictures
 from data.index import Index, build_index, count_pictures, load_dataset_yaml, report_problems
 from data.loader import TrainLoader, build_eval_loader, build_train_loader, first_batch
+from data.sampling import class_counts
+from data.subset import left_out, subset
 from models.detector import (
     Transfer,
     build_detector,
@@ -126,8 +129,12 @@ def fine_tune(
     workers, pin = worker_count(hyp.workers, ranks), ranks.device.type == "cuda"
     share = {"rank": ranks.rank, "world_size": ranks.world_size}
     train_loader = build_train_loader(train_index, hyp, batch=hyp.batch, workers=workers, pin=pin, **share)
+    val_pictures = open_pictures(
+        val_index, hyp.imgsz, hyp.cache, reduce=False, cache_gb=hyp.cache_gb, strict=hyp.strict,
+        beside=[train_loader.dataset.pictures],
+    )  # fmt: skip
     val_loader = build_eval_loader(
-        val_index, imgsz=hyp.imgsz, stride=run.stride, batch=hyp.batch, workers=workers, pin=pin, cache=hyp.cache
+        val_index, imgsz=hyp.imgsz, stride=run.stride, batch=hyp.batch, workers=workers, pin=pin, pictures=val_pictures
     )
     nb = len(train_loader)  # batches per epoch
     schedule = build_schedule(hyp, nb, hyp.batch, tuple(parameter_groups(model, hyp)))
@@ -137,7 +144,7 @@ def fine_tune(
         ema=EMA(model, hyp.ema_decay, plan.ema_tau),
         optimizer=build_optimizer(model, hyp, plan.weight_decay, schedule.decays_all),
         scaler=torch.amp.GradScaler(ranks.device.type, enabled=run.dtype == torch.float16),
-        loss_fn=DetectionLoss(model, hyp),
+        loss_fn=DetectionLoss(model, hyp, class_counts(train_index)),
         schedule=schedule,
         progress=Progress(**state["progress"]) if state else Progress(),
     )
@@ -296,12 +303,17 @@ def save_training(training: Training, run: Run, path: Path) -> None:
 
 
 def open_data(hyp: Hyp, download: bool) -> tuple[Index, Index]:
-    """Indexes of the training and the evaluation pictures; what is wrong with them is printed."""
+    """Indexes of the training and the evaluation pictures; what is wrong with them, or left out, is printed."""
     config = load_dataset_yaml(hyp.data, download)
-    train, val = (build_index(config, split, hyp.strict, hyp.single_cls) for split in ("train", "val"))
-    for index in (train, val):
+    single = hyp.single_cls and hyp.classes is None  # else classes are chosen first, by the names that they have
+    wholes = [build_index(config, split, hyp.strict, single) for split in ("train", "val")]
+    for index in wholes:
         report_problems(index, log.info)
-    return train, val
+    parts = [subset(index, hyp, training) for index, training in zip(wholes, (True, False), strict=True)]
+    for split, whole, part in zip(("train", "val"), wholes, parts, strict=True):
+        if note := left_out(whole, part):
+            log.info(f"{split}: {note}")
+    return parts[0], parts[1]
 
 
 def open_model(

@@ -13,6 +13,7 @@ from torch import nn
 
 from data.index import Index, build_index, load_dataset_yaml, report_problems
 from data.loader import build_eval_loader
+from data.subset import left_out, subset
 from models.detector import load_for_eval
 from utils.album import plot_evaluation
 from utils.config import Hyp, check
@@ -27,7 +28,7 @@ from utils.runlog import configure_console, make_run_folder
 log = logging.getLogger(__name__)
 SHARED = (
     "imgsz", "device", "workers", "amp", "strict", "single_cls", "noplots", "conf", "iou", "max_det", "multi_label",
-    "agnostic_nms",
+    "agnostic_nms", "classes",
 )  # fmt: skip
 Options = create_model(
     "Options",
@@ -66,8 +67,12 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     stride = int(model.stride.max())
     check_imgsz(options.imgsz, stride)
     config = load_dataset_yaml(options.data, options.download)
-    index = build_index(config, options.split, options.strict, options.single_cls)
-    report_problems(index, log.info)
+    single = options.single_cls and options.classes is None  # else classes are chosen first, by the names they have
+    whole = build_index(config, options.split, options.strict, single)
+    report_problems(whole, log.info)
+    index = subset(whole, options)
+    if note := left_out(whole, index):
+        log.info(f"{options.split}: {note}")
     names = list(model.names.values())
     class_map = [0] * len(names) if options.single_cls else match_names(names, index.names, options)
     folder = make_run_folder(options.project, options.name, options.exist_ok)
@@ -127,7 +132,8 @@ def match_names(model_names: list[str], data_names: list[str], options: Any) -> 
     if unknown:
         raise UserError(
             f"{options.data} names {_some(unknown)}, which {options.weights} does not know: it was trained on "
-            f"{_some(model_names)}. Correct 'names', choose other weights, or ignore the classes with --single-cls."
+            f"{_some(model_names)}. Correct 'names', choose other weights, evaluate some classes only (--classes "
+            f"{','.join(name for name in data_names if name not in unknown) or 'NAME'}), or ignore them: --single-cls."
         )
     extra = [name for name, folded in zip(model_names, theirs, strict=True) if folded not in ours]
     log.info(

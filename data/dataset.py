@@ -1,16 +1,16 @@
 """Training sample = f(seed, epoch, position), evaluation sample = f(row): no hidden random state."""
 
 import os
-from functools import lru_cache
 
 import cv2
 import numpy as np
 import torch
 
 from data.augment import PixelTransforms, blend, change_colour, draw_flips, flip_boxes, split_flipped
-from data.cache import open_pictures
+from data.cache import Pictures, open_pictures
 from data.index import Index
 from data.mosaic import compose, draw_centre, draw_geometry, place_four, place_one
+from data.sampling import epoch_order, generator, picture_weights
 from data.shelf import BLOCK, Shelf, block_of
 from utils.boxes import xywhn_to_xyxy, xyxy_to_xywhn
 from utils.config import Hyp
@@ -18,22 +18,10 @@ from utils.letterbox import Letterbox, letterbox, long_side_shape
 
 KEEP = 2 * BLOCK  # decoded pictures that a process remembers (the last block is up to twice as long) ...
 KEEP_BYTES = 256 * 2**20  # ... as long as they need no more than this
-PURPOSES = {"order": 0, "mosaic": 1, "partner": 2, "colour": 3, "flip": 4, "pixels": 5, "blend": 6}  # never change one
 
 Picture = tuple[np.ndarray, np.ndarray, np.ndarray]  # img (h, w, 3) BGR, boxes (n, 4) xywhn, classes (n,)
 Boxes = tuple[np.ndarray, np.ndarray]  # boxes (n, 4) xyxy pixels, classes (n,)
 Sample = dict[str, object]
-
-
-def generator(seed: int, epoch: int, position: int, purpose: str) -> np.random.Generator:
-    """Random numbers for one purpose of one sample: more draws for one do not move another."""
-    return np.random.default_rng(np.array([seed, epoch, position, PURPOSES[purpose]], np.uint32))  # lists are slower
-
-
-@lru_cache(maxsize=4)
-def epoch_order(seed: int, epoch: int, n: int) -> np.ndarray:
-    """Picture of each position of an epoch (n,)."""
-    return generator(seed, epoch, 0, "order").permutation(n)
 
 
 def to_chw(img: np.ndarray) -> torch.Tensor:
@@ -50,8 +38,9 @@ class TrainDataset(torch.utils.data.Dataset):
         self.index, self.hyp, self.imgsz = index, hyp, imgsz
         self.names, self.nc = index.names, index.nc
         self.pixel_transforms = PixelTransforms(hyp.albumentations) if hyp.albumentations else None
+        self.weights = picture_weights(index, hyp.balance)
         remember = min(KEEP, KEEP_BYTES // (3 * imgsz**2))
-        self.pictures = open_pictures(index, imgsz, hyp.cache, reduce=True, remember=remember)
+        self.pictures = open_pictures(index, imgsz, hyp.cache, True, remember, hyp.cache_gb, hyp.strict)
         self._room: tuple[int, np.ndarray] | None = None
         self.shelf: Shelf | None = None  # of the worker processes of a ring, when nothing is cached
 
@@ -60,8 +49,8 @@ class TrainDataset(torch.utils.data.Dataset):
 
     @property
     def decodes(self) -> bool:
-        """Whether pictures are decoded for each sample."""
-        return self.hyp.cache == "off"
+        """Whether some pictures are decoded for each sample."""
+        return self.pictures.kept < len(self)
 
     @property
     def most_boxes(self) -> int:
@@ -130,7 +119,7 @@ class TrainDataset(torch.utils.data.Dataset):
 
     def _picture(self, epoch: int, position: int) -> Picture:
         """The picture at a position of an epoch, long side imgsz, and its boxes; crowds are left out of training."""
-        i = int(epoch_order(self.hyp.seed, epoch, len(self))[position])
+        i = int(epoch_order(self.hyp.seed, epoch, len(self), self.weights)[position])
         rows = self.index.rows(i)
         boxes, classes, crowd = self.index.boxes[rows], self.index.classes[rows], self.index.crowd[rows]
         if crowd.any():
@@ -139,7 +128,7 @@ class TrainDataset(torch.utils.data.Dataset):
 
     def _pixels(self, epoch: int, position: int, i: int) -> np.ndarray:
         """Row i of the index, which stands at a position of the epoch; from the shelf if there is one."""
-        if self.shelf is None:
+        if self.shelf is None or i < self.pictures.kept:
             return self.pictures[i]
         hw = long_side_shape(tuple(self.index.shapes[i].tolist()), self.imgsz)
         return self.shelf.get(epoch, position, hw, lambda: self.pictures.load(i))
@@ -156,10 +145,11 @@ class EvalDataset(torch.utils.data.Dataset):
         batch: int,
         rect: bool = True,
         pad: float = 0.5,
-        cache: str = "off",
+        pictures: Pictures | None = None,
     ):
+        """pictures: as the index has them, not reduced; None: decoded when asked for."""
         self.index, self.imgsz = index, imgsz
-        self.pictures = open_pictures(index, imgsz, cache, reduce=False)
+        self.pictures = open_pictures(index, imgsz, "off", reduce=False) if pictures is None else pictures
         self.order = np.arange(index.n)  # row of the index at each place
         self.batch_of = self.order // batch
         self.shapes = np.tile([imgsz, imgsz], (self.batch_of[-1] + 1, 1))  # (batches, 2) height, width

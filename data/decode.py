@@ -56,6 +56,8 @@ def _decode_slowly(path: str) -> np.ndarray:
 class Decoder:
     """Decodes when asked."""
 
+    kept = nbytes = 0  # nothing is held in memory or on disk (data.cache.Pictures)
+
     def __init__(self, paths: list[str], shapes: np.ndarray, imgsz: int, reduce: bool, remember: int):
         self.paths, self.shapes, self.imgsz = paths, shapes, imgsz
         self.reduce, self.remember = reduce, remember

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from data.cache import Pictures
 from data.dataset import EvalDataset, Sample, TrainDataset
 from data.index import Index
 from data.ring import Ring
@@ -173,10 +174,10 @@ def build_eval_loader(
     workers: int,
     rect: bool = True,
     pin: bool = False,
-    cache: str = "off",
+    pictures: Pictures | None = None,
 ) -> EvalLoader:
-    """Loader of letterboxed batches in a fixed order."""
-    return EvalLoader(EvalDataset(index, imgsz, stride, batch, rect, cache=cache), batch, workers, pin)
+    """Loader of letterboxed batches in a fixed order; pictures None: decoded for every pass."""
+    return EvalLoader(EvalDataset(index, imgsz, stride, batch, rect, pictures=pictures), batch, workers, pin)
 
 
 def _processes(workers: int, pin: bool) -> dict[str, object]:

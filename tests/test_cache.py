@@ -1,6 +1,13 @@
 """Pictures from file, disk cache and shared memory are the same bytes; every kind of file arrives as three channels."""
 
+import errno
+import logging
+import multiprocessing
+import os
 import pickle
+import shutil
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import data.cache
+import data.cache_file
+import data.cache_room
 import data.decode
 from data.cache import open_pictures
 from data.decode import load_picture
@@ -17,6 +25,7 @@ from data.index import Index, build_index, load_dataset_yaml
 from data.paths import Paths
 from data.scan import ORIENTATION, picture_shape
 from utils.errors import UserError
+from utils.letterbox import long_side_shape
 
 
 @pytest.fixture
@@ -39,34 +48,250 @@ def test_cached_pictures_are_the_decoded_ones(index, cache, reduce):
         assert max(plain[i].shape[:2]) == 96
 
 
-def test_second_run_decodes_nothing(index, tmp_path, monkeypatch):
-    open_pictures(index, 96, "disk", True)
-    monkeypatch.setattr(data.decode, "load_picture", lambda *_: pytest.fail("decoded again"))
-    open_pictures(index, 96, "disk", True)
-    assert [p.suffix for p in (tmp_path / "cache/pictures").iterdir()] == [".bin"]
+@pytest.fixture
+def decoded(monkeypatch) -> list[str]:
+    """Names of the pictures decoded from here on."""
+    names, load = [], data.decode.load_picture
+    monkeypatch.setattr(data.decode, "load_picture", lambda path, *a: names.append(Path(path).name) or load(path, *a))
+    return names
 
 
-def test_changed_picture_is_decoded_again(tmp_path, monkeypatch):
+@pytest.fixture
+def copied(index, tmp_path) -> Index:
+    """The index of copies that may be changed: half the quality of a JPEG is another content of the same shape."""
+    (tmp_path / "copy").mkdir()
+    return replace(index, paths=Paths.of([shutil.copy(path, tmp_path / "copy") for path in index.paths]))
+
+
+def kept_files(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "cache/pictures").iterdir())
+
+
+def redraw(path: str, keep: str) -> None:
+    """Give a picture other pixels; `keep`: mtime and size stay, as no honest program does it."""
+    before, info = Path(path).read_bytes(), os.stat(path)
+    with Image.open(path) as img:
+        img.convert("RGB").point(lambda v: 255 - v).save(path, "JPEG", quality=30)
+    if keep == "stamp":
+        after = Path(path).read_bytes()
+        assert len(after) < len(before)
+        Path(path).write_bytes(after + bytes(len(before) - len(after)))
+        os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
+        assert os.stat(path)[6::2] == info[6::2]
+
+
+def test_second_run_decodes_nothing(index, tmp_path, decoded):
+    open_pictures(index, 96, "disk", True)
+    assert len(decoded) == 12
+    open_pictures(index, 96, "disk", True, strict=True)
+    assert len(decoded) == 12
+    assert [p.suffix for p in kept_files(tmp_path)] == [".bin"]
+
+
+def test_changed_picture_is_decoded_again_and_only_that(copied, tmp_path, decoded):
+    first = open_pictures(copied, 96, "disk", True)
+    old = first[5].copy()
+    redraw(copied.paths[5], keep="nothing")
+    decoded.clear()
+    second = open_pictures(copied, 96, "disk", True)
+    assert decoded == [Path(copied.paths[5]).name]
+    for i in range(copied.n):
+        np.testing.assert_array_equal(second[i], open_pictures(copied, 96, "off", True)[i])
+    assert (second[5] != old).any()
+    np.testing.assert_array_equal(first[5], old)  # a run under way keeps the file that it has mapped
+    assert len(kept_files(tmp_path)) == 1
+
+
+def test_touched_picture_is_not_decoded_again(copied, decoded, monkeypatch):
+    open_pictures(copied, 96, "disk", True)
+    decoded.clear()
+    for path in copied.paths:
+        os.utime(path, ns=(1, 1))
+    pictures = open_pictures(copied, 96, "disk", True)
+    assert not decoded
+    np.testing.assert_array_equal(pictures[3], open_pictures(copied, 96, "off", True)[3])
+    monkeypatch.setattr(data.cache_file, "digest", lambda _: pytest.fail("the stamps were not corrected"))
+    open_pictures(copied, 96, "disk", True)
+
+
+def test_strict_sees_a_change_that_hides_its_stamp(copied, decoded):
+    open_pictures(copied, 96, "disk", True)
+    redraw(copied.paths[2], keep="stamp")
+    decoded.clear()
+    open_pictures(copied, 96, "disk", True)
+    assert not decoded
+    pictures = open_pictures(copied, 96, "disk", True, strict=True)
+    assert decoded == [Path(copied.paths[2]).name]
+    np.testing.assert_array_equal(pictures[2], open_pictures(copied, 96, "off", True)[2])
+
+
+def test_picture_of_another_shape_moves_the_others(tmp_path, monkeypatch, decoded):
     monkeypatch.setenv("PREHEAT_CACHE", str(tmp_path / "cache"))
-    file = tmp_path / "a.png"
-    for colour in (10, 200):
-        Image.new("RGB", (40, 30), (colour,) * 3).save(file)
-        index = Index([str(file)], np.array([[30, 40]]), *[np.zeros(0)] * 5, ["a"], [1], [1])
-        assert open_pictures(index, 32, "disk", True)[0].max() == colour
+    files = [tmp_path / f"{k}.png" for k in range(3)]
+    for shapes in ([(30, 40)] * 3, [(40, 30), (30, 40), (20, 40)]):
+        decoded.clear()
+        for file, (h, w), colour in zip(files, shapes, (50, 100, 150), strict=True):
+            if not file.exists() or Image.open(file).size != (w, h):
+                Image.new("RGB", (w, h), (colour,) * 3).save(file)
+        index = Index(list(map(str, files)), np.array(shapes), *[np.zeros(0)] * 5, ["a"], [1], [1])
+        pictures = open_pictures(index, 32, "disk", True)
+        assert [p.shape[:2] for p in (pictures[k] for k in range(3))] == [long_side_shape(s, 32) for s in shapes]
+        assert [int(pictures[k].mean()) for k in range(3)] == [50, 100, 150]
+    assert sorted(decoded) == ["0.png", "2.png"]
+
+
+def test_damaged_file_is_made_again(index, tmp_path, decoded):
+    for damage in (lambda f: os.truncate(f, 1000), lambda f: f.write_bytes(b"nothing"), lambda f: os.truncate(f, 0)):
+        open_pictures(index, 96, "disk", True)
+        damage(kept_files(tmp_path)[0])
+        decoded.clear()
+        pictures = open_pictures(index, 96, "disk", True)
+        assert len(decoded) == 12
+        np.testing.assert_array_equal(pictures[11], open_pictures(index, 96, "off", True)[11])
 
 
 def test_failed_build_leaves_nothing(index, tmp_path):
     broken = replace(index, paths=Paths.of([*list(index.paths)[:-1], str(tmp_path / "absent.jpg")]))
     with pytest.raises(UserError, match="absent.jpg"):
         open_pictures(broken, 96, "disk", True)
-    assert not list((tmp_path / "cache/pictures").iterdir())
+    assert not kept_files(tmp_path)
 
 
 def test_too_large_a_cache_is_refused(index, monkeypatch):
-    monkeypatch.setattr(data.cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    monkeypatch.setattr(data.cache_room.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
     for cache in ("disk", "ram"):
-        with pytest.raises(UserError, match=f"--cache {cache} needs"):
+        with pytest.raises(UserError, match=f"--cache {cache} needs.*--cache-gb"):
             open_pictures(index, 96, cache, True)
+
+
+def test_folder_that_cannot_be_written_is_named(index, tmp_path):
+    (tmp_path / "cache").mkdir(exist_ok=True)
+    (tmp_path / "cache/pictures").write_text("a file in its place")
+    with pytest.raises(UserError, match=r"cannot be kept in .*pictures.*--cache off.*PREHEAT_CACHE"):
+        open_pictures(index, 96, "disk", True)
+
+
+def test_full_disk_is_one_message(index, tmp_path, monkeypatch):
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(data.cache_file.os, "fsync", full)
+    with pytest.raises(UserError, match="No space left"):
+        open_pictures(index, 96, "disk", True)
+    assert not kept_files(tmp_path)
+
+
+@pytest.mark.parametrize("cache", ["disk", "ram"])
+def test_a_part_is_kept_when_all_do_not_fit(index, tmp_path, cache, decoded, caplog):
+    caplog.set_level("INFO")
+    size = open_pictures(index, 96, cache, True).nbytes
+    caplog.clear()
+    pictures = open_pictures(index, 96, cache, True, cache_gb=0.6 * size / 2**30)
+    assert 0 < pictures.kept < 12 and pictures.nbytes <= 0.6 * size
+    assert (
+        sum(f"the first {pictures.kept} are kept, {12 - pictures.kept} are decoded" in m for m in caplog.messages) == 1
+    )
+    if cache == "disk":
+        assert len(decoded) == 12, "what the larger file has is copied"
+        assert kept_files(tmp_path)[0].stat().st_size == pictures.nbytes
+    decoded.clear()
+    for i in range(12):
+        np.testing.assert_array_equal(pictures[i], open_pictures(index, 96, "off", True)[i])
+        np.testing.assert_array_equal(pictures[i], pictures.load(i))
+    assert len(decoded) == 12 + 3 * (12 - pictures.kept)
+    fuller = open_pictures(index, 96, cache, True, cache_gb=0.9 * size / 2**30)
+    assert fuller.kept > pictures.kept
+    val = open_pictures(index, 96, cache, False, cache_gb=size / 2**30, beside=[fuller])
+    assert 0 <= val.kept < fuller.kept and val.nbytes + fuller.nbytes <= size, "both count"
+
+
+def test_least_recently_used_files_go_first(index, tmp_path):
+    parts = [index.take(np.arange(k, k + 3)) for k in (0, 3, 6, 9)]
+    pictures = [open_pictures(part, 96, "disk", True) for part in parts]
+    for k, age in enumerate((30, 50, 60, 10)):
+        os.utime(pictures[k].file, (1e9 - age, 1e9 - age))
+    open_pictures(parts[2], 96, "disk", True)  # now used last
+    whole = pictures[0].nbytes + pictures[2].nbytes + pictures[3].nbytes
+    before = pictures[1][0].copy()
+    gb = (whole + 1000) / 2**30
+    open_pictures(parts[3], 96, "disk", True, cache_gb=gb)
+    assert set(kept_files(tmp_path)) == {pictures[k].file for k in (0, 2, 3)}
+    np.testing.assert_array_equal(pictures[1][0], before)  # mapped: valid without a name
+    small = (pictures[3].nbytes + pictures[2].nbytes) / 2**30
+    open_pictures(parts[3], 96, "disk", True, cache_gb=small, beside=[pictures[2]])
+    assert set(kept_files(tmp_path)) == {pictures[k].file for k in (2, 3)}, "what this run uses stays, however old"
+
+
+def test_worker_that_starts_after_its_file_was_replaced_decodes(copied, tmp_path):
+    pictures = open_pictures(copied, 96, "disk", True)
+    sent = pickle.dumps(pictures)
+    assert len(sent) < pictures.nbytes / 10
+    os.truncate(pictures.file, 500)
+    late = pickle.loads(sent)
+    assert late.kept == 0
+    np.testing.assert_array_equal(late[4], open_pictures(copied, 96, "off", True)[4])
+    redraw(copied.paths[5], keep="nothing")
+    open_pictures(copied, 96, "disk", True)
+    assert pickle.loads(sent).kept == 0
+
+
+def in_process(function, *args) -> multiprocessing.Process:
+    process = multiprocessing.get_context("fork").Process(target=function, args=args)
+    process.start()
+    return process
+
+
+def build_slowly(index: Index, log: Path, stop_at: int) -> None:
+    """In a process of its own: open the cache, with a word in `log` for each picture decoded; `stop_at` is endless."""
+    load = data.decode.load_picture
+
+    def slow(path: str, *args: object) -> np.ndarray:
+        with open(log, "a") as f:
+            f.write("decoded\n")
+        time.sleep(60 if path == (stop_at >= 0 and index.paths[stop_at]) else 0.02)
+        return load(path, *args)
+
+    data.decode.load_picture = slow
+    logging.basicConfig(filename=log, level="INFO", force=True)
+    pictures = open_pictures(index, 96, "disk", True)
+    assert pictures.kept == index.n
+    os._exit(7)
+
+
+def wait_for(text: str, log: Path) -> None:
+    deadline = time.monotonic() + 20
+    while not (log.exists() and text in log.read_text()):
+        assert time.monotonic() < deadline, f"no '{text}' in {log}"
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="fork")
+def test_of_two_builders_the_second_waits(index, tmp_path):
+    logs = tmp_path / "a.txt", tmp_path / "b.txt"
+    first = in_process(build_slowly, index, logs[0], -1)
+    wait_for("decoded", logs[0])
+    second = in_process(build_slowly, index, logs[1], -1)
+    for process in (first, second):
+        process.join(30)
+        assert process.exitcode == 7
+    assert logs[0].read_text().count("decoded") == 12
+    assert "waiting" in logs[1].read_text() and "decoded" not in logs[1].read_text()
+    assert [p.suffix for p in kept_files(tmp_path)] == [".bin"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="fork")
+def test_a_killed_builder_leaves_nothing_and_the_one_who_waits_takes_over(index, tmp_path):
+    logs = tmp_path / "a.txt", tmp_path / "b.txt"
+    first = in_process(build_slowly, index, logs[0], 5)
+    wait_for("decoded", logs[0])
+    second = in_process(build_slowly, index, logs[1], -1)
+    wait_for("waiting", logs[1])
+    assert {p.suffix for p in kept_files(tmp_path)} == {".tmp", ".lock"}
+    first.kill()
+    first.join(10)
+    second.join(30)
+    assert second.exitcode == 7 and logs[1].read_text().count("decoded") == 12
+    assert [p.suffix for p in kept_files(tmp_path)] == [".bin"]
 
 
 def test_remembered_pictures_are_not_decoded_again(index, monkeypatch):

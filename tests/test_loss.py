@@ -1,10 +1,17 @@
 """DetectionLoss against ultralytics' own call of its criterion, and its state over epochs."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from data.index import build_index, load_dataset_yaml
+from data.loader import build_train_loader
 from models.detector import build_detector
-from models.loss import DetectionLoss
+from models.loss import DetectionLoss, class_weights
 from utils.config import Hyp
 
 NAMES = ["a", "b", "c"]
@@ -82,3 +89,73 @@ def test_a_network_with_one_branch_has_no_state():
     loss_fn = DetectionLoss(model, Hyp())
     loss_fn.end_epoch()
     assert loss_fn.state_dict() == {}
+
+
+@pytest.mark.parametrize("yaml", ["yolov8n.yaml", "yolov10n.yaml", "yolo26n.yaml"])
+@pytest.mark.parametrize(("counts", "power"), [([900, 30, 5], 0.5), ([900, 30, 5], 1.0), ([4, 0, 9], 0.25)])
+def test_class_weights_are_those_of_ultralytics(yaml, counts, power):
+    """Their trainer sets the weights, their criterion reads them; ours gives the same loss."""
+    from ultralytics.models.yolo.detect import DetectionTrainer
+
+    torch.manual_seed(0)
+    model, _ = build_detector(yaml, NAMES)
+    ours, plain = DetectionLoss(model, Hyp(cls_pw=power), np.array(counts)), DetectionLoss(model, Hyp())
+    assert not hasattr(model, "class_weights"), "no part of the network that is saved"
+    batch = random_batch()
+    preds = model(batch["img"])
+    loss, items = ours(preds, batch)
+
+    trainer = DetectionTrainer.__new__(DetectionTrainer)
+    trainer.args, trainer.model, trainer.device = SimpleNamespace(cls_pw=power), model, torch.device("cpu")
+    trainer.get_class_counts = lambda: np.array(counts, np.float32)
+    trainer.set_class_weights()
+    model.criterion = model.init_criterion()
+    theirs, their_items = model.loss(batch, preds)
+    assert torch.equal(loss, theirs.sum()) and torch.equal(items, torch.stack(list(their_items.values())))
+    unweighted = plain(preds, batch)[1]
+    assert torch.equal(items[[0, 2]], unweighted[[0, 2]]) and items[1] != unweighted[1]
+
+
+def test_without_a_power_the_counts_change_nothing():
+    model, _ = build_detector("yolov8n.yaml", NAMES)
+    batch = random_batch()
+    preds = model(batch["img"])
+    one, other = DetectionLoss(model, Hyp()), DetectionLoss(model, Hyp(), np.array([9, 1, 1]))
+    assert torch.equal(one(preds, batch)[0], other(preds, batch)[0])
+    np.testing.assert_array_equal(class_weights(np.array([7, 7, 7]), 1.0), [1, 1, 1])
+
+
+def test_a_step_on_a_dataset_with_a_third_of_backgrounds(tmp_path):
+    """Pictures without boxes are part of every epoch, alone in a batch as well."""
+    for split in ("train", "val"):
+        draw_rectangles(tmp_path, split, 12)
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [a, b, c]\n")
+    index = build_index(load_dataset_yaml(tmp_path / "data.yaml"), "train")
+    assert (np.diff(index.offsets) == 0).sum() == 4 and index.n == 12
+    torch.manual_seed(0)
+    model, _ = build_detector("yolov8n.yaml", NAMES)
+    loss_fn = DetectionLoss(model, Hyp())
+    before = [p.clone() for p in model.parameters()]
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    without = 0
+    for mosaic, batch_size in ((1.0, 12), (0.0, 2)):
+        hyp = Hyp(imgsz=64, mosaic=mosaic, epochs=20)
+        for batch in build_train_loader(index, hyp, batch=batch_size, workers=0).epoch(0):
+            without += batch_size - len(batch["batch_idx"].unique())
+            loss, _ = loss_fn(model(batch["img"].float() / 255), batch)
+            assert loss.isfinite()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    assert without >= 4, "pictures without a box were in the batches"
+    assert all(p.isfinite().all() for p in model.parameters())
+    assert any((p != q).any() for p, q in zip(model.parameters(), before, strict=True))
+
+
+def draw_rectangles(root: Path, split: str, n: int) -> None:
+    """n pictures with a box each, every third without."""
+    for folder in ("images", "labels"):
+        (root / folder / split).mkdir(parents=True)
+    for k in range(n):
+        Image.new("RGB", (64, 64), (20 * k, 100, 100)).save(root / f"images/{split}/{k}.png")
+        (root / f"labels/{split}/{k}.txt").write_text("" if k % 3 == 0 else f"{k % 3} 0.5 0.5 0.4 0.4\n")

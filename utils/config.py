@@ -2,13 +2,26 @@
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from utils.errors import UserError
 from utils.recipes import settle
+
+
+def _class_list(value: Any) -> Any:
+    """A text is a list with commas: a,b or [a, b]; a number is the id of one class."""
+    if isinstance(value, str):
+        value = [word.strip().strip("'\"") for word in value.strip().strip("[]").split(",")]
+    value = [value] if isinstance(value, int) else value
+    if isinstance(value, list) and (not value or any(isinstance(v, bool) or v in ("", None) for v in value)):
+        raise ValueError("name classes, or give their ids; a name that YAML takes for yes, no or null wants quotes")
+    return value
+
+
+Classes = Annotated[list[str | int] | None, BeforeValidator(_class_list)]
 
 
 class Hyp(BaseModel):
@@ -41,7 +54,7 @@ class Hyp(BaseModel):
         "ring", description="batches through shared buffers allocated once | torch's DataLoader: the same bits"
     )
     fraction: float = Field(1.0, gt=0, le=1, description="part of the training pictures that is used")
-    classes: list[str] | None = Field(None, description="only these classes, by name; null: all")
+    classes: Classes = Field(None, description="only these classes, by name; null: all")
     patience: int = Field(100, ge=0, description="epochs without a better mAP50-95 before the run stops; 0: never")
     val_every: int = Field(1, ge=1, description="epochs between evaluations; the last epoch is always evaluated")
     save_period: int = Field(0, ge=0, description="also keep weights/epochN.pt every N epochs; 0: never")

@@ -9,9 +9,11 @@ OLD_SPELLINGS: dict[str, str | tuple[str, Any]] = {
     "img": "imgsz", "img_size": "imgsz", "batch_size": "batch", "model": "weights", "cfg": "weights",
     "conf_thres": "conf", "iou_thres": "iou", "agnostic": "agnostic_nms", "task": "split", "lr": "lr0",
     "cos_lr": ("decay", "cosine"), "linear_lr": ("decay", "linear"), "adam": ("optimizer", "adam"),
-    "cache_images": ("cache", "ram"), "half": ("amp", "fp16"),
+    "cache_images": ("cache", "ram"), "half": ("amp", "fp16"), "image_weights": ("balance", "1"),
 }  # fmt: skip
-WHEN_FALSE = {"cos_lr": ("decay", "linear"), "linear_lr": ("decay", "cosine")}  # what their `false` stands for
+WHEN_FALSE = {  # what their `false` stands for
+    "cos_lr": ("decay", "linear"), "linear_lr": ("decay", "cosine"), "image_weights": ("balance", "0"),
+}  # fmt: skip
 INVERTED = {"val": "noval", "plots": "noplots"}  # ultralytics says val=False where YOLOv5 says --noval
 OLD_VALUES = {
     ("cache", "true"): "ram", ("cache", "false"): "off", ("amp", "true"): "auto", ("amp", "false"): "off",
@@ -22,7 +24,7 @@ FOREIGN_KEYS = {
     *YOLOV5_MARKS, "obj_pw", "fl_gamma", "anchors", "copy_paste", "copy_paste_mode", "pose", "kobj",
     "label_smoothing", "cutmix", "bgr", "erasing", "auto_augment", "crop_fraction", "deterministic", "rect", "save",
     "verbose", "profile", "overlap_mask", "mask_ratio", "dropout", "mode", "nms", "dnn", "pretrained",
-    "compile", "angle", "rle", "noautoanchor", "evolve", "bucket", "image_weights", "sync_bn", "quad", "nosave",
+    "compile", "angle", "rle", "noautoanchor", "evolve", "bucket", "sync_bn", "quad", "nosave",
     "local_rank", "entity", "upload_dataset", "bbox_interval", "artifact_alias", "half", "plots", "val",
     "giou", "theta", "mixup_prob", "paste_in", "save_dir", "hide_labels", "hide_conf", "evolve_population",
     "resume_evolve", "nc", "notest", "global_rank", "world_size", "total_batch_size", "single_class", "log_imgs",

@@ -107,7 +107,7 @@ def _value(key: str, text: str) -> Any:
         return text.lower()
     if text.lower() in {"none", "null", ""}:
         return None
-    if key in TEXTS:
+    if key in TEXTS or (key == "classes" and not text.startswith("[")):
         return text
     try:
         return yaml.load(text, _Loader)

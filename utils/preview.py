@@ -49,10 +49,11 @@ def preview(argv: list[str], count: Count) -> dict[str, float]:
             log.info(f"\n{variant.name}")
         for note in variant.notes:
             log.info(note)
-        where = (hyp.data, hyp.single_cls)
+        where = (hyp.data, hyp.single_cls and hyp.classes is None)
         if where not in counted:
-            counted[where] = count(hyp.data, hyp.single_cls, command.download)
+            counted[where] = count(*where, command.download)
         n, exact = counted[where]
+        n = max(round(n * hyp.fraction), 1)
         nb = -(-n // hyp.batch)  # batches per epoch
         schedule = build_schedule(hyp, nb, hyp.batch, group_names(hyp))
         plan = make_plan(schedule, hyp, hyp.batch)
