@@ -51,7 +51,7 @@ class Stored:
             raise ValueError(f"{file} is no file of decoded pictures")
         self.kept, self.build = int(header["kept"][0]), int(header["build"][0])
         self.table = np.memmap(file, ROW, "r", HEADER.itemsize, (self.kept,))
-        self.pixels = np.memmap(file, np.uint8, "r", _pixels_at(self.kept))
+        self.pixels = np.memmap(file, np.uint8, "r", _pixels_at(self.kept)).view(np.ndarray)  # memmaps slice slowly
 
     @classmethod
     def find(cls, file: Path, imgsz: int) -> "Stored | None":
