@@ -1,4 +1,4 @@
-"""Files of a split: which pictures there are, where their labels lie, and whether they can be read."""
+"""Files of a split: which pictures there are, where their labels lie, and their state."""
 
 import os
 import warnings
@@ -7,13 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from PIL import Image
-from PIL.Image import open as open_image  # by name: ultralytics replaces Image.open when it is imported
-
 from utils.errors import UserError
 
 SUFFIXES = {".avif", ".bmp", ".dng", ".gif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}
-ORIENTATION = 0x0112  # EXIF tag; 5..8 swap height and width
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -67,35 +63,6 @@ def stamp(path: str) -> tuple[int, int]:
     except OSError:
         return -1, -1
     return info.st_size, info.st_mtime_ns
-
-
-def picture_shape(path: str) -> tuple[tuple[int, int] | None, str]:
-    """(height, width) as seen, EXIF rotation applied, and ''; or None and why the picture cannot be used."""
-    try:
-        with open_image(path) as img:
-            width, height = img.size
-            if not _looks_whole(path, img.format):
-                img.load()  # decodes all of it: the way to be sure
-            if img.getexif().get(ORIENTATION, 1) >= 5:
-                width, height = height, width
-        return (height, width), ""
-    except Image.DecompressionBombError:
-        return None, "far too many pixels to be decoded safely. Make it smaller."
-    except Exception as e:  # PIL raises SyntaxError, struct.error, EOFError and others on broken files
-        size = stamp(path)[0]
-        reason = "the file is empty" if size == 0 else f"it cannot be read ({e})"
-        return None, f"{reason}. Replace or delete the picture."
-
-
-def _looks_whole(path: str, kind: str | None) -> bool:
-    """Whether the file ends as its format asks; a truncated picture has a good header, so its end is looked at."""
-    endings = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
-    if kind not in endings:
-        return False
-    with open(path, "rb") as f:
-        f.seek(0, os.SEEK_END)
-        f.seek(-min(f.tell(), 64), os.SEEK_END)
-        return endings[kind] in f.read()
 
 
 def parallel(function: Callable[[T], R], items: list[T]) -> list[R]:

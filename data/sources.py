@@ -9,7 +9,8 @@ import numpy as np
 from data.coco import CocoFile, coco_rows, read_coco
 from data.dataset_yaml import DatasetConfig
 from data.formats import Problem, Rows, parse_yolo
-from data.scan import find_pictures, label_path, parallel, picture_shape, stamp
+from data.header import picture_shape
+from data.scan import find_pictures, label_path, parallel, stamp
 from utils.errors import UserError
 
 
