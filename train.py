@@ -116,7 +116,7 @@ def fine_tune(
     require_score(hyp)
     torch.set_num_threads(state["threads"] if state else thread_count(ranks))  # part of the state: sums depend on it
     set_seed(hyp.seed)
-    train_index, val_index = open_data(hyp, command.download)
+    train_index, val_index = open_data(hyp, command)
     model, transfer = open_model(hyp, train_index.names, state, command.download)
     model.to(ranks.device, memory_format=torch.channels_last)  # the faster layout for convolutions, on CPU too
     frozen = freeze(model, hyp.freeze)
@@ -294,10 +294,11 @@ def save_training(training: Training, run: Run, path: Path) -> None:
     save_state(path, about | {"progress": asdict(training.progress)} | collect(training.parts(), model))
 
 
-def open_data(hyp: Hyp, download: bool) -> tuple[Index, Index]:
+def open_data(hyp: Hyp, command: Command) -> tuple[Index, Index]:
     """Indexes of the training and the evaluation pictures; what is wrong with them is printed."""
-    config = load_dataset_yaml(hyp.data, download)
-    train, val = (build_index(config, split, hyp.strict, hyp.single_cls) for split in ("train", "val"))
+    config = load_dataset_yaml(hyp.data, command.download)
+    trust = command.trust_index
+    train, val = (build_index(config, split, hyp.strict, hyp.single_cls, trust) for split in ("train", "val"))
     for index in (train, val):
         report_problems(index, log.info)
     return train, val

@@ -15,7 +15,7 @@ from data.index import Index, build_index, load_dataset_yaml, report_problems
 from data.loader import build_eval_loader
 from models.detector import load_for_eval
 from utils.album import plot_evaluation
-from utils.config import Hyp, check
+from utils.config import Command, Hyp, check
 from utils.dist import DTYPES, Ranks, pick_amp, pick_device, thread_count, worker_count
 from utils.errors import UserError, run_script
 from utils.evaluate import Evaluation, evaluate, forward
@@ -41,6 +41,7 @@ Options = create_model(
     name=(str, Field("exp", description="folder of this one inside `project`; numbered when taken")),
     exist_ok=(bool, Field(False, description="write into project/name although it exists")),
     download=(bool, Field(False, description="allow the network: official weights, a dataset's own address")),
+    trust_index=(bool, Command.model_fields["trust_index"]),
     **{name: (Hyp.model_fields[name].annotation, Hyp.model_fields[name]) for name in SHARED},
 )
 
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     stride = int(model.stride.max())
     check_imgsz(options.imgsz, stride)
     config = load_dataset_yaml(options.data, options.download)
-    index = build_index(config, options.split, options.strict, options.single_cls)
+    index = build_index(config, options.split, options.strict, options.single_cls, options.trust_index)
     report_problems(index, log.info)
     names = list(model.names.values())
     class_map = [0] * len(names) if options.single_cls else match_names(names, index.names, options)

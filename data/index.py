@@ -140,7 +140,8 @@ def _state(kept: IndexFile) -> State:
 def _build(config: DatasetConfig, split: str, single_cls: bool, kept: IndexFile | None) -> IndexFile:
     """Read a split, and keep what was read; what the kept index knows of unchanged files is taken from there."""
     source = open_source(config, split, single_cls)
-    header, columns = read_split(source, kept, f"reading {split}")
+    known = kept if kept and kept.undamaged() else None
+    header, columns = read_split(source, known, f"reading {split}")
     header["settings"] = _settings(config, split)
     if single_cls:
         header |= {"names": ["item"], "category_ids": [1]}

@@ -19,6 +19,7 @@ from utils.env import cache_dir
 
 VERSION = 3  # of the cached file: raise it when the columns or the rules change
 ALIGN = 64  # bytes; every column starts at a multiple
+BLOCK = 2**18  # bytes read at once
 MAGIC = b"preheat index\n"
 
 
@@ -40,8 +41,12 @@ class IndexFile:
         except (OSError, ValueError):
             return False
 
+    def undamaged(self) -> bool:
+        """Whether every column is as it was written."""
+        return all(check() for check in self.checks())
+
     def checks(self) -> list[Callable[[], bool]]:
-        """Jobs that tell whether each column is as it was written."""
+        """The same, as jobs for several processes."""
         return [partial(_undamaged, self.path, self.start, **c["bytes"]) for c in self.header["columns"].values()]
 
 
@@ -116,6 +121,6 @@ def _undamaged(path: Path, offset: int, start: int, size: int, crc: int) -> bool
     found = 0
     with open(path, "rb") as f:
         f.seek(offset + start)
-        while size > 0 and (block := f.read(min(size, 2**20))):
+        while size > 0 and (block := f.read(min(size, BLOCK))):
             found, size = zlib.crc32(block, found), size - len(block)
     return size == 0 and found == crc

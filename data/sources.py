@@ -11,6 +11,7 @@ from data.coco import CocoFile, coco_rows, read_coco
 from data.dataset_yaml import DatasetConfig
 from data.formats import Problem, Rows, parse_yolo
 from data.header import picture_shape
+from data.quick import quick_rows
 from data.scan import Stamp, find_pictures, label_path, stamp
 from data.stamps import sha256
 from data.table import Read
@@ -68,7 +69,7 @@ class YoloSource:
         except (OSError, UnicodeDecodeError) as e:
             message = f"cannot be read as UTF-8 text ({e}); its picture is left out. Save it again as plain text."
             return None, _no_rows([Problem(self.labels[i], None, message)])
-        return shape, parse_yolo(text, self.labels[i], self.nc)
+        return shape, quick_rows(text, self.nc) or parse_yolo(text, self.labels[i], self.nc)
 
     def no_labels(self) -> str:
         """Where labels were looked for, for the message that there are none."""
