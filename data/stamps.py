@@ -77,11 +77,16 @@ def _stamps(paths: Paths, start: int, stop: int) -> np.ndarray:
         folder = os.open(above, os.O_RDONLY)
     except OSError:  # also Windows, which opens no folders
         return np.array([stamp(name) for name in names], np.int64)
-    cut = len(os.path.join(above, b""))
-    try:
-        return np.array([value for name in names for value in stamp(name[cut:], folder)], np.int64).reshape(-1, 2)
-    finally:
-        os.close(folder)
+    cut, values = len(os.path.join(above, b"")), []
+    for name in names:  # `stamp`, written out: a million calls are a tenth of the time
+        try:
+            info = os.stat(name[cut:], dir_fd=folder)
+        except OSError:
+            values += (-1, -1)
+        else:
+            values += (info.st_size, info.st_mtime_ns)
+    os.close(folder)
+    return np.array(values, np.int64).reshape(-1, 2)
 
 
 def _same(paths: Paths, stamps: np.ndarray, start: int, stop: int) -> bool:
