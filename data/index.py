@@ -1,6 +1,5 @@
 """Dataset yaml -> columnar index of a split, with every problem named; cached outside the dataset."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -11,17 +10,15 @@ import numpy as np
 from data.columns import from_columns
 from data.dataset_yaml import DatasetConfig, load_dataset_yaml
 from data.formats import Problem
-from data.index_file import IndexFile, index_file, open_index, write_index
+from data.index_file import IndexFile, open_index
+from data.kept import find_kept, open_kept, same_pictures
 from data.paths import Paths, spread
-from data.reading import read_split
-from data.sources import Source, open_source
+from data.sources import open_source
 from data.stamps import State
 from data.table import Table
 from utils.errors import UserError
 
 __all__ = ["DatasetConfig", "Index", "Problem", "build_index", "count_pictures", "load_dataset_yaml", "report_problems"]
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +78,7 @@ def build_index(
 
     strict: everything is read again, and a problem is an error. trust: what is kept is used without looking.
     """
-    kept = None if strict else _open_kept(config, split, single_cls)
-    if kept is None or not (trust or _is_current(kept)):
-        if trust and not strict:
-            log.info(f"trust_index: no index of '{split}' is kept; {config.path} is read")
-        kept = _build(config, split, single_cls, kept)
-    index = _index(kept)
+    index = _index(find_kept(config, split, single_cls, strict, trust))
     if strict and index.problems:
         shown = "\n".join(map(str, index.problems[:10]))
         raise UserError(f"{len(index.problems)} problems in '{split}' of {config.path}, and --strict is set:\n{shown}")
@@ -96,16 +88,15 @@ def build_index(
 def count_pictures(data: str | None, single_cls: bool = False, download: bool = False) -> tuple[int, bool]:
     """Training pictures of a dataset yaml, none of them read: of the kept index and True, else files and False."""
     config = load_dataset_yaml(data, download)
-    kept = _open_kept(config, "train", single_cls)
-    if kept and _state(kept).same_places(kept.header["sha256"]):
+    kept = open_kept(config, "train", single_cls)
+    if kept and from_columns(State, kept.columns).same_places(kept.header["sha256"]):
         return kept.header["usable"], True
     source = open_source(config, "train", single_cls)
     if not source.pictures:
         raise UserError(f"no pictures in {source.where} ('train' of {config.path}).")
-    found = Paths.of(source.pictures)
-    if kept and (found == _index(kept).paths or sorted(found) == sorted(_state(kept).paths)):
+    if kept and same_pictures(kept, source.pictures):
         return kept.header["usable"], True
-    return len(found), False
+    return len(source.pictures), False
 
 
 def report_problems(index: Index, log: Callable[[str], None], limit: int = 10) -> None:
@@ -114,42 +105,6 @@ def report_problems(index: Index, log: Callable[[str], None], limit: int = 10) -
         log(str(problem))
     if len(index.problems) > limit:
         log(f"... and {len(index.problems) - limit} more problems ({len(index.problems)} in all)")
-
-
-def _open_kept(config: DatasetConfig, split: str, single_cls: bool) -> IndexFile | None:
-    """The kept index of a split, if it was made by the same yaml."""
-    kept = open_index(index_file(config, split, single_cls))
-    return kept if kept and kept.header["settings"] == _settings(config, split) else None
-
-
-def _settings(config: DatasetConfig, split: str) -> list[Any]:
-    """What in the yaml an index depends on."""
-    return [config.names, str(config.root), [str(source) for source in getattr(config, split) or []]]
-
-
-def _is_current(kept: IndexFile) -> bool:
-    """Whether no file that the index depends on has changed, and the kept index itself is whole."""
-    state = _state(kept)
-    return state.same_places(kept.header["sha256"]) and state.same_files(kept.checks())
-
-
-def _state(kept: IndexFile) -> State:
-    return from_columns(State, kept.columns)
-
-
-def _build(config: DatasetConfig, split: str, single_cls: bool, kept: IndexFile | None) -> IndexFile:
-    """Read a split, and keep what was read; what the kept index knows of unchanged files is taken from there."""
-    source = open_source(config, split, single_cls)
-    known = kept if kept and kept.undamaged() else None
-    header, columns = read_split(source, known, f"reading {split}")
-    header["settings"] = _settings(config, split)
-    if single_cls:
-        header |= {"names": ["item"], "category_ids": [1]}
-        columns["classes"] = np.zeros_like(columns["classes"])
-    path = index_file(config, split, single_cls)
-    built = IndexFile(path, "", 0, header, columns)
-    _refuse_hopeless(_index(built), source, config, split)
-    return (write_index(path, header, columns) and open_index(path)) or built
 
 
 def _index(kept: IndexFile) -> Index:
@@ -178,18 +133,3 @@ def _open_again(path: Path, key: str) -> Index:
     if kept is None or kept.key != key:
         raise UserError(f"{path} was replaced by another run: the dataset has changed. Start again.")
     return _index(kept)
-
-
-def _refuse_hopeless(index: Index, source: Source, config: DatasetConfig, split: str) -> None:
-    """Raise where training or evaluating on this index would be pointless."""
-    first = f" First problem: {index.problems[0]}" if index.problems else ""
-    if not source.pictures:
-        raise UserError(
-            f"no pictures in {source.where} ('{split}' of {config.path}). Put pictures there, or correct it."
-        )
-    if not index.n:
-        raise UserError(f"none of the {len(source.pictures)} pictures of {source.where} can be used.{first}")
-    if not len(index.classes):
-        raise UserError(
-            f"no labels at all for the {index.n} pictures of '{split}' in {config.path}: {source.no_labels()}.{first}"
-        )
