@@ -65,7 +65,11 @@ class Texts(Sequence):
 
     def stretch(self, start: int, stop: int) -> list[bytes]:
         """The bytes of items start to stop."""
-        return self.flat[int(self.offsets[start]) : int(self.offsets[stop])].tobytes().split(b"\0")[:-1]
+        return self.raw(start, stop).split(b"\0")[:-1]
+
+    def raw(self, start: int, stop: int) -> bytes:
+        """The same, each followed by NUL."""
+        return self.flat[int(self.offsets[start]) : int(self.offsets[stop])].tobytes()
 
     def take(self, rows: np.ndarray) -> Self:
         """Those of some rows (k,), in their order."""
