@@ -190,7 +190,7 @@ class Watch:
             for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
                 try:
                     total += memory_of(int(child))["private"]
-                except OSError:  # it has just ended
+                except (OSError, KeyError):  # it has just ended
                     continue
             self.peak = max(self.peak, total)
 
