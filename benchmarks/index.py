@@ -7,7 +7,8 @@ cached       build_index in a fresh process when nothing has changed, imports no
 trust        the same with trust=True
 count        count_pictures, as `train.py --plan` calls it
 first        build_index without a kept index: every picture and label is read (one time only)
-memory       of `cached`, imports included: the most that the process (RSS) and its children (private) had together
+memory       of `cached`, imports included: the most that the process and its children had together, what they share
+             counted once (PSS), and the mapped file as far as it was touched
 workers      4 forked processes go through an epoch, each through its share of a permutation of the rows: private
              memory (USS) of all four together after the first tenth and at the end, and their part of what is shared
              (PSS). `pictures_of` is the loader whose memory is looked at.
@@ -169,11 +170,11 @@ def report(late: bool, barrier: Any, found: Any) -> None:
 
 
 def memory_of(pid: int) -> dict[str, int]:
-    """Bytes of a process: rss, pss, private."""
+    """Bytes of a process: all of its own, and its part of what it shares (pss); its own alone (private)."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     kb = {line.split(":")[0]: int(line.split()[1]) for line in lines}
     private = kb["Private_Clean"] + kb["Private_Dirty"]
-    return {"rss": kb["Rss"] * 1024, "pss": kb["Pss"] * 1024, "private": private * 1024}
+    return {"pss": kb["Pss"] * 1024, "private": private * 1024}
 
 
 class Watch:
@@ -186,10 +187,10 @@ class Watch:
 
     def _look(self) -> None:
         while not self.over.wait(0.005):
-            total = memory_of(os.getpid())["rss"]
+            total = memory_of(os.getpid())["pss"]
             for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
                 try:
-                    total += memory_of(int(child))["private"]
+                    total += memory_of(int(child))["pss"]
                 except (OSError, KeyError):  # it has just ended
                     continue
             self.peak = max(self.peak, total)
