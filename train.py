@@ -119,7 +119,7 @@ def fine_tune(
     require_score(hyp)
     torch.set_num_threads(state["threads"] if state else thread_count(ranks))  # part of the state: sums depend on it
     set_seed(hyp.seed)
-    train_index, val_index = open_data(hyp, command.download)
+    train_index, val_index = open_data(hyp, command)
     model, transfer = open_model(hyp, train_index.names, state, command.download)
     model.to(ranks.device, memory_format=torch.channels_last)  # the faster layout for convolutions, on CPU too
     frozen = freeze(model, hyp.freeze)
@@ -302,11 +302,11 @@ def save_training(training: Training, run: Run, path: Path) -> None:
     save_state(path, about | {"progress": asdict(training.progress)} | collect(training.parts(), model))
 
 
-def open_data(hyp: Hyp, download: bool) -> tuple[Index, Index]:
+def open_data(hyp: Hyp, command: Command) -> tuple[Index, Index]:
     """Indexes of the training and the evaluation pictures; what is wrong with them, or left out, is printed."""
-    config = load_dataset_yaml(hyp.data, download)
+    config = load_dataset_yaml(hyp.data, command.download)
     single = hyp.single_cls and hyp.classes is None  # else classes are chosen first, by the names that they have
-    wholes = [build_index(config, split, hyp.strict, single) for split in ("train", "val")]
+    wholes = [build_index(config, split, hyp.strict, single, command.trust_index) for split in ("train", "val")]
     for index in wholes:
         report_problems(index, log.info)
     parts = [subset(index, hyp, training) for index, training in zip(wholes, (True, False), strict=True)]

@@ -16,7 +16,7 @@ from data.loader import build_eval_loader
 from data.subset import left_out, subset
 from models.detector import load_for_eval
 from utils.album import plot_evaluation
-from utils.config import Hyp, check
+from utils.config import Command, Hyp, check
 from utils.dist import DTYPES, Ranks, pick_amp, pick_device, thread_count, worker_count
 from utils.errors import UserError, run_script
 from utils.evaluate import Evaluation, evaluate, forward
@@ -42,6 +42,7 @@ Options = create_model(
     name=(str, Field("exp", description="folder of this one inside `project`; numbered when taken")),
     exist_ok=(bool, Field(False, description="write into project/name although it exists")),
     download=(bool, Field(False, description="allow the network: official weights, a dataset's own address")),
+    trust_index=(bool, Command.model_fields["trust_index"]),
     **{name: (Hyp.model_fields[name].annotation, Hyp.model_fields[name]) for name in SHARED},
 )
 
@@ -68,7 +69,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     check_imgsz(options.imgsz, stride)
     config = load_dataset_yaml(options.data, options.download)
     single = options.single_cls and options.classes is None  # else classes are chosen first, by the names they have
-    whole = build_index(config, options.split, options.strict, single)
+    whole = build_index(config, options.split, options.strict, single, options.trust_index)
     report_problems(whole, log.info)
     index = subset(whole, options)
     if note := left_out(whole, index):

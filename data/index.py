@@ -1,21 +1,24 @@
 """Dataset yaml -> columnar index of a split, with every problem named; cached outside the dataset."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from data.columns import from_columns
 from data.dataset_yaml import DatasetConfig, load_dataset_yaml
 from data.formats import Problem
-from data.index_file import index_file, load_index, newest_index, save_index
+from data.index_file import IndexFile, open_index
+from data.kept import find_kept, open_kept, same_pictures
 from data.paths import Paths, spread
-from data.sources import CocoSource, Content, YoloSource
+from data.sources import open_source
+from data.stamps import State
+from data.table import Table
 from utils.errors import UserError
 
 __all__ = ["DatasetConfig", "Index", "Problem", "build_index", "count_pictures", "load_dataset_yaml", "report_problems"]
-
-COLUMNS = ("shapes", "boxes", "classes", "area", "crowd", "offsets", "image_ids")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +35,8 @@ class Index:
     names: list[str]
     image_ids: np.ndarray  # (n,) int64, of a COCO json, else 1..n
     category_ids: list[int]  # of a COCO json, else 1..nc
-    problems: list[Problem] = field(default_factory=list)
+    problems: Sequence[Problem] = field(default_factory=list)
+    file: IndexFile | None = field(default=None, init=False, repr=False)  # whose columns these are, as they stand there
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -60,37 +64,38 @@ class Index:
         """Rows of `boxes`, `classes`, `area`, `crowd` that belong to picture i."""
         return slice(int(self.offsets[i]), int(self.offsets[i + 1]))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A process that was not forked opens the file again: pickling would copy the columns."""
+        if self.file and self.file.in_place():
+            return _open_again, (self.file.path, self.file.key)
+        return Index, tuple(getattr(self, f.name) for f in fields(self) if f.init)
 
-def build_index(config: DatasetConfig, split: str, strict: bool = False, single_cls: bool = False) -> Index:
-    """Index of 'train', 'val' or 'test'; read from the cache folder when no picture and no label has changed."""
-    source = _open_source(config, split, single_cls)
-    file = index_file(config, split, single_cls, source.stamps())
-    kept = load_index(file, COLUMNS)
-    if kept is None:
-        index = _columns(source.pictures, source.read(), config.names)
-        save_index(file, index, COLUMNS)
-    else:
-        index = Index(**kept | {"paths": Paths.of(kept["paths"])}, names=config.names)
-    _refuse_hopeless(index, source, config, split, strict)
-    if single_cls:
-        index = replace(index, names=["item"], category_ids=[1], classes=np.zeros_like(index.classes))
+
+def build_index(
+    config: DatasetConfig, split: str, strict: bool = False, single_cls: bool = False, trust: bool = False
+) -> Index:
+    """Index of 'train', 'val' or 'test'; kept in the cache folder for as long as no picture and no label changes.
+
+    strict: everything is read again, and a problem is an error. trust: what is kept is used without looking.
+    """
+    index = _index(find_kept(config, split, single_cls, strict, trust))
+    if strict and index.problems:
+        shown = "\n".join(map(str, index.problems[:10]))
+        raise UserError(f"{len(index.problems)} problems in '{split}' of {config.path}, and --strict is set:\n{shown}")
     return index
 
 
 def count_pictures(data: str | None, single_cls: bool = False, download: bool = False) -> tuple[int, bool]:
     """Training pictures of a dataset yaml, none of them read: of the kept index and True, else files and False."""
     config = load_dataset_yaml(data, download)
-    file = newest_index(config, "train")
-    kept = load_index(file, ()) if file else None
-    paths = kept["paths"] if kept else []
-    first = (config.train or [None])[0]
-    if paths and _is_json(config.train) and first.is_file() and first.stat().st_mtime < file.stat().st_mtime:
-        return len(paths), True  # a large json is not read again only to be counted
-    source = _open_source(config, "train", single_cls)
+    kept = open_kept(config, "train", single_cls)
+    if kept and from_columns(State, kept.columns).same_places(kept.header["sha256"]):
+        return kept.header["usable"], True
+    source = open_source(config, "train", single_cls)
     if not source.pictures:
         raise UserError(f"no pictures in {source.where} ('train' of {config.path}).")
-    if paths and (paths == source.pictures or index_file(config, "train", single_cls, source.stamps()) == file):
-        return len(paths), True
+    if kept and same_pictures(kept, source.pictures):
+        return kept.header["usable"], True
     return len(source.pictures), False
 
 
@@ -102,63 +107,32 @@ def report_problems(index: Index, log: Callable[[str], None], limit: int = 10) -
         log(f"... and {len(index.problems) - limit} more problems ({len(index.problems)} in all)")
 
 
-def _open_source(config: DatasetConfig, split: str, single_cls: bool) -> YoloSource | CocoSource:
-    """Where the pictures and labels of a split come from."""
-    sources = getattr(config, split)
-    if sources is None:
-        raise UserError(f"{config.path} has no '{split}'. Add '{split}: <folder>', relative to {config.root}.")
-    return CocoSource(sources[0], config) if _is_json(sources) else YoloSource(sources, config, single_cls)
-
-
-def _is_json(sources: list[Path] | None) -> bool:
-    return bool(sources) and len(sources) == 1 and sources[0].suffix.lower() == ".json"
-
-
-def _columns(pictures: list[str], content: Content, names: list[str]) -> Index:
-    """Join what was read of each picture; pictures without a shape are left out."""
-    kept = [i for i, (shape, _) in enumerate(content.rows) if shape is not None]
-    rows = [content.rows[i][1] for i in kept]
-    shapes = np.array([content.rows[i][0] for i in kept], np.int32).reshape(-1, 2)
-    counts = np.array([len(r.classes) for r in rows], np.int64)
-    boxes = np.concatenate([np.zeros((0, 4)), *[r.boxes for r in rows]])
-    hw = np.repeat(shapes, counts, axis=0)  # (m, 2) size of each box's picture
-    area = boxes[:, 2] * hw[:, 1] * boxes[:, 3] * hw[:, 0]
-    if any(r.area is not None for r in rows):
-        area = np.concatenate([r.area for r in rows])
-    crowd = [np.zeros(len(r.classes), bool) if r.crowd is None else r.crowd for r in rows]
-    return Index(
-        paths=Paths.of([pictures[i] for i in kept]),
-        shapes=shapes,
-        boxes=boxes.astype(np.float32),
-        classes=np.concatenate([np.zeros(0), *[r.classes for r in rows]]).astype(np.int32),
-        area=area.astype(np.float32),
-        crowd=np.concatenate([np.zeros(0), *crowd]).astype(bool),
-        offsets=np.concatenate([[0], counts.cumsum()]).astype(np.int64),
-        names=names,
-        image_ids=np.array([content.image_ids[i] for i in kept], np.int64),
-        category_ids=content.category_ids,
-        problems=content.problems + [p for _, r in content.rows for p in r.problems],
+def _index(kept: IndexFile) -> Index:
+    """The index whose columns are those of a file; pictures that cannot be used stand at the end, and are left out."""
+    table, n = from_columns(Table, kept.columns), kept.header["usable"]
+    paths = from_columns(State, kept.columns).paths
+    index = Index(
+        paths=Paths(paths.flat, paths.offsets[: n + 1]),
+        shapes=table.shapes[:n],
+        boxes=table.boxes,
+        classes=table.classes,
+        area=table.area,
+        crowd=table.crowd,
+        offsets=table.offsets[: n + 1],
+        names=kept.header["names"],
+        image_ids=kept.columns["image_ids"][:n],
+        category_ids=kept.header["category_ids"],
+        problems=table.problems,
     )
+    object.__setattr__(index, "file", kept)
+    return index
 
 
-def _refuse_hopeless(
-    index: Index, source: YoloSource | CocoSource, config: DatasetConfig, split: str, strict: bool
-) -> None:
-    """Raise where training or evaluating on this index would be pointless."""
-    first = f" First problem: {index.problems[0]}" if index.problems else ""
-    if not source.pictures:
-        raise UserError(
-            f"no pictures in {source.where} ('{split}' of {config.path}). Put pictures there, or correct it."
-        )
-    if not index.n:
-        raise UserError(f"none of the {len(source.pictures)} pictures of {source.where} can be used.{first}")
-    if not len(index.classes):
-        raise UserError(
-            f"no labels at all for the {index.n} pictures of '{split}' in {config.path}: {source.no_labels()}.{first}"
-        )
-    if strict and index.problems:
-        shown = "\n".join(map(str, index.problems[:10]))
-        raise UserError(f"{len(index.problems)} problems in '{split}' of {config.path}, and --strict is set:\n{shown}")
+def _open_again(path: Path, key: str) -> Index:
+    kept = open_index(path)
+    if kept is None or kept.key != key:
+        raise UserError(f"{path} was replaced by another run: the dataset has changed. Start again.")
+    return _index(kept)
 
 
 if __name__ == "__main__":  # a second copy of this module exists then: only data.report's is used

@@ -1,31 +1,32 @@
-"""Files of a split: which pictures there are, where their labels lie, and whether they can be read."""
+"""Files of a split: which pictures there are, and where their labels lie."""
 
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from PIL import Image
-from PIL.Image import open as open_image  # by name: ultralytics replaces Image.open when it is imported
-
 from utils.errors import UserError
 
 SUFFIXES = {".avif", ".bmp", ".dng", ".gif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}
-ORIENTATION = 0x0112  # EXIF tag; 5..8 swap height and width
+Stamp = tuple[int, int]  # size, mtime_ns
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def find_pictures(sources: list[Path], root: Path) -> list[str]:
-    """Absolute paths of all pictures of a split, sorted, each once; sources: folders, .txt lists, pictures."""
+def find_pictures(sources: list[Path], root: Path, watched: dict[str, Stamp] | None = None) -> list[str]:
+    """Absolute paths of all pictures of a split, sorted, each once; sources: folders, .txt lists, pictures.
+
+    watched: takes up every folder and list that was read, as it was just before.
+    """
+    watched = {} if watched is None else watched
     found: set[str] = set()
     for source in sources:
         if source.is_dir():
-            found.update(_walk(source))
+            found.update(_walk(str(source), watched))
         elif source.suffix.lower() == ".txt" and source.is_file():
-            found.update(_read_list(source, root))
+            found.update(_read_list(source, root, watched))
         elif source.suffix.lower() in SUFFIXES and source.is_file():
             found.add(str(source))
         else:
@@ -36,21 +37,33 @@ def find_pictures(sources: list[Path], root: Path) -> list[str]:
     return sorted(found)
 
 
-def _walk(folder: Path) -> Iterable[str]:
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders.sort()
-        for name in files:
-            if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith("._"):  # ._x: written by macOS
-                yield os.path.join(parent, name)
+def _walk(folder: str, watched: dict[str, Stamp], above: tuple[str, ...] = ()) -> Iterator[str]:
+    """Pictures of a folder and all below; a link back to a folder above is not followed."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    watched[folder] = stamp(folder)  # before it is read: what comes later is noticed next time
+    parent, folders, files = next(os.walk(folder), (folder, [], []))  # nothing where it may not be read
+    for name in files:
+        if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith("._"):  # ._x: written by macOS
+            yield os.path.join(parent, name)
+    for name in folders:
+        yield from _walk(os.path.join(parent, name), watched, (*above, real))
 
 
-def _read_list(path: Path, root: Path) -> Iterable[str]:
+def _read_list(path: Path, root: Path, watched: dict[str, Stamp]) -> Iterator[str]:
     """Pictures of a .txt list; relative lines start from the list's folder, or else from the dataset's root."""
+    watched[str(path)] = stamp(path)
     for line in path.read_text(encoding="utf-8-sig").splitlines():
         entry = line.strip().replace("\\", "/")
         if entry and os.path.splitext(entry)[1].lower() in SUFFIXES:
             beside = os.path.normpath(path.parent / entry)
-            yield beside if os.path.exists(beside) else os.path.normpath(root / entry)
+            if os.path.exists(beside):
+                yield beside
+            else:
+                above = os.path.dirname(beside)  # where it may appear
+                watched.setdefault(above, stamp(above))
+                yield os.path.normpath(root / entry)
 
 
 def label_path(picture: str) -> str:
@@ -60,42 +73,13 @@ def label_path(picture: str) -> str:
     return f"{before}{os.sep}labels{os.sep}{after}" if found else stem
 
 
-def stamp(path: str) -> tuple[int, int]:
-    """Size and mtime_ns of a file; (-1, -1) where there is none."""
+def stamp(path: str | bytes | Path, folder: int | None = None) -> Stamp:
+    """Size and mtime_ns of a file; (-1, -1) where there is none. folder: an open one that the path starts from."""
     try:
-        info = os.stat(path)
+        info = os.stat(path, dir_fd=folder)
     except OSError:
         return -1, -1
     return info.st_size, info.st_mtime_ns
-
-
-def picture_shape(path: str) -> tuple[tuple[int, int] | None, str]:
-    """(height, width) as seen, EXIF rotation applied, and ''; or None and why the picture cannot be used."""
-    try:
-        with open_image(path) as img:
-            width, height = img.size
-            if not _looks_whole(path, img.format):
-                img.load()  # decodes all of it: the way to be sure
-            if img.getexif().get(ORIENTATION, 1) >= 5:
-                width, height = height, width
-        return (height, width), ""
-    except Image.DecompressionBombError:
-        return None, "far too many pixels to be decoded safely. Make it smaller."
-    except Exception as e:  # PIL raises SyntaxError, struct.error, EOFError and others on broken files
-        size = stamp(path)[0]
-        reason = "the file is empty" if size == 0 else f"it cannot be read ({e})"
-        return None, f"{reason}. Replace or delete the picture."
-
-
-def _looks_whole(path: str, kind: str | None) -> bool:
-    """Whether the file ends as its format asks; a truncated picture has a good header, so its end is looked at."""
-    endings = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
-    if kind not in endings:
-        return False
-    with open(path, "rb") as f:
-        f.seek(0, os.SEEK_END)
-        f.seek(-min(f.tell(), 64), os.SEEK_END)
-        return endings[kind] in f.read()
 
 
 def parallel(function: Callable[[T], R], items: list[T]) -> list[R]:

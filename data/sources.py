@@ -1,48 +1,64 @@
 """Where pictures and their labels come from: folders and lists with a .txt beside each, or one COCO json."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from data.coco import CocoFile, coco_rows, read_coco
 from data.dataset_yaml import DatasetConfig
 from data.formats import Problem, Rows, parse_yolo
-from data.scan import find_pictures, label_path, parallel, picture_shape, stamp
+from data.header import picture_shape
+from data.quick import quick_rows
+from data.scan import Stamp, find_pictures, label_path, stamp
+from data.stamps import sha256
+from data.table import Read
 from utils.errors import UserError
 
 
-@dataclass(frozen=True)
-class Content:
-    """What was read of each picture (its shape, or None when it cannot be used, and its rows), and the ids."""
+class Source(Protocol):
+    """The pictures of a split, in order, and how each is read; made anew whenever something has changed."""
 
-    rows: list[tuple[tuple[int, int] | None, Rows]]
-    image_ids: list[int]
+    where: str  # for messages
+    pictures: list[str]
+    labels: list[str]  # the label file of each picture, or none at all
+    watched: dict[str, Stamp]  # other files and folders that decide what is found, as they were before it was
+    sha256: dict[str, str]  # of those watched that are large: touched, but the same, they are not read again
+    names: list[str]
     category_ids: list[int]  # of each class
+    image_ids: Sequence[int]  # of each picture
     problems: list[Problem]  # that belong to no picture
+    by_picture: bool  # whether a picture whose files are unchanged has its boxes unchanged
+
+    def read(self, i: int) -> Read:
+        """Header and label of picture i."""
+
+    def no_labels(self) -> str:
+        """Where labels were looked for, for the message that there are none."""
 
 
 class YoloSource:
     """Pictures from folders and lists, labels from the .txt of each."""
 
+    by_picture = True
+
     def __init__(self, sources: list[Path], config: DatasetConfig, single_cls: bool):
-        self.pictures = find_pictures(sources, config.root)
+        self.watched: dict[str, Stamp] = {}
+        self.pictures = find_pictures(sources, config.root, self.watched)
+        self.labels = [label_path(picture) for picture in self.pictures]
+        for folder in set(map(os.path.dirname, self.labels)):  # two labels may change places
+            self.watched.setdefault(folder, stamp(folder))
         self.where = ", ".join(map(str, sources))
         self.names, self.nc = config.names, None if single_cls else len(config.names)
-        self.labels = [label_path(picture) for picture in self.pictures]
+        self.image_ids = range(1, len(self.pictures) + 1)
+        self.category_ids = list(range(1, len(self.names) + 1))
+        self.problems: list[Problem] = []
+        self.sha256: dict[str, str] = {}
 
-    def stamps(self) -> list[tuple[str, int, int]]:
-        """(path, size, mtime_ns) of every file that the index depends on."""
-        files = self.pictures + self.labels
-        return [(file, *info) for file, info in zip(files, parallel(stamp, files), strict=True)]
-
-    def read(self) -> Content:
-        """Read every label and the header of every picture."""
-        rows = parallel(self._read_picture, list(range(len(self.pictures))))
-        return Content(rows, list(range(1, len(rows) + 1)), list(range(1, len(self.names) + 1)), [])
-
-    def _read_picture(self, i: int) -> tuple[tuple[int, int] | None, Rows]:
+    def read(self, i: int) -> Read:
+        """Header and label of picture i; without a label file it is background."""
         shape, reason = picture_shape(self.pictures[i])
         if shape is None:
             return None, _no_rows([Problem(self.pictures[i], None, reason)])
@@ -53,7 +69,7 @@ class YoloSource:
         except (OSError, UnicodeDecodeError) as e:
             message = f"cannot be read as UTF-8 text ({e}); its picture is left out. Save it again as plain text."
             return None, _no_rows([Problem(self.labels[i], None, message)])
-        return shape, parse_yolo(text, self.labels[i], self.nc)
+        return shape, quick_rows(text, self.nc) or parse_yolo(text, self.labels[i], self.nc)
 
     def no_labels(self) -> str:
         """Where labels were looked for, for the message that there are none."""
@@ -64,13 +80,20 @@ class YoloSource:
 class CocoSource:
     """Pictures and labels from a COCO instances json."""
 
+    by_picture = False
+
     def __init__(self, path: Path, config: DatasetConfig):
         if not path.is_file():
             raise UserError(f"{path} does not exist. Correct the split in {config.path}.")
         self.path, self.where, self.names = path, str(path), config.names
+        self.watched = {str(path): stamp(path)}
+        self.sha256 = {str(path): sha256(str(path))}
         self.coco: CocoFile = read_coco(path, config.names)
         self.folder = self._picture_folder()
         self.pictures = [os.path.normpath(self.folder / name) for name in self.coco.file_names]
+        self.labels: list[str] = []
+        self.image_ids, self.category_ids = self.coco.image_ids, self.coco.category_ids
+        self.problems = self.coco.problems
 
     def _picture_folder(self) -> Path:
         """The first of the usual folders that holds one of the json's first pictures."""
@@ -85,17 +108,8 @@ class CocoSource:
             f"{', '.join(map(str, places))}."
         )
 
-    def stamps(self) -> list[tuple[str, int, int]]:
-        """(path, size, mtime_ns) of every file that the index depends on."""
-        files = [str(self.path), *self.pictures]
-        return [(file, *info) for file, info in zip(files, parallel(stamp, files), strict=True)]
-
-    def read(self) -> Content:
-        """Read every label and the header of every picture."""
-        rows = parallel(self._read_picture, list(range(len(self.pictures))))
-        return Content(rows, self.coco.image_ids, self.coco.category_ids, self.coco.problems)
-
-    def _read_picture(self, i: int) -> tuple[tuple[int, int] | None, Rows]:
+    def read(self, i: int) -> Read:
+        """Header of picture i, and its boxes in the json."""
         shape, reason = picture_shape(self.pictures[i])
         if shape is None:
             return None, _no_rows([Problem(self.pictures[i], None, reason)])
@@ -104,6 +118,16 @@ class CocoSource:
     def no_labels(self) -> str:
         """Where labels were looked for, for the message that there are none."""
         return "its 'annotations' hold no usable box"
+
+
+def open_source(config: DatasetConfig, split: str, single_cls: bool) -> Source:
+    """Where the pictures and labels of a split come from."""
+    sources = getattr(config, split)
+    if sources is None:
+        raise UserError(f"{config.path} has no '{split}'. Add '{split}: <folder>', relative to {config.root}.")
+    if len(sources) == 1 and sources[0].suffix.lower() == ".json":
+        return CocoSource(sources[0], config)
+    return YoloSource(sources, config, single_cls)
 
 
 def _no_rows(problems: list[Problem]) -> Rows:

@@ -21,9 +21,9 @@ import data.cache_room
 import data.decode
 from data.cache import open_pictures
 from data.decode import load_picture
+from data.header import ORIENTATION, picture_shape
 from data.index import Index, build_index, load_dataset_yaml
 from data.paths import Paths
-from data.scan import ORIENTATION, picture_shape
 from utils.errors import UserError
 from utils.letterbox import long_side_shape
 

@@ -1,16 +1,22 @@
 """Boxes: conversions, clipping, area, IoU. Pure functions of numpy arrays or torch tensors."""
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
 
-Array = TypeVar("Array", np.ndarray, torch.Tensor)
+if TYPE_CHECKING:
+    import torch
+
+Array = TypeVar("Array", np.ndarray, "torch.Tensor")
 
 
 def _stack(columns: list[Array]) -> Array:
     """Join four (n,) columns into (n, 4), in the library that they come from."""
-    return torch.stack(columns, -1) if isinstance(columns[0], torch.Tensor) else np.stack(columns, -1)
+    if isinstance(columns[0], np.ndarray | np.generic):
+        return np.stack(columns, -1)
+    import torch  # only where its tensors are: an index of a dataset is read without it
+
+    return torch.stack(columns, -1)
 
 
 def xywhn_to_xyxy(boxes: Array, w: float, h: float, padw: float = 0, padh: float = 0) -> Array:
@@ -36,8 +42,10 @@ def area(boxes: Array) -> Array:
     return (boxes[..., 2] - boxes[..., 0]).clip(0) * (boxes[..., 3] - boxes[..., 1]).clip(0)
 
 
-def pairwise_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+def pairwise_iou(a: "torch.Tensor", b: "torch.Tensor") -> "torch.Tensor":
     """IoU of every box in a (n, 4) with every box in b (m, 4), both xyxy in pixels; returns (n, m)."""
+    import torch
+
     lt = torch.maximum(a[:, None, :2], b[None, :, :2])  # (n, m, 2)
     rb = torch.minimum(a[:, None, 2:], b[None, :, 2:])  # (n, m, 2)
     inter = (rb - lt).clamp(min=0).prod(-1)  # (n, m); 0 when the boxes are apart
