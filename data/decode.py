@@ -1,5 +1,6 @@
 """Picture file -> BGR array at training size."""
 
+import io
 from collections import OrderedDict
 
 import cv2
@@ -40,17 +41,17 @@ def _decode(path: str, hw: tuple[int, int], factor: int) -> np.ndarray:
     img = cv2.imdecode(content, REDUCED.get(factor, cv2.IMREAD_COLOR)) if fast else None
     expected = -(-hw[0] // factor), -(-hw[1] // factor)
     if img is None or img.shape[:2] != expected:
-        img = _decode_slowly(path)  # formats and EXIF rotations that OpenCV does not know
+        img = _decode_slowly(path, content)  # formats and EXIF rotations that OpenCV does not know
         if img.shape[:2] != tuple(hw):
             size = f"{img.shape[1]}x{img.shape[0]} pixels, {hw[1]}x{hw[0]} when it was indexed"
             raise UserError(f"{path} has changed: {size}. Start again.")
     return img
 
 
-def _decode_slowly(path: str) -> np.ndarray:
+def _decode_slowly(path: str, content: np.ndarray) -> np.ndarray:
     """BGR picture by Pillow: the first frame, alpha dropped, EXIF rotation applied."""
     try:
-        with open_image(path, formats=formats()) as img:
+        with open_image(io.BytesIO(content), formats=formats()) as img:  # by path it forgets to turn a grey TIFF
             if img.width * img.height > MAX_PIXELS:
                 raise ValueError(f"{img.width}x{img.height} pixels are too many")
             turned = _upright(img)

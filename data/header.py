@@ -5,7 +5,7 @@ import struct
 from functools import cache
 from typing import BinaryIO
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from PIL.Image import open as open_image  # by name: ultralytics replaces Image.open when it is imported
 
 from data.scan import stamp
@@ -52,15 +52,15 @@ def _reason(path: str, error: Exception) -> str:
     """What is wrong with a file that cannot be opened; a page or a message saved as a picture shows how it begins."""
     if stamp(path)[0] == 0:
         return "the file is empty"
-    try:
-        with open(path, "rb") as f:
-            start = f.read(40).decode("ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return (
-            "it is not a picture of a known format" if "cannot identify" in str(error) else f"cannot be read ({error})"
-        )
+    if not isinstance(error, UnidentifiedImageError):
+        return f"it cannot be read ({error})"
+    with open(path, "rb") as f:
+        start = f.read(40)
+    text = start.isascii() and start.translate(None, b"\t\r\n").decode("ascii").isprintable()
     return (
-        f"it is text, not a picture (it begins with {start!r})" if start.isprintable() else f"cannot be read ({error})"
+        f"it is text, not a picture ({start.decode()!r} ...)"
+        if text
+        else "it is no picture of a known format, or its first bytes are damaged"
     )
 
 
