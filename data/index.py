@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.causes import counted_from_one
 from data.dataset_yaml import DatasetConfig, load_dataset_yaml
 from data.formats import Problem
 from data.index_file import index_file, load_index, newest_index, save_index
@@ -125,19 +126,22 @@ def _columns(pictures: list[str], content: Content, names: list[str]) -> Index:
     area = boxes[:, 2] * hw[:, 1] * boxes[:, 3] * hw[:, 0]
     if any(r.area is not None for r in rows):
         area = np.concatenate([r.area for r in rows])
+    classes = np.concatenate([np.zeros(0), *[r.classes for r in rows]]).astype(np.int32)
+    problems = content.problems + [p for _, r in content.rows for p in r.problems]
+    cause = counted_from_one(classes, problems, names)
     crowd = [np.zeros(len(r.classes), bool) if r.crowd is None else r.crowd for r in rows]
     return Index(
         paths=Paths.of([pictures[i] for i in kept]),
         shapes=shapes,
         boxes=boxes.astype(np.float32),
-        classes=np.concatenate([np.zeros(0), *[r.classes for r in rows]]).astype(np.int32),
+        classes=classes,
         area=area.astype(np.float32),
         crowd=np.concatenate([np.zeros(0), *crowd]).astype(bool),
         offsets=np.concatenate([[0], counts.cumsum()]).astype(np.int64),
         names=names,
         image_ids=np.array([content.image_ids[i] for i in kept], np.int64),
         category_ids=content.category_ids,
-        problems=content.problems + [p for _, r in content.rows for p in r.problems],
+        problems=[cause, *problems] if cause else problems,
     )
 
 

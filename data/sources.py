@@ -4,11 +4,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from data.causes import shared_labels
 from data.coco import CocoFile, coco_rows, read_coco
 from data.dataset_yaml import DatasetConfig
-from data.formats import Problem, Rows, parse_yolo
+from data.formats import Problem, Rows, no_rows, read_label
 from data.header import picture_shape
 from data.scan import find_pictures, label_path, parallel, stamp
 from utils.errors import UserError
@@ -41,20 +40,15 @@ class YoloSource:
     def read(self) -> Content:
         """Read every label and the header of every picture."""
         rows = parallel(self._read_picture, list(range(len(self.pictures))))
-        return Content(rows, list(range(1, len(rows) + 1)), list(range(1, len(self.names) + 1)), [])
+        shared = shared_labels(self.pictures, self.labels)
+        return Content(rows, list(range(1, len(rows) + 1)), list(range(1, len(self.names) + 1)), shared)
 
     def _read_picture(self, i: int) -> tuple[tuple[int, int] | None, Rows]:
         shape, reason = picture_shape(self.pictures[i])
         if shape is None:
-            return None, _no_rows([Problem(self.pictures[i], None, reason)])
-        try:
-            text = Path(self.labels[i]).read_text(encoding="utf-8-sig")
-        except FileNotFoundError:
-            return shape, _no_rows([])
-        except (OSError, UnicodeDecodeError) as e:
-            message = f"cannot be read as UTF-8 text ({e}); its picture is left out. Save it again as plain text."
-            return None, _no_rows([Problem(self.labels[i], None, message)])
-        return shape, parse_yolo(text, self.labels[i], self.nc)
+            return None, no_rows([Problem(self.pictures[i], None, reason)])
+        rows = read_label(self.labels[i], self.nc, self.names)
+        return (shape if rows.usable else None), rows
 
     def no_labels(self) -> str:
         """Where labels were looked for, for the message that there are none."""
@@ -99,13 +93,9 @@ class CocoSource:
     def _read_picture(self, i: int) -> tuple[tuple[int, int] | None, Rows]:
         shape, reason = picture_shape(self.pictures[i])
         if shape is None:
-            return None, _no_rows([Problem(self.pictures[i], None, reason)])
+            return None, no_rows([Problem(self.pictures[i], None, reason)])
         return shape, coco_rows(self.coco, i, shape, str(self.path))
 
     def no_labels(self) -> str:
         """Where labels were looked for, for the message that there are none."""
         return "its 'annotations' hold no usable box"
-
-
-def _no_rows(problems: list[Problem]) -> Rows:
-    return Rows(np.zeros(0, np.int32), np.zeros((0, 4), np.float32), problems=problems)
