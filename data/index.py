@@ -11,7 +11,8 @@ from data.dataset_yaml import DatasetConfig, load_dataset_yaml
 from data.formats import Problem
 from data.index_file import index_file, load_index, newest_index, save_index
 from data.paths import Paths, spread
-from data.sources import CocoSource, Content, YoloSource
+from data.sources import Content
+from data.split_source import MixedSource, Source, open_source
 from utils.errors import UserError
 
 __all__ = ["DatasetConfig", "Index", "Problem", "build_index", "count_pictures", "load_dataset_yaml", "report_problems"]
@@ -64,7 +65,7 @@ class Index:
 
 def build_index(config: DatasetConfig, split: str, strict: bool = False, single_cls: bool = False) -> Index:
     """Index of 'train', 'val' or 'test'; read from the cache folder when no picture and no label has changed."""
-    source = _open_source(config, split, single_cls)
+    source = open_source(config, split, single_cls)
     file = index_file(config, split, single_cls, source.stamps())
     kept = load_index(file, COLUMNS)
     if kept is None:
@@ -87,7 +88,7 @@ def count_pictures(data: str | None, single_cls: bool = False, download: bool = 
     first = (config.train or [None])[0]
     if paths and _is_json(config.train) and first.is_file() and first.stat().st_mtime < file.stat().st_mtime:
         return len(paths), True  # a large json is not read again only to be counted
-    source = _open_source(config, "train", single_cls)
+    source = open_source(config, "train", single_cls)
     if not source.pictures:
         raise UserError(f"no pictures in {source.where} ('train' of {config.path}).")
     if paths and (paths == source.pictures or index_file(config, "train", single_cls, source.stamps()) == file):
@@ -101,14 +102,6 @@ def report_problems(index: Index, log: Callable[[str], None], limit: int = 10) -
         log(str(problem))
     if len(index.problems) > limit:
         log(f"... and {len(index.problems) - limit} more problems ({len(index.problems)} in all)")
-
-
-def _open_source(config: DatasetConfig, split: str, single_cls: bool) -> YoloSource | CocoSource:
-    """Where the pictures and labels of a split come from."""
-    sources = getattr(config, split)
-    if sources is None:
-        raise UserError(f"{config.path} has no '{split}'. Add '{split}: <folder>', relative to {config.root}.")
-    return CocoSource(sources[0], config) if _is_json(sources) else YoloSource(sources, config, single_cls)
 
 
 def _is_json(sources: list[Path] | None) -> bool:
@@ -146,7 +139,7 @@ def _columns(pictures: list[str], content: Content, names: list[str]) -> Index:
 
 
 def _refuse_hopeless(
-    index: Index, source: YoloSource | CocoSource, config: DatasetConfig, split: str, strict: bool
+    index: Index, source: Source | MixedSource, config: DatasetConfig, split: str, strict: bool
 ) -> None:
     """Raise where training or evaluating on this index would be pointless."""
     first = f" First problem: {index.problems[0]}" if index.problems else ""
@@ -159,6 +152,11 @@ def _refuse_hopeless(
     if not len(index.classes):
         raise UserError(
             f"no labels at all for the {index.n} pictures of '{split}' in {config.path}: {source.no_labels()}.{first}"
+        )
+    if index.crowd.all():
+        raise UserError(
+            f"all {len(index.classes)} boxes of '{split}' in {config.path} are crowds (COCO's iscrowd) or difficult "
+            f"objects (VOC), which are not trained on and not scored. Set the flag to 0 where the object is an ordinary one."
         )
     if strict and index.problems:
         shown = "\n".join(map(str, index.problems[:10]))

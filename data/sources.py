@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.causes import shared_labels
-from data.coco import CocoFile, coco_rows, read_coco
+from data.coco import CocoFile, read_coco
+from data.coco_rows import coco_rows
 from data.dataset_yaml import DatasetConfig
 from data.formats import Problem, Rows, no_rows, read_label
 from data.header import picture_shape
