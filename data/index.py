@@ -156,7 +156,7 @@ def _refuse_hopeless(
     if index.crowd.all():
         raise UserError(
             f"all {len(index.classes)} boxes of '{split}' in {config.path} are crowds (COCO's iscrowd) or difficult "
-            f"objects (VOC), which are not trained on and not scored. Set the flag to 0 where the object is an ordinary one."
+            f"objects (VOC), which are not trained on and not scored. Set the flag to 0 for ordinary objects."
         )
     if strict and index.problems:
         shown = "\n".join(map(str, index.problems[:10]))

@@ -37,7 +37,7 @@ def resolve_split(value: object, root: Path, key: str, file: Path) -> list[Path]
 
 
 def _as_roboflow_means(place: Path, root: Path) -> Path:
-    """Roboflow writes ../train/images for a folder beside the yaml, and ultralytics reads it so if there is no other."""
+    """Roboflow writes ../train/images for a folder beside the yaml, and ultralytics reads it so."""
     parts = place.relative_to(root).parts if place.is_relative_to(root) else ()
     if parts[:1] == ("..",) and not place.exists() and root.joinpath(*parts[1:]).exists():
         return root.joinpath(*parts[1:])

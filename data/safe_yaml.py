@@ -75,11 +75,12 @@ def _prepare(root: yaml.MappingNode, file: Path, text_keys: tuple[str, ...]) -> 
 def _refuse_twice(node: yaml.MappingNode, file: Path, where: str) -> None:
     lines: dict[str, int] = {}
     for key, _ in node.value:
-        line = key.start_mark.line + 1
-        if isinstance(key, yaml.ScalarNode) and key.value != "<<" and lines.setdefault(key.value, line) != line:
-            raise UserError(
-                f"{file}, line {line}: '{key.value}' is there twice{where}, first in line {lines[key.value]}."
-            )
+        line, name = key.start_mark.line + 1, key.value
+        if not isinstance(key, yaml.ScalarNode) or name == "<<":
+            continue
+        if name in lines:
+            raise UserError(f"{file}, line {line}: '{name}' is there twice{where}, first in line {lines[name]}.")
+        lines[name] = line
 
 
 def _as_text(node: yaml.Node) -> None:
