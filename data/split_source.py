@@ -58,6 +58,9 @@ class MixedSource:
                 text = "two sources of this split have it; the labels of the first are used. Name it in one of them."
                 rows[i] = None, no_rows([Problem(picture, None, text)])
             seen.add(real)
+        for shape, r in rows:
+            if shape and r.area is None:  # a json may tell the area of masks: then every row needs one
+                r.area = r.boxes[:, 2] * shape[1] * r.boxes[:, 3] * shape[0]
         ids = list(range(1, len(rows) + 1))
         problems = list(chain.from_iterable(content.problems for content in contents))
         return Content(rows, ids, list(range(1, len(contents[0].category_ids) + 1)), problems)
