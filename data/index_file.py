@@ -15,7 +15,7 @@ from data.dataset_yaml import DatasetConfig
 from data.formats import Problem
 from utils.env import cache_dir
 
-VERSION = 2  # of the cached file: raise it when the columns or the rules change
+VERSION = 3  # of the cached file: raise it when the columns or the rules change
 TEXT = ("paths", "category_ids", "problems")  # kept as one json: np.load without pickle has no objects
 
 

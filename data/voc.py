@@ -118,6 +118,8 @@ def _parse_object(
     if not np.isfinite(corners).all():
         shown = " ".join(f"{side}={text[:20] or '-'}" for side, text in texts.items())
         raise RowError(f"its bndbox ({shown}) is no box. Correct or delete it.")
+    if (corners[:2] == corners[2:]).any():  # one pixel, by the letter; in fact a click of the mouse
+        raise RowError(f"its bndbox ({' '.join(texts.values())}) has no width or no height. Correct or delete it.")
     lo, hi = np.minimum(corners[:2], corners[2:]), np.maximum(corners[:2], corners[2:])
     remarks = []
     if (corners[:2] > corners[2:]).any():
