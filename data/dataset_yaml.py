@@ -4,19 +4,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from data.download import fetch_dataset
+from data.class_names import EXAMPLE, count_of, names_of
+from data.download import fetch_dataset, is_archive
+from data.found_names import found_names
+from data.places import resolve, resolve_split
+from data.safe_yaml import read_yaml
 from utils.config import suggest
-from utils.env import REPO, cache_dir
+from utils.env import REPO
 from utils.errors import UserError
 
+SPLITS = ("train", "val", "test")
 TOY = ("toy-source", "toy-target")  # drawn on first use
 
 
 @dataclass(frozen=True)
 class DatasetConfig:
-    """A dataset yaml, paths resolved; a split is a list of folders, .txt lists or one COCO json, or None."""
+    """A dataset yaml, paths resolved; a split is a list of folders, .txt lists, COCO jsons and VOC folders, or None."""
 
     path: Path  # the yaml
     root: Path
@@ -31,20 +34,43 @@ def load_dataset_yaml(path: str | Path | None, download: bool = False) -> Datase
     if path is None:
         raise UserError("--data is missing: name a dataset yaml (path, train, val, names); data/ holds examples.")
     file = find_yaml(path)
-    content = _read(file)
-    text = str(content.get("path") or "").replace("\\", "/").replace("${cache}", cache_dir().as_posix())
-    root = Path(file.parent, Path(text).expanduser()).absolute()
-    names = _names(content, file)
+    content = read_yaml(file, text_keys=("names",))
+    root = resolve(content.get("path") or ".", file.parent, "path", file).absolute()
+    names = names_of(content, file)
     if file.stem in TOY and file.parent == REPO / "data" and not root.exists():
         from data.toy import draw  # only where it is needed: everybody else starts faster without
 
         draw(file.stem.removeprefix("toy-"), root)
-    splits = {key: _split(content.get(key), root, key, file) for key in ("train", "val", "test")}
-    if not root.exists() and content.get("download") and download:
+    content.setdefault("val", content.get("validation"))  # as ultralytics
+    if not root.exists() and download and content.get("download"):
         fetch_dataset(str(content["download"]), root)
     if not root.exists():
-        raise UserError(_absent(file, root, content.get("download")))
+        raise UserError(_absent(file, root, content))
+    splits = {key: resolve_split(content.get(key), root, key, file) for key in SPLITS}
+    _refuse_other_tasks(content, splits, file)
+    if names is None:
+        names = found_names(splits) or _placeholders(content, file)
     return DatasetConfig(file, root, splits["train"], splits["val"], splits["test"], names)
+
+
+def _placeholders(content: dict[str, Any], file: Path) -> list[str]:
+    """class_0, class_1, ... for a yaml that has nc alone, as ultralytics names them."""
+    nc = count_of(content, file)
+    if nc is None:
+        raise UserError(f"{file} names no classes. {EXAMPLE} Only a COCO json or a VOC folder has names of its own.")
+    return [f"class_{k}" for k in range(nc)]
+
+
+def _refuse_other_tasks(content: dict[str, Any], splits: dict[str, list[Path] | None], file: Path) -> None:
+    """What would train, but on something else than the user means."""
+    if content.get("channels") not in (None, 1, 3):  # 1: grey pictures are read as three equal channels
+        raise UserError(f"{file}: 'channels: {content['channels']}': pictures have three channels here (or one).")
+    labels = [place for places in splits.values() for place in places or [] if place.suffix.lower() != ".json"]
+    if content.get("kpt_shape") and labels:
+        raise UserError(
+            f"{file} has 'kpt_shape': its labels are keypoints, whose columns would be taken for polygons. Keep the "
+            f"first five columns of every row in a copy of the labels, and leave kpt_shape out."
+        )
 
 
 def find_yaml(path: str | Path) -> Path:
@@ -61,56 +87,14 @@ def find_yaml(path: str | Path) -> Path:
     raise UserError(f"dataset yaml '{path}' not found; looked for: {looked}.{suggest(given.name, known)}")
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise UserError(f"{file} is not a readable yaml: {e}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{file} must hold 'train', 'val' and 'names'; it holds {type(content).__name__}.")
-    return content
-
-
-def _names(content: dict[str, Any], file: Path) -> list[str]:
-    """Class names by id, from a list or a dict of id: name."""
-    names = content.get("names")
-    if isinstance(names, dict):
-        try:
-            by_id = {int(key): value for key, value in names.items()}
-        except (TypeError, ValueError):
-            raise UserError(
-                f"{file}: the keys of 'names' must be class ids 0, 1, ...; found {list(names)[:5]}."
-            ) from None
-        if sorted(by_id) != list(range(len(by_id))):
-            raise UserError(
-                f"{file}: the ids of 'names' must be 0 to {len(names) - 1} without gaps: {sorted(by_id)[:20]}."
-            )
-        names = [by_id[k] for k in range(len(by_id))]
-    if not isinstance(names, list) or not names:
-        raise UserError(f"{file} names no classes. Write 'names: [first, second]' or 'names: {{0: first, 1: second}}'.")
-    names = [str(name) for name in names]
-    if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise UserError(f"{file}: 'names' has {twice} more than once. Give each class a name of its own.")
-    if content.get("nc") not in (None, len(names)):
-        raise UserError(
-            f"{file}: nc is {content['nc']}, but 'names' has {len(names)}. Correct one; nc may be left out."
-        )
-    return names
-
-
-def _split(value: Any, root: Path, key: str, file: Path) -> list[Path] | None:
-    if value is None or value == "" or value == []:
-        return None
-    values = value if isinstance(value, list) else [value]
-    if not all(isinstance(v, str) for v in values):
-        raise UserError(f"{file}: '{key}' must be a path or a list of paths, not {value!r}.")
-    expanded = (v.replace("\\", "/").replace("${cache}", cache_dir().as_posix()) for v in values)
-    return [root / Path(v).expanduser() for v in expanded]
-
-
-def _absent(file: Path, root: Path, url: Any) -> str:
-    message = f"the dataset's folder {root} does not exist ('path' in {file})."
-    if url:
+def _absent(file: Path, root: Path, content: dict[str, Any]) -> str:
+    message = f"the dataset's folder {root} does not exist ('path: {content.get('path')}' in {file})."
+    url = str(content.get("download") or "")
+    if is_archive(url):
         return f"{message} Nothing is fetched by itself: add --download, or unpack {url} so that this folder exists."
-    return f"{message} Put the pictures there, or correct 'path' (relative to the yaml's own folder)."
+    if url:
+        message += " Its 'download' is a script, which is never run: get the dataset by hand."
+    return (
+        f"{message} Put the pictures there, or correct 'path': it starts from the yaml's own folder (ultralytics: from "
+        f"its datasets folder), and may be absolute."
+    )

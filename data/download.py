@@ -11,9 +11,15 @@ from pathlib import Path
 from utils.errors import UserError
 
 
+def is_archive(url: str) -> bool:
+    """Whether this is the address of an archive, not a script."""
+    one_line = "\n" not in url.strip()
+    return one_line and url.startswith(("http://", "https://")) and url.endswith((".zip", ".tar", ".tar.gz", ".tgz"))
+
+
 def fetch_dataset(url: str, root: Path) -> None:
     """Download an archive and unpack it as the folder `root`, which appears whole or not at all."""
-    if not (url.startswith(("http://", "https://")) and url.endswith((".zip", ".tar", ".tar.gz", ".tgz"))):
+    if not is_archive(url):
         raise UserError(
             f"'download: {url[:80]}' is not the address of a .zip, .tar or .tar.gz; scripts are never run. "
             f"Get the dataset by hand and put it at {root}."

@@ -13,7 +13,7 @@ from data.formats import Problem
 from data.index_file import IndexFile, open_index
 from data.kept import find_kept, open_kept, same_pictures
 from data.paths import Paths, spread
-from data.sources import open_source
+from data.split_source import open_source
 from data.stamps import State
 from data.table import Table
 from utils.errors import UserError

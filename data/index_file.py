@@ -17,7 +17,7 @@ import numpy as np
 from data.dataset_yaml import DatasetConfig
 from utils.env import cache_dir
 
-VERSION = 3  # of the cached file: raise it when the columns or the rules change
+VERSION = 4  # of the cached file: raise it when the columns or the rules change
 ALIGN = 64  # bytes; every column starts at a multiple
 BLOCK = 2**18  # bytes read at once
 MAGIC = b"preheat index\n"

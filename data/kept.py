@@ -9,7 +9,8 @@ from data.columns import from_columns
 from data.dataset_yaml import DatasetConfig
 from data.index_file import IndexFile, index_file, open_index, write_index
 from data.reading import read_split
-from data.sources import Source, open_source
+from data.sources import Source
+from data.split_source import open_source
 from data.stamps import State
 from data.table import Problems
 from utils.errors import UserError
@@ -78,4 +79,9 @@ def _refuse_hopeless(built: IndexFile, source: Source, config: DatasetConfig, sp
     if not len(built.columns["classes"]):
         raise UserError(
             f"no labels at all for the {n} pictures of '{split}' in {config.path}: {source.no_labels()}.{first}"
+        )
+    if built.columns["crowd"].all():
+        raise UserError(
+            f"all {len(built.columns['crowd'])} boxes of '{split}' in {config.path} are crowds (COCO's iscrowd) or "
+            f"difficult objects (VOC), which are not trained on and not scored. Set the flag to 0 for ordinary objects."
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from data.causes import counted_from_one
 from data.columns import from_columns, to_columns
 from data.index_file import IndexFile
 from data.paths import Paths
@@ -37,7 +38,8 @@ def read_split(source: Source, kept: IndexFile | None, title: str) -> tuple[dict
         order = np.argsort(~table.usable, kind="stable")
         table, image_ids = table.take(order), image_ids[order]
         state = state.take(order)
-    problems = Problems.of(source.problems)
+    cause = counted_from_one(table.classes, table.problems, source.names)
+    problems = Problems.of(([cause] if cause else []) + source.problems)
     table = replace(
         table,
         problems=Problems.join([problems, table.problems]),

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from data.text import NotText, decode_text
 from utils.errors import UserError
 
 SUFFIXES = {".avif", ".bmp", ".dng", ".gif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}
@@ -54,7 +55,11 @@ def _walk(folder: str, watched: dict[str, Stamp], above: tuple[str, ...] = ()) -
 def _read_list(path: Path, root: Path, watched: dict[str, Stamp]) -> Iterator[str]:
     """Pictures of a .txt list; relative lines start from the list's folder, or else from the dataset's root."""
     watched[str(path)] = stamp(path)
-    for line in path.read_text(encoding="utf-8-sig").splitlines():
+    try:
+        text, _ = decode_text(path.read_bytes())
+    except (OSError, NotText) as e:
+        raise UserError(f"{path} is no list of pictures ({e}). Write a path a line, as UTF-8 text.") from None
+    for line in text.splitlines():
         entry = line.strip().replace("\\", "/")
         if entry and os.path.splitext(entry)[1].lower() in SUFFIXES:
             beside = os.path.normpath(path.parent / entry)

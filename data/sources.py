@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
-from data.coco import CocoFile, coco_rows, read_coco
+from data.causes import shared_labels
+from data.coco import CocoFile, read_coco
+from data.coco_rows import coco_rows
 from data.dataset_yaml import DatasetConfig
-from data.formats import Problem, Rows, parse_yolo
+from data.formats import Problem, no_rows, read_label
 from data.header import picture_shape
-from data.quick import quick_rows
 from data.scan import Stamp, find_pictures, label_path, stamp
 from data.stamps import sha256
 from data.table import Read
@@ -54,22 +53,16 @@ class YoloSource:
         self.names, self.nc = config.names, None if single_cls else len(config.names)
         self.image_ids = range(1, len(self.pictures) + 1)
         self.category_ids = list(range(1, len(self.names) + 1))
-        self.problems: list[Problem] = []
+        self.problems = shared_labels(self.pictures, self.labels)
         self.sha256: dict[str, str] = {}
 
     def read(self, i: int) -> Read:
         """Header and label of picture i; without a label file it is background."""
         shape, reason = picture_shape(self.pictures[i])
         if shape is None:
-            return None, _no_rows([Problem(self.pictures[i], None, reason)])
-        try:
-            text = Path(self.labels[i]).read_text(encoding="utf-8-sig")
-        except FileNotFoundError:
-            return shape, _no_rows([])
-        except (OSError, UnicodeDecodeError) as e:
-            message = f"cannot be read as UTF-8 text ({e}); its picture is left out. Save it again as plain text."
-            return None, _no_rows([Problem(self.labels[i], None, message)])
-        return shape, quick_rows(text, self.nc) or parse_yolo(text, self.labels[i], self.nc)
+            return None, no_rows([Problem(self.pictures[i], None, reason)])
+        rows = read_label(self.labels[i], self.nc, self.names)
+        return (shape if rows.usable else None), rows
 
     def no_labels(self) -> str:
         """Where labels were looked for, for the message that there are none."""
@@ -112,23 +105,9 @@ class CocoSource:
         """Header of picture i, and its boxes in the json."""
         shape, reason = picture_shape(self.pictures[i])
         if shape is None:
-            return None, _no_rows([Problem(self.pictures[i], None, reason)])
+            return None, no_rows([Problem(self.pictures[i], None, reason)])
         return shape, coco_rows(self.coco, i, shape, str(self.path))
 
     def no_labels(self) -> str:
         """Where labels were looked for, for the message that there are none."""
         return "its 'annotations' hold no usable box"
-
-
-def open_source(config: DatasetConfig, split: str, single_cls: bool) -> Source:
-    """Where the pictures and labels of a split come from."""
-    sources = getattr(config, split)
-    if sources is None:
-        raise UserError(f"{config.path} has no '{split}'. Add '{split}: <folder>', relative to {config.root}.")
-    if len(sources) == 1 and sources[0].suffix.lower() == ".json":
-        return CocoSource(sources[0], config)
-    return YoloSource(sources, config, single_cls)
-
-
-def _no_rows(problems: list[Problem]) -> Rows:
-    return Rows(np.zeros(0, np.int32), np.zeros((0, 4), np.float32), problems=problems)

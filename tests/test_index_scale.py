@@ -13,17 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 import data.reading
 import data.sources
 import data.stamps
-from data.formats import parse_yolo
 from data.index import Index, build_index, count_pictures, load_dataset_yaml
 from data.index_file import index_file
-from data.quick import quick_rows
 from tests.test_index import coco_json, make_dataset
 from utils.env import REPO
 from utils.errors import UserError
@@ -369,28 +365,3 @@ assert build_index(load_dataset_yaml({str(make_dataset(tmp_path, LABELS))!r}), "
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-NUMBERS = st.sampled_from(["0.5", "0.25", "1", "0", "1e-3", "-0.1", "0.95", "nan", "inf", "1_0", "x", "2", "0.500001"])
-LINES = st.lists(st.lists(NUMBERS, max_size=6).map(" ".join), max_size=4).map("\n".join)
-CLEAN = st.lists(
-    st.tuples(st.integers(0, 2), *[st.floats(0.3, 0.7)] * 2, *[st.floats(0.0, 0.7)] * 2).map(
-        lambda row: " ".join(map(str, row))
-    ),
-    max_size=4,
-).map("\r\n".join)
-
-
-@given(st.one_of(LINES, CLEAN), st.sampled_from([2, None]))
-def test_quick_rows_are_those_of_the_parser(text, nc):
-    quick, rows = quick_rows(text, nc), parse_yolo(text, "a.txt", nc)
-    if quick is None:
-        return
-    assert not rows.problems
-    for name in ("classes", "boxes"):
-        np.testing.assert_array_equal(getattr(quick, name), getattr(rows, name), strict=True)
-
-
-def test_quick_rows_take_what_is_clean():
-    assert quick_rows("0 0.5 0.5 1 1\n\n1\t0.25 0.25 0.5 0.5\r\n", 2).classes.tolist() == [0, 1]
-    assert len(quick_rows("", 2).boxes) == 0
