@@ -1,4 +1,4 @@
-"""How fast an index of many pictures starts, and what memory it needs: python -m benchmarks.index --folder F
+"""How fast an index of many pictures starts, and what memory it needs: python benchmarks/index.py --folder F
 
 Of a dataset of small JPEGs, each with a label file of its own (made in F at the first call, and kept):
 
@@ -9,9 +9,9 @@ count        count_pictures, as `train.py --plan` calls it
 first        build_index without a kept index: every picture and label is read (one time only)
 memory       of `cached`, imports included: the most that the process and its children had together, what they share
              counted once (PSS), and the mapped file as far as it was touched
-workers      4 forked processes go through an epoch, each through its share of a permutation of the rows: private
-             memory (USS) of all four together after the first tenth and at the end, and their part of what is shared
-             (PSS). `pictures_of` is the loader whose memory is looked at.
+workers      the training loader's 4 worker processes go through an epoch (imgsz 32, mosaic, no cache): private memory
+             (USS) of all four together after the first tenth and at the end, and with their part of what is shared
+             (PSS)
 
 Every time is a median over the rounds in turns, with file information in the page cache of the system.
 """
@@ -24,11 +24,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import utils.env  # noqa: F401  (the environment of the scripts)
 from benchmarks.million import make_dataset
 
@@ -124,49 +125,20 @@ def stat_each(files: list[str]) -> None:
         os.stat(file)
 
 
-def pictures_of(index: Any, order: Any, worker: int) -> Iterator[int]:
-    """What a worker does of an epoch: picture by picture, path and boxes."""
-    for i in order[worker::WORKERS].tolist():
-        path, rows = index.paths[i], index.rows(i)
-        assert path and index.boxes[rows].sum() + index.classes[rows].sum() >= 0
-        yield i
-
-
 def work(yaml: str) -> dict[str, Any]:
-    """Memory of forked workers, early in an epoch and at its end."""
-    import numpy as np
-
+    """Memory of the training loader's workers, early in an epoch and at its end."""
     from data.index import build_index, load_dataset_yaml
+    from data.loader import build_train_loader
+    from utils.config import Hyp
 
     index = build_index(load_dataset_yaml(yaml), "train", trust=True)
-    order = np.random.default_rng(0).permutation(len(index))
-    fork = multiprocessing.get_context("fork")
-    barrier, found = fork.Barrier(WORKERS), fork.SimpleQueue()
-    args = [(index, order, worker, barrier, found) for worker in range(WORKERS)]
-    processes = [fork.Process(target=worker_epoch, args=a) for a in args]
-    for process in processes:
-        process.start()
-    moments = [found.get() for _ in range(2 * WORKERS)]
-    for process in processes:
-        process.join()
-    return {"moments": [[m for late, m in moments if late == when] for when in (False, True)]}
-
-
-def worker_epoch(index: Any, order: Any, worker: int, barrier: Any, found: Any) -> None:
-    """Go through the epoch; all workers are looked at while all are there."""
-    early = len(order) // WORKERS // 10
-    for k, _ in enumerate(pictures_of(index, order, worker)):
-        if k == early:
-            report(False, barrier, found)
-    report(True, barrier, found)
-
-
-def report(late: bool, barrier: Any, found: Any) -> None:
-    """Send the memory of this process at a moment that all workers have come to."""
-    barrier.wait()
-    memory = memory_of(os.getpid())
-    barrier.wait()
-    found.put((late, memory))
+    loader = build_train_loader(index, Hyp(imgsz=32, epochs=1, close_mosaic=0), batch=64, workers=WORKERS)
+    moments, early = [], len(loader) // 10
+    for b, _ in enumerate(loader.epoch(0), 1):
+        if b in (early, len(loader)):
+            moments.append([memory_of(worker.pid) for worker in loader.ring.workers])
+    loader.close()
+    return {"moments": moments}
 
 
 def memory_of(pid: int) -> dict[str, int]:
