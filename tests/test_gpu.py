@@ -4,9 +4,13 @@ import pytest
 import torch
 
 import train
+from data.index import build_index, load_dataset_yaml
+from data.loader import build_train_loader
 from models.detector import build_detector
 from models.fit import largest_batch
 from tests.runs import replaced, run_train, state_of
+from utils.config import Hyp
+from utils.evaluate import preprocess
 from utils.runlog import read_metrics
 
 pytestmark = [
@@ -32,3 +36,18 @@ def test_the_largest_batch_is_a_power_of_two_that_fits():
     model, _ = build_detector("yolov8n.yaml", ["a", "b"])
     batch = largest_batch(model.cuda(), 64, torch.float16, most=64)
     assert batch in {1, 2, 4, 8, 16, 32, 64}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pinned_batches_arrive_as_they_were_made(workers):
+    """While the GPU is busy and the loop runs ahead of it, no buffer is written over before its copy has been made."""
+    index = build_index(load_dataset_yaml("toy-target"), "train")
+    hyp, device = Hyp(imgsz=320, epochs=2), torch.device("cuda")
+    oracle = build_train_loader(index, hyp.model_copy(update={"loader": "torch"}), batch=16, workers=0)
+    load, arrived = torch.rand(4096, 4096, device=device), []
+    for batch in build_train_loader(index, hyp, batch=16, workers=workers, pin=True).epoch(0):
+        for _ in range(20):
+            load = (load @ load).clamp(0, 1)
+        arrived.append(preprocess(batch["img"], device))
+    for got, batch in zip(arrived, oracle.epoch(0), strict=True):
+        torch.testing.assert_close(got.cpu(), preprocess(batch["img"], torch.device("cpu")))

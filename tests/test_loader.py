@@ -76,6 +76,37 @@ def test_the_ring_gives_the_bits_of_torch(index, cache, workers):
         assert same(samples(oracle.epoch(epoch)), samples(ring.epoch(epoch)))
 
 
+SPAWN = """
+import sys
+sys.path.insert(0, {repo!r})
+import utils.env
+import torch
+import data.loader
+from data.index import build_index, load_dataset_yaml
+from utils.config import Hyp
+
+if __name__ == "__main__":
+    data.loader._start_method = lambda: "spawn"
+    index = build_index(load_dataset_yaml({yaml!r}), "val")
+    for cache in ("off", "disk", "ram"):
+        hyp = Hyp(imgsz=64, epochs=1, cache=cache)
+        two, none = (data.loader.build_train_loader(index, hyp, batch=16, workers=w) for w in (2, 0))
+        for a, b in zip(two.epoch(0), none.epoch(0), strict=True):
+            assert all(torch.equal(a[key], b[key]) for key in a)
+        two.close()
+    print("same")
+"""
+
+
+@pytest.mark.slow
+def test_spawned_workers_make_the_same_batches(testdata, tmp_path):
+    """As where CUDA is in use before the loader is built: nothing is inherited, buffers and columns are mapped again."""
+    script = tmp_path / "spawn.py"
+    script.write_text(SPAWN.format(repo=str(REPO), yaml=str(testdata / "bccd/bccd.yaml")))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == "same\n", done.stderr
+
+
 def test_workers_decode_each_picture_once(testdata, monkeypatch):
     """Whichever worker needs it first, for all of its mosaic partners; two blocks of positions, the last one longer."""
     index = build_index(load_dataset_yaml(testdata / "bccd/bccd.yaml"), "train").take(np.arange(150))
