@@ -100,7 +100,7 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_spawned_workers_make_the_same_batches(testdata, tmp_path):
-    """As where CUDA is in use before the loader is built: nothing is inherited, buffers and columns are mapped again."""
+    """As where CUDA is in use before the loader is built: buffers and columns are mapped again."""
     script = tmp_path / "spawn.py"
     script.write_text(SPAWN.format(repo=str(REPO), yaml=str(testdata / "bccd/bccd.yaml")))
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
