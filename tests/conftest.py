@@ -15,6 +15,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks are tiny: threads 
 
 import utils.env  # noqa: E402, F401  (sets the libraries' environment before any of them is imported)
 
+import data.header  # noqa: E402, F401  isort: skip  (as in the scripts, before ultralytics replaces PIL's Image.open)
+from hypothesis import settings  # noqa: E402  isort: skip
+
+settings.register_profile("preheat", deadline=None)  # a busy machine is no failure
+settings.load_profile("preheat")
+
 TESTDATA = Path(os.environ.get("PREHEAT_TESTDATA", REPO.parent / "shared" / "testdata"))
 
 

@@ -69,6 +69,7 @@ def test_every_detection_yaml_loads_and_trains_a_step(name, tmp_path):
     assert all(conv + ".bias" in moved for conv in class_convs(model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["keep", "rebuild"])
 def test_saved_weights_open_everywhere_and_stay_the_same(checkpoint, head, tmp_path):
     model, _ = build_detector(str(checkpoint), NEW, head=head)

@@ -62,6 +62,7 @@ def test_pure_modules_do_no_io(name):
     assert not {n.split(".")[0] for n in imported(REPO / "utils" / f"{name}.py")} & forbidden
 
 
+@pytest.mark.slow
 def test_importing_everything_writes_and_prints_nothing(tmp_path):
     modules = [f"{p.parent.name}.{p.stem}" for p in FILES if p.parent != REPO and p.stem not in ("__init__", "env")]
     code = f"""

@@ -19,6 +19,7 @@ def is_picture(path: Path) -> bool:
     return min(pixels.shape) > 200 and pixels.std() > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nc", [0, 1, 5, 80])
 def test_figures_of_an_evaluation(tmp_path, nc):
     rng = np.random.default_rng(0)

@@ -108,6 +108,7 @@ class Replay:
             assert t.ema.updates == theirs["ema_updates"], f"batch {ni}"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no recordings at {GOLDEN} (set PREHEAT_TESTDATA)")
 @pytest.mark.parametrize(("recipe", "name"), recordings())
 def test_our_loop_repeats_the_recorded_one(recipe, name, tmp_path):

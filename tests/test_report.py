@@ -210,6 +210,7 @@ def test_datasets_that_are_not_there(tmp_path, capsys):
         main([str(tmp_path / "none.yaml")])
 
 
+@pytest.mark.slow
 def test_the_module_runs_as_a_program(tmp_path):
     def run(*words: str) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "data.index", *map(str, words)]
@@ -311,6 +312,7 @@ def test_crowds_are_counted_apart(tmp_path):
     assert (found.boxes, found.crowds, found.backgrounds) == (2, 1, 0) and found.class_boxes.tolist() == [1, 1, 0]
 
 
+@pytest.mark.slow
 def test_figures_and_table_of_one_and_of_many_classes(tmp_path):
     from data.index import build_index, load_dataset_yaml
 

@@ -36,6 +36,7 @@ def finished(toy, tmp_path_factory) -> Path:
     return run_train(*words, project=tmp_path_factory.mktemp("runs"))
 
 
+@pytest.mark.slow
 def test_a_run_leaves_what_the_design_promises(finished):
     names = {p.name for p in finished.iterdir()}
     assert {"hyp.yaml", "run.json", "metrics.csv", "weights"} <= names
@@ -112,6 +113,7 @@ SCHEDULES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SCHEDULES)
 def test_every_schedule_runs_as_planned_and_resumes_exactly(toy_args, tmp_path, kind):
     words = [*toy_args, "lr0=0.002", *SCHEDULES[kind], *([] if kind in ("sgd", "plateau") else ["--noval"])]
@@ -165,6 +167,7 @@ def test_seed_changes_the_run(toy_args, tmp_path):
     assert not torch.equal(*(state_of(f)["model"]["model.0.conv.weight"] for f in (a, b)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_keeps_the_last_epoch(toy_args, tmp_path, number):
     words = [*toy_args, "--epochs", "500", "--workers", "1", "--project", str(tmp_path)]
@@ -181,6 +184,7 @@ def test_a_signal_keeps_the_last_epoch(toy_args, tmp_path, number):
     assert state_of(tmp_path / "exp")["progress"]["epoch"] >= 2
 
 
+@pytest.mark.slow
 def test_a_nan_loss_stops_with_3_and_keeps_the_last_good_state(toy_args, tmp_path):
     words = [
         *toy_args,
@@ -251,11 +255,13 @@ def test_a_cache_folder_that_cannot_be_written(tmp_path):
     assert done.returncode == 2 and "PREHEAT_CACHE" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_resume_refuses_other_settings(finished):
     bad(["--resume", str(finished / "weights/last.pt"), "lr0=0.5"], "lr0 cannot change")
     bad(["--resume", str(finished), "--epochs", "100"], "epochs cannot change")  # though 100 is the default
 
 
+@pytest.mark.slow
 def test_exit_code_and_message_of_the_script(tmp_path):
     done = subprocess.run(
         [sys.executable, REPO / "train.py", "--epocs", "3"], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -324,6 +330,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_no_network_and_no_writes_elsewhere(toy_args, tmp_path):
     """A whole run with sockets blocked and a home of its own: only the run and the cache folder change."""
     home, cache, runs = tmp_path / "home", tmp_path / "cache", tmp_path / "runs"
