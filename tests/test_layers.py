@@ -26,6 +26,9 @@ PURE = (
     "progress",
     "matching",
     "multiscale",
+    "stats",
+    "looks",
+    "verdict",
 )
 
 
