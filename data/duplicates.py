@@ -63,6 +63,11 @@ def find_copies(paths: dict[str, Sequence[str]]) -> Copies:
     return Copies(splits, split[order], row[order], np.concatenate([[0], count[count > 1].cumsum()]))
 
 
+def content_digests(paths: Sequence[str]) -> list[bytes | None]:
+    """BLAKE2b (16 bytes) of each file, on all cores; None for one that cannot be read."""
+    return _in_chunks(_digests, list(paths))
+
+
 def _tell_apart(keys: np.ndarray, path_of: Callable[[int], str], digests: Callable) -> np.ndarray:
     """Keys (n,) such that files of equal key so far stay equal only if their digests are."""
     _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)

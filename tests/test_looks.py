@@ -28,8 +28,8 @@ def draw(shape: str, arms: int, max_seeds: int, sd: float, mean: float = 0.0) ->
 def experiment(d: np.ndarray, start: int, max_seeds: int, every: bool = False) -> tuple[np.ndarray, np.ndarray, list]:
     """Claims of an effect and of equivalence (experiments, arms) at any look, and the looks of each experiment.
 
-    From `start` seeds on, adds what the undecided arms ask for, or one seed at a time with `every`. Decides as `verdicts`
-    does, for all experiments with the same looks at once: test_the_simulation_decides_as_the_tool_does compares them.
+    From `start` seeds on, adds what the undecided arms ask for, or one seed at a time with `every`. Decides as
+    `verdicts` does, for all experiments with the same looks at once: the first test below compares them.
     """
     count, arms, _ = d.shape
     effect, alike, seen = np.zeros((count, arms), bool), np.zeros((count, arms), bool), [()] * count

@@ -72,14 +72,9 @@ def test_what_a_claim_always_implies(rows, n, spare, looks):
 def test_under_six_pairs_nothing_is_claimed_and_it_says_so(n):
     for mean, sd in ((0.1, 0.0001), (0.0001, 0.0001)):  # a huge effect, and none
         v = told(mean, sd, n, max_seeds=8)
-        assert v.kind == "undecided" and v.seeds_more == 6 - n + (v.level == 0 and effect_needs_more(n))
+        assert v.kind == "undecided" and v.seeds_more == 6 - n
         assert "under 6 pairs no difference can be significant" in v.sentence
         assert f"about {v.seeds_more} more seed" in v.sentence
-
-
-def effect_needs_more(n: int) -> int:
-    """Seeds past six until a look at 8 seeds' share of the 5 % can claim: at six of eight 2 / 64 is within 0.047 * 6 / 8."""
-    return 0
 
 
 def test_under_six_pairs_and_no_seeds_left():

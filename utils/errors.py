@@ -17,6 +17,10 @@ class Diverged(Exception):
     """The loss is NaN or infinite; scripts exit with 3."""
 
 
+class SomeFailed(Exception):
+    """Some runs of a comparison failed, and the others are kept; scripts exit with 1."""
+
+
 class StoppedBySignal(BaseException):  # no Exception: a library's `except Exception` must not swallow it
     """SIGINT or SIGTERM arrived; scripts exit with 128 + its number."""
 
@@ -41,7 +45,7 @@ def stop_if_signalled() -> None:
 
 
 def run_script(main: Callable[[], Any]) -> int:
-    """Call `main` and turn how it ended into an exit code: 0, 2, 3, 130, 143; a bug keeps its traceback."""
+    """Call `main` and turn how it ended into an exit code: 0, 1, 2, 3, 130, 143; a bug keeps its traceback."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
@@ -49,6 +53,9 @@ def run_script(main: Callable[[], Any]) -> int:
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2
+    except SomeFailed as e:
+        print(f"failed: {e}", file=sys.stderr)
+        return 1
     except Diverged as e:
         print(f"diverged: {e}", file=sys.stderr)
         return 3

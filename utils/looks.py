@@ -5,7 +5,8 @@ from 6 to 20 is tested at 5 %. So the 5 % are spent over the looks: by a look at
 looks before it may have spent alpha * n / max_seeds. Each seed buys an equal share. This is the spending of Lan &
 DeMets (1983), Biometrika 70:659, in the linear form of Kim & DeMets (1987), Biometrika 74:149 (rho = 1). A look's level
 depends on its n and on the looks before it, so looks need no plan. Linear, because spending has to be proportional to
-alpha (see `effect_level`), and because O'Brien and Fleming's would let no look under ten seeds of twenty claim anything.
+alpha (see `effect_level`), and because O'Brien and Fleming's would let no look under ten seeds of twenty claim
+anything.
 
 The levels come from the joint normal law of z at the looks, correlation sqrt(n_i / n_j), by recursive integration:
 Armitage, McPherson & Rowe (1969), J. R. Stat. Soc. A 132:235; Jennison & Turnbull (2000), Group Sequential Methods,

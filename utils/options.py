@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml
+from pydantic import BaseModel
 
 from utils.config import Command, Hyp, check, suggest
 from utils.env import REPO
@@ -159,9 +160,15 @@ def load_hyp_file(name: str, keep_gains: bool = False) -> tuple[dict[str, Any], 
 
 def parse_args(argv: list[str]) -> tuple[Command, Hyp, list[str]]:
     """Command line -> what to do now, the run, and notes for the user. Order: default, --hyp file, command line."""
-    known = {**Hyp.model_fields, **Command.model_fields}
-    given, notes = parse_tokens(argv, known)
-    command = check({k: v for k, v in given.items() if k in Command.model_fields}, Command)
+    given, notes = parse_tokens(argv, {**Hyp.model_fields, **Command.model_fields})
+    command, hyp, more = resolve(given)
+    return command, hyp, notes + more
+
+
+def resolve(given: dict[str, Any]) -> tuple[Command, Hyp, list[str]]:
+    """Values by today's names, one of them perhaps `hyp` -> what `parse_args` returns."""
+    notes = []
+    command = check({k: v for k, v in given.items() if k not in Hyp.model_fields}, Command)
     line = {k: v for k, v in given.items() if k in Hyp.model_fields}
     if command.no_warmup:
         line |= {"warmup": "none", "warmup_epochs": 0.0}
@@ -172,10 +179,10 @@ def parse_args(argv: list[str]) -> tuple[Command, Hyp, list[str]]:
     return command, check(file | line), notes + file_notes
 
 
-def help_text(script: str) -> str:
-    """Every option with its default and meaning, made from the schema."""
+def help_text(script: str, *models: type[BaseModel]) -> str:
+    """Every option with its default and meaning, made from the schema; those of other `models` stand first."""
     lines = [f"usage: python {script} [--key value | key=value ...]", ""]
-    for model in (Command, Hyp):
+    for model in (*models, Command, Hyp):
         for name, field in model.model_fields.items():
             lines.append(f"  --{name.replace('_', '-'):<18} {field.description} (default: {field.default})")
     return "\n".join(lines)

@@ -19,6 +19,9 @@ from utils.env import REPO
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)
+PACKAGES = (
+    "torch", "torchvision", "ultralytics", "albumentations", "numpy", "opencv-python-headless", "faster-coco-eval",
+)  # fmt: skip
 FLUSH_EVERY = 10  # batches between two transfers of losses from the device
 
 
@@ -48,24 +51,13 @@ def make_run_folder(project: str, name: str, exist_ok: bool) -> Path:
 
 def write_run_json(folder: Path, extra: dict[str, Any]) -> None:
     """Command, versions, git revision, device and threads: what is needed to explain a result later."""
-    from importlib.metadata import version
-
-    packages = (
-        "torch",
-        "torchvision",
-        "ultralytics",
-        "albumentations",
-        "numpy",
-        "opencv-python-headless",
-        "faster-coco-eval",
-    )
     content = {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: version(name) for name in packages},
-        "git": _git_revision(),
+        "versions": package_versions(),
+        "git": git_revision(),
         "threads": torch.get_num_threads(),
         **extra,
     }
@@ -76,7 +68,14 @@ def write_run_json(folder: Path, extra: dict[str, Any]) -> None:
     file.write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 
-def _git_revision() -> str | None:
+def package_versions() -> dict[str, str]:
+    """Of the libraries that a result depends on."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in PACKAGES}
+
+
+def git_revision() -> str | None:
     """Commit of the repo, with '+changes' when the tree differs from it; None outside git."""
     try:
         options = {"cwd": REPO, "capture_output": True, "text": True, "timeout": 5, "check": True}
@@ -149,7 +148,7 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 
 def read_scalars(folder: Path, prefixes: tuple[str, ...], most: int = 5000) -> dict[str, list[float]]:
-    """Scalars of a run's event files over `ni`: {"ni": [...], tag: [...]}, at most `most` points of each tag."""
+    """Scalars of a run's event files over `ni`: {"ni": [...], tag: [...]}, `most` points of each at most (0: all)."""
     from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
     events = EventAccumulator(str(folder), size_guidance={SCALARS: most})

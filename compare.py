@@ -1,0 +1,306 @@
+"""Does it help? An A/B of training settings: python compare.py --data data.yaml --weights yolo11n.pt --warmup
+
+Every arm trains with the same seeds, each run as a process of train.py. Ends with a verdict that noise cannot easily
+fake, and a report. Repeated, it goes on where it stopped. Read downward.
+"""
+
+import utils.env  # noqa: F401, I001  (first: sets the environment that the libraries read on import)
+
+import logging
+import math
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data.dataset_yaml import load_dataset_yaml
+from data.identity import Identity, identify
+from models.find import find_weights
+from utils.arms import EXAMPLE, Arm, Compare, cautions, read_command, split_settings
+from utils.comparison import choose_folder, declare, read_record, write_record
+from utils.conclusion import conclude
+from utils.config import Command, save_hyp
+from utils.dist import cores, pick_device
+from utils.errors import SomeFailed, StoppedBySignal, UserError, run_script
+from utils.launch import Child, Job, run_all
+from utils.live import Live, table
+from utils.lock import locked
+from utils.options import help_text
+from utils.outcome import final_score
+from utils.plan import group_names
+from utils.provenance import file_sha256, fingerprint
+from utils.report import write_report
+from utils.runlog import configure_console
+from utils.schedules import build_schedule
+
+log = logging.getLogger(__name__)
+ENDED = {0: "done", 3: "diverged"}  # exit codes of train.py that give a score
+ROOM = 50e6  # bytes that must be free beside what a run's weights take
+USAGE = f"""usage: python compare.py --weights W --data D {EXAMPLE} [--key value | key=value ...]
+
+Without options it compares warm-up on and off on the embedded demo.
+
+  --arm NAME [HYP] [key=value ...]   an arm; the first is the reference
+  --warmup                           short for two arms: warm, the settings as they are, and cold, without warm-up
+"""
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    """One comparison, from the command line to its record, which also stands in its folder."""
+    argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
+    configure_console()
+    if {"--help", "-h"} & set(argv):
+        print(USAGE + "\n".join(help_text("compare.py", Compare).splitlines()[1:]))
+        return {}
+    options, command, arms, notes, given = read_command(argv)
+    for note in notes:
+        log.info(note)
+    slots = device_slots(options, arms)
+    threads = options.threads or max(cores() // len(slots), 1)
+
+    asked, identities = settle(options, command, arms, slots, threads, argv)
+    folder = choose_folder(options.project, options.name, asked)
+    make_folder(folder, arms)
+    with locked(folder / ".lock") as held:
+        if not held:
+            raise UserError(f"another compare.py is at work in {folder}. Wait for it, or give --name another.")
+        record = asked | (read_record(folder) or {}) | {"command": asked["command"]}
+        declare(record, given, options, arms[0].name)
+        list_runs(record, options.seeds, folder)
+        write_record(folder, record)
+        introduce(folder, record, slots, threads)
+        try:
+            make_runs(folder, record, arms, slots, threads, command, identities)
+        except StoppedBySignal:
+            log.info(f"kept: {sum(map(ended, record['runs']))} finished runs. Repeat the command to go on.")
+            raise
+        conclude(folder, record)
+        write_record(folder, record)
+        report = write_report(folder)
+    for line in table(record, {}):
+        log.info(line)
+    for verdict in record["verdicts"].values():
+        log.info(verdict["sentence"])
+    log.info(f"report: {report}")
+    failed = [run for run in record["runs"] if run["status"] == "failed"]
+    if failed:
+        shown = ", ".join(f"{run['arm']} seed {run['seed']}" for run in failed)
+        raise SomeFailed(f"{len(failed)} runs ({shown}). Put right what they say, and repeat the command.")
+    return record
+
+
+def device_slots(options: Compare, arms: list[Arm]) -> list[str]:
+    """The device of each slot: as many as runs go on at once."""
+    words = [word.strip() for word in (options.devices or arms[0].hyp.device).split(",")]
+    devices = [pick_device(word) for word in words]
+    cpu = devices[0].type == "cpu"
+    jobs = options.jobs or (min(2, cores()) if cpu else len(devices))
+    names = ["cpu" if device.type == "cpu" else str(device.index) for device in devices]
+    return [names[k % len(names)] for k in range(max(jobs, 1))]
+
+
+def settle(
+    options: Compare, command: Command, arms: list[Arm], slots: list[str], threads: int, argv: list[str]
+) -> tuple[dict[str, Any], dict[str, Identity]]:
+    """A new record: arms, what differs, what they are made from; and the data sets by the name of their yaml."""
+    identities = {
+        data: identify(load_dataset_yaml(data, command.download)) for data in {str(arm.hyp.data): None for arm in arms}
+    }
+    files = {weights: find_weights(weights, command.download) for weights in {str(arm.hyp.weights): 0 for arm in arms}}
+    plans = []
+    for arm in arms:
+        n = max(round(identities[str(arm.hyp.data)].indexes["train"].n * arm.hyp.fraction), 1)
+        nb = math.ceil(n / arm.hyp.batch)  # batches per epoch
+        schedule = build_schedule(arm.hyp, nb, arm.hyp.batch, group_names(arm.hyp))
+        plans.append({"name": arm.name, "words": list(arm.words), "nw": schedule.nw, "nb": nb, "total": schedule.total})
+    differs, shared = split_settings(arms)
+    device = torch.cuda.get_device_name(int(slots[0])) if slots[0] != "cpu" else "cpu"
+    names = sorted({torch.cuda.get_device_name(int(slot)) for slot in slots}) if slots[0] != "cpu" else []
+    record = {
+        "format": 1,
+        "state": "incomplete",
+        "command": ["compare.py", *argv],
+        "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "seeds": [],
+        "arms": [plan | {"seed_offset": arm.hyp.seed} for plan, arm in zip(plans, arms, strict=True)],
+        "settings": {arm.name: arm.settings() for arm in arms},
+        "differs": differs,
+        "shared": shared,
+        "window": max(plan["nw"] for plan in plans) or max(plans[0]["total"] // 10, 1),
+        "notes": cautions(differs)
+        + ([f"runs are spread over unlike devices: {', '.join(names)}"] if names[1:] else []),
+        "fingerprint": fingerprint(threads, device)
+        | {
+            "data": {
+                data: {
+                    "content": identity.content,
+                    "state": identity.state,
+                    "pictures": sum(index.n for index in identity.indexes.values()),
+                }
+                for data, identity in identities.items()
+            },
+            "weights": {name: file_sha256(path) for name, path in files.items()},
+        },
+        "looks": [],
+        "runs": [],
+        "verdicts": {},
+        "secondary": {},
+    }
+    if not differs:
+        record["notes"].append("the arms are identical (an A/A test): what they differ by is noise")
+    return record, identities
+
+
+def make_folder(folder: Path, arms: list[Arm]) -> None:
+    """The folder of the comparison, with the settings of each arm as a hyp file."""
+    try:
+        (folder / "arms").mkdir(parents=True, exist_ok=True)
+        for arm in arms:
+            path = folder / "arms" / f"{arm.name}.yaml"
+            if not path.exists():
+                save_hyp(path, arm.hyp)
+    except OSError as e:
+        raise UserError(f"cannot write to {folder}: {e.strerror}. Choose another --project.") from e
+
+
+def list_runs(record: dict[str, Any], seeds: int, folder: Path) -> None:
+    """Bring the list of runs up to `seeds` pairs, or as many as there are; what did not end is to be made again."""
+    most = max(
+        [seeds, *(look["pairs"] for look in record["looks"]), *(r["seed"] + 1 for r in record["runs"] if ended(r))]
+    )
+    record["seeds"] = list(range(most))
+    known = {(run["arm"], run["seed"]): run for run in record["runs"]}
+    runs = []
+    for seed in record["seeds"]:
+        for arm in record["arms"]:
+            run = known.get((arm["name"], seed))
+            blank = {"arm": arm["name"], "seed": seed, "status": "missing", "folder": f"runs/{arm['name']}/seed{seed}"}
+            runs.append(run if run and kept(folder, run, record["declared"]["metric"]) else blank)
+    record["runs"] = runs
+
+
+def ended(run: dict[str, Any]) -> bool:
+    """Whether a run came to a score, be it that of a run that diverged."""
+    return run["status"] in ENDED.values()
+
+
+def kept(folder: Path, run: dict[str, Any], metric: str) -> bool:
+    """Whether a run needs not be made again: it ended, and what it left is still there."""
+    place = folder / run["folder"]
+    return place.is_dir() and (run["status"] == "diverged" or (ended(run) and final_score(place, metric) is not None))
+
+
+def introduce(folder: Path, record: dict[str, Any], slots: list[str], threads: int) -> None:
+    """Say what is going to happen."""
+    declared, runs = record["declared"], record["runs"]
+    log.info(f"folder    {folder}")
+    for arm in record["arms"]:
+        own = ", ".join(f"{key} {values[arm['name']]}" for key, values in record["differs"].items())
+        role = " (reference)" if arm["name"] == declared["reference"] else ""
+        log.info(
+            f"arm       {arm['name']}{role}: warm-up {arm['nw']} of {arm['total']} batches"
+            + (f"; {own}" if own else "")
+        )
+    for note in record["notes"]:
+        log.info(f"warning: {note}")
+    log.info(
+        f"decides   {declared['metric']} of the EMA after the last epoch; margin {100 * declared['margin']:g} points; "
+        f"at most {declared['max_seeds']} seeds"
+    )
+    todo = sum(run["status"] == "missing" for run in runs)
+    log.info(
+        f"runs      {len(runs)}, {todo} to make; {len(slots)} at once, {threads} threads each, on {', '.join(slots)}"
+    )
+
+
+def make_runs(
+    folder: Path,
+    record: dict[str, Any],
+    arms: list[Arm],
+    slots: list[str],
+    threads: int,
+    command: Command,
+    identities: dict[str, Identity],
+) -> None:
+    """Make every run that is missing; each is recorded when it ends."""
+    live = Live(record, {arm.name: arm.hyp.epochs for arm in arms}, len(slots))
+    by_name = {arm.name: arm for arm in arms}
+    jobs = []
+    for run in record["runs"]:
+        if run["status"] == "missing":
+            shutil.rmtree(folder / run["folder"], ignore_errors=True)  # what is left of one that was broken off
+            jobs.append(
+                Job(run["arm"], run["seed"], folder / run["folder"], run_words(folder, run, by_name, threads, command))
+            )
+
+    def require() -> None:
+        for data, identity in identities.items():
+            if not identity.unchanged():
+                raise UserError(
+                    f"{data} has changed since this comparison began: the next run would see other data than the last. "
+                    "The finished runs are kept; undo the change and repeat the command, or repeat it to begin anew."
+                )
+        free = shutil.disk_usage(folder).free
+        if free < ROOM:
+            raise UserError(
+                f"only {free / 1e6:.0f} MB are free at {folder}. Make room, and repeat the command: "
+                "finished runs are kept."
+            )
+
+    try:
+        for child, code in run_all(jobs, slots, threads, require, live.draw):
+            record_run(folder, record, child, code, live)
+            write_record(folder, record)
+    finally:
+        live.clear()
+
+
+def run_words(folder: Path, run: dict[str, Any], arms: dict[str, Arm], threads: int, command: Command) -> list[str]:
+    """The options of a run of train.py; its device comes later."""
+    hyp = arms[run["arm"]].hyp
+    place = folder / run["folder"]
+    words = ["--hyp", str(folder / "arms" / f"{run['arm']}.yaml"), "--seed", str(hyp.seed + run["seed"])]
+    words += ["--project", str(place.parent), "--name", place.name, "--exist-ok"]
+    words += ["--workers", str(min(hyp.workers, threads))]
+    return words + ["--download"] * command.download + ["--keep-gains"] * command.keep_gains
+
+
+def record_run(folder: Path, record: dict[str, Any], child: Child, code: int, live: Live) -> None:
+    """Enter what a run came to, and say so."""
+    job, declared = child.job, record["declared"]
+    run = next(run for run in record["runs"] if (run["arm"], run["seed"]) == (job.arm, job.seed))
+    score = final_score(job.folder, declared["metric"]) if code == 0 else None
+    status = ENDED.get(code, "failed") if code != 0 or score is not None else "failed"
+    run |= {
+        "status": status,
+        "exit": code,
+        "command": ["train.py", *job.words, "--device", child.device],
+        "seconds": round(child.seconds, 1),
+        "device": child.device,
+        "score": score,
+        "message": None if status == "done" else last_lines(job.folder / "console.txt"),
+    }
+    name = f"{job.arm} seed {job.seed}"
+    if status == "done":
+        live.times.append(child.seconds)
+        live.say(f"{name}: {declared['metric']} {score:.4f} ({child.seconds:.0f} s)")
+        (job.folder / "weights/last.pt").unlink(missing_ok=True)  # a finished run is not resumed; best.pt stays
+    else:
+        live.say(f"{name}: {status} (exit code {code}), its last lines:\n{run['message']}")
+    live.draw([])
+
+
+def last_lines(path: Path, n: int = 8) -> str:
+    """The end of what a run printed."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return "\n".join([line.rstrip() for line in lines if line.strip()][-n:])
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

@@ -1,0 +1,135 @@
+"""The folder of a comparison and comparison.json in it: what was declared, what was run, what was seen when."""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from utils.errors import UserError
+
+log = logging.getLogger(__name__)
+FORMAT = 1  # of comparison.json: raise it when a key changes its meaning
+NAMES = {  # parts of a fingerprint that must be equal for runs to be compared, as a reader calls them
+    "code": "the code of train.py",
+    "threads": "the number of threads of a run",
+    "device": "the device",
+    "python": "Python",
+    "versions": "the installed libraries",
+    "data": "the content of the data",
+    "weights": "the content of the weights",
+}
+File = "comparison.json"
+
+
+def choose_folder(project: str, name: str, asked: Mapping[str, Any]) -> Path:
+    """The folder of this comparison: the first of project/name, name2, ... that holds it, or the first that is free.
+
+    asked: a record; it is the one in a folder when `settings` and `fingerprint` are. Why an earlier folder is not gone
+    on with is said.
+    """
+    number, why = 1, ""
+    while True:
+        folder = Path(project) / (name if number == 1 else f"{name}{number}")
+        record = read_record(folder)
+        difference = unlike(record, asked) if record else "it holds no comparison" if _occupied(folder) else ""
+        if not difference:
+            if why and not record:
+                log.info(why)
+            return folder
+        finished = sum(run["status"] in ("done", "diverged") for run in record["runs"]) if record else 0
+        why = (
+            f"{folder} is left as it is" + (f", with {finished} finished runs" if finished else "") + f": {difference}"
+        )
+        number += 1
+
+
+def _occupied(folder: Path) -> bool:
+    """Whether a folder holds something else; one that was left before anything was written in it is free."""
+    return folder.exists() and (not folder.is_dir() or any(p.name not in ("arms", ".lock") for p in folder.iterdir()))
+
+
+def unlike(record: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """Why runs of a record cannot stand beside those that are asked for; empty when they can."""
+    had, wanted = record["settings"], asked["settings"]
+    if list(had) != list(wanted):
+        return f"its arms are {', '.join(had)}"
+    keys = {key for arm in wanted for key in had[arm].keys() | wanted[arm] if had[arm].get(key) != wanted[arm].get(key)}
+    if keys:
+        return f"it has other settings ({', '.join(sorted(keys))})"
+    before, now = record["fingerprint"], asked["fingerprint"]
+    changed = [
+        f"{what} has changed" + (f" from {before[key]} to {now[key]}" if key in ("threads", "device") else "")
+        for key, what in NAMES.items()
+        if _plain(key, before.get(key)) != _plain(key, now.get(key))
+    ]
+    if changed == [f"{NAMES['threads']} has changed from {before['threads']} to {now['threads']}"]:
+        changed[0] += f" (--threads {before['threads']} goes on with it)"
+    return ", ".join(changed).replace("libraries has", "libraries have")
+
+
+def _plain(key: str, value: Any) -> Any:
+    """What of a part of a fingerprint must be equal: of data its content, wherever it lies."""
+    return {path: data["content"] for path, data in (value or {}).items()} if key == "data" else value
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """comparison.json of a folder; None where there is none that can be understood."""
+    try:
+        record = json.loads((folder / File).read_text(encoding="utf-8"))
+        return record if record["format"] == FORMAT else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write beside comparison.json and move over it."""
+    write_json(folder / File, {**record, "updated": time.strftime("%Y-%m-%d %H:%M:%S")})
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write beside the target and move over it; UserError when there is no space or no permission."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
+        os.replace(beside, path)
+    except OSError as e:
+        raise UserError(
+            f"cannot write {path}: {e.strerror}. Make room, and repeat the command: finished runs are kept."
+        ) from e
+
+
+def declare(record: dict[str, Any], given: set[str], options: Any, reference: str) -> None:
+    """Settle metric, margin and last look: free before the first look, and after it what was declared.
+
+    given: names of the options on this command line. Raises UserError for one that would change after a look.
+    """
+    asked = {
+        "metric": options.metric,
+        "margin": options.margin / 100,
+        "max_seeds": options.max_seeds or options.seeds,
+        "reference": reference,
+    }
+    if not record.get("looks"):
+        before = record.get("declared", {})
+        keep = {key: value for key, value in before.items() if key not in given and key != "max_seeds"}
+        record["declared"] = asked | keep
+        if "max_seeds" in before and "max_seeds" not in given:
+            record["declared"]["max_seeds"] = max(before["max_seeds"], options.seeds)
+        return
+    declared = record["declared"]
+    for key in ("metric", "margin", "max_seeds"):
+        if key in given and asked[key] != declared[key]:
+            had = declared[key] * 100 if key == "margin" else declared[key]
+            raise UserError(
+                f"--{key.replace('_', '-')} was declared as {had}, and {record['looks'][-1]['pairs']} pairs have been "
+                "looked at: changed afterwards, a result would not mean what it says. Leave it out, or start afresh "
+                "with another --name."
+            )
+    if options.seeds > declared["max_seeds"]:
+        log.info(
+            f"--max-seeds {declared['max_seeds']} was declared before the first look, and the 5 % are spent: pairs "
+            "beyond it narrow the interval, and can claim next to nothing."
+        )

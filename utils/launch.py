@@ -1,0 +1,113 @@
+"""Runs as processes, several at once: started when a slot is free, watched, stopped together."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+from utils.env import REPO
+
+PATIENCE = 20.0  # seconds that a run has to save its state before it is killed
+LOOK = 0.2  # seconds between two looks at the processes
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to be made."""
+
+    arm: str
+    seed: int
+    folder: Path  # of the run; it does not exist yet
+    words: list[str]  # of train.py, but for where it runs
+
+
+@dataclass
+class Child:
+    """A run that is being made."""
+
+    job: Job
+    device: str
+    process: subprocess.Popen
+    console: TextIO
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Since it was started."""
+        return time.monotonic() - self.began
+
+
+def run_all(
+    jobs: Sequence[Job],
+    slots: Sequence[str],
+    threads: int,
+    before: Callable[[], None],
+    look: Callable[[list[Child]], None],
+) -> Iterator[tuple[Child, int]]:
+    """Make every run, as many at once as there are slots (a device each, perhaps several times); yields each that ends
+    with its exit code.
+
+    before: called before each start; what it raises ends everything. look: called now and then with the runs under way.
+    Whatever ends this, Ctrl-C too, stops all runs first.
+    """
+    todo, running = list(jobs), []
+    try:
+        while todo or running:
+            while todo and len(running) < len(slots):
+                before()
+                taken = [child.device for child in running]
+                free = list(slots)
+                for device in taken:
+                    free.remove(device)
+                running.append(_start(todo.pop(0), free[0], threads))
+            look(running)
+            time.sleep(LOOK)
+            for child in [c for c in running if c.process.poll() is not None]:
+                running.remove(child)
+                child.console.close()
+                yield child, child.process.returncode
+    finally:
+        _stop(running)
+
+
+def _start(job: Job, device: str, threads: int) -> Child:
+    """A process of train.py; what it prints goes to console.txt beside the run folder until that exists."""
+    job.folder.mkdir(parents=True)
+    words = [*job.words, "--device", device]
+    console = open(job.folder / "console.txt", "w", encoding="utf-8")  # noqa: SIM115  (closed when the process ends)
+    process = subprocess.Popen(
+        [sys.executable, str(REPO / "train.py"), *words],
+        stdin=subprocess.DEVNULL,
+        stdout=console,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"},
+        start_new_session=True,  # Ctrl-C reaches this program alone, which then stops its runs in order
+        preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+    )
+    return Child(job, device, process, console)
+
+
+def _end_with_parent() -> None:
+    """Ask Linux for SIGTERM when this program is killed: no run may go on without it."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def _stop(running: list[Child]) -> None:
+    """SIGTERM to every run, and SIGKILL to what is left of it after a while."""
+    for child in running:
+        with suppress(ProcessLookupError):
+            child.process.terminate()
+    end = time.monotonic() + PATIENCE
+    for child in running:
+        with suppress(subprocess.TimeoutExpired):
+            child.process.wait(max(end - time.monotonic(), 0.1))
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.process.pid, signal.SIGKILL)  # its loader workers, too
+        child.console.close()
