@@ -1,0 +1,261 @@
+"""Whole comparisons at toy size: every run is a process of train.py."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import compare
+from data.dataset_yaml import load_dataset_yaml
+from data.identity import identify
+from data.index import build_index
+from data.loader import build_train_loader
+from utils.arms import read_command
+from utils.comparison import read_record
+from utils.errors import SomeFailed, UserError
+from utils.provenance import code_hash, reached
+from utils.runlog import read_metrics
+
+REPO = Path(__file__).resolve().parent.parent
+TOY = ["--imgsz", "64", "--epochs", "1", "--batch", "8", "--hyp", "demo", "mosaic=0.5", "--jobs", "2"]
+
+
+def words(toy: Path, project: Path) -> list[str]:
+    return [*TOY, "--data", str(toy), "--weights", str(REPO / "models/demo.pt"), "--project", str(project)]
+
+
+def run_of(record: dict, arm: str, seed: int) -> dict:
+    return next(run for run in record["runs"] if (run["arm"], run["seed"]) == (arm, seed))
+
+
+@pytest.fixture(scope="session")
+def alike(toy, tmp_path_factory) -> tuple[list[str], Path, dict]:
+    """Two arms that are equal, on equal seeds, and a third on others: words, folder and record of the comparison."""
+    project = tmp_path_factory.mktemp("alike")
+    line = [*words(toy, project), "--aa", "--seeds", "6"]
+    line += ["--arm", "a", "--arm", "b", "--arm", "c", "seed=1000"]
+    return line, project / "exp", compare.main(line)
+
+
+@pytest.mark.slow
+def test_equal_arms_on_equal_seeds_differ_by_exactly_zero(alike):
+    _, folder, record = alike
+    verdict = record["verdicts"]["b"]
+    assert (verdict["mean"], verdict["sd"], verdict["low"], verdict["high"]) == (0, 0, 0, 0)
+    assert verdict["kind"] == "no difference" and "exactly the same score" in verdict["sentence"]
+    assert max(run["score"] for run in record["runs"]) > 0  # equal because they are, not because nothing was learned
+    for seed in range(6):
+        a, b = (read_metrics(folder / f"runs/{arm}/seed{seed}/metrics.csv")[-1] for arm in "ab")
+        assert {k: v for k, v in a.items() if "time/" not in k} == {k: v for k, v in b.items() if "time/" not in k}
+
+
+@pytest.mark.slow
+def test_equal_arms_on_other_seeds_make_no_claim(alike):
+    verdict = alike[2]["verdicts"]["c"]
+    assert verdict["kind"] == "undecided" or (verdict["kind"] == "no difference" and verdict["sd"] > 0)
+    scores = [[run_of(alike[2], arm, seed)["score"] for seed in range(6)] for arm in "ac"]
+    assert not np.array_equal(*scores)
+    assert "share neither head nor order" in " ".join(alike[2]["notes"])
+
+
+@pytest.mark.slow
+def test_what_a_comparison_leaves(alike):
+    _, folder, record = alike
+    stored = read_record(folder)
+    assert stored["state"] == "complete" and stored["verdicts"] == record["verdicts"]
+    assert [(look["pairs"], look["verdicts"]) for look in stored["looks"]] == [
+        (6, {"b": "no difference", "c": record["verdicts"]["c"]["kind"]})
+    ]
+    assert stored["fingerprint"]["threads"] == max(len(os.sched_getaffinity(0)) // 2, 1)
+    for run in stored["runs"]:
+        place = folder / run["folder"]
+        assert run["status"] == "done" and (place / "weights/best.pt").exists() and (place / "console.txt").exists()
+        assert not (place / "weights/last.pt").exists()
+        assert json.loads((place / "run.json").read_text())["threads"] == stored["fingerprint"]["threads"]
+        assert run["score"] == read_metrics(place / "metrics.csv")[-1]["val/mAP50-95"]
+    hyp = yaml.safe_load((folder / "runs/c/seed2/hyp.yaml").read_text())
+    assert hyp["seed"] == 1002
+    for name in ("report.html", "report.md", "results.csv"):
+        assert (folder / name).stat().st_size > 500
+    assert len((folder / "results.csv").read_text().splitlines()) == 1 + 18
+
+
+@pytest.mark.slow
+def test_repeated_it_makes_only_what_is_missing(alike):
+    line, folder, record = alike
+    before = {run["folder"]: (folder / run["folder"] / "hyp.yaml").stat().st_mtime_ns for run in record["runs"]}
+    (folder / "runs/b/seed1/metrics.csv").unlink()  # a broken run
+    more = [("7" if word == "6" else word) for word in line]
+    again = compare.main(more)
+    assert again["seeds"] == list(range(7)) and len(again["runs"]) == 21
+    changed = {
+        run["folder"]
+        for run in again["runs"]
+        if before.get(run["folder"]) != (folder / run["folder"] / "hyp.yaml").stat().st_mtime_ns
+    }
+    assert changed == {"runs/b/seed1", "runs/a/seed6", "runs/b/seed6", "runs/c/seed6"}
+    assert run_of(again, "b", 1)["score"] == run_of(record, "b", 1)["score"]  # a run is repeatable
+    assert [look["pairs"] for look in again["looks"]] == [6, 7]
+    assert again["verdicts"]["b"]["mean"] == 0
+
+
+@pytest.mark.slow
+def test_a_crash_and_a_divergence_are_kept_and_said(toy, tmp_path, capsys):
+    (tmp_path / "broken.pt").write_bytes(b"no weights")
+    line = [*words(toy, tmp_path), "--seeds", "2", "--arm", "good", "--arm", "broken", f"weights={tmp_path}/broken.pt"]
+    line += ["--arm", "wild", "optimizer=sgd", "lr0=10", "clip_norm=null", "warmup=none", "warmup_epochs=0", "nbs=8"]
+    line += ["--epochs", "4"]
+    with pytest.raises(SomeFailed, match=r"2 runs \(broken seed 0, broken seed 1\)"):
+        compare.main(line)
+    out = capsys.readouterr().out
+    assert "broken seed 0: failed (exit code 2), its last lines:" in out and "broken.pt" in out
+    record = read_record(tmp_path / "exp")
+    assert [run_of(record, "good", seed)["status"] for seed in (0, 1)] == ["done", "done"]
+    assert [run_of(record, "wild", seed)["status"] for seed in (0, 1)] == ["diverged", "diverged"]
+    assert record["state"] == "incomplete" and record["verdicts"] == {} and record["looks"] == []
+    assert "no verdict: 0 whole pairs" in out
+    page = (tmp_path / "exp/report.html").read_text()
+    assert "broken" in page and "diverged" in page
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_every_run_and_keeps_what_is_finished(toy, tmp_path):
+    line = [*words(toy, tmp_path), "--seeds", "4", "--warmup", "--epochs", "60"]
+    process = subprocess.Popen(
+        [sys.executable, "compare.py", *line], cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and len(list(tmp_path.glob("exp/runs/*/seed0/metrics.csv"))) < 2:
+        time.sleep(0.2)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Repeat the command to go on." in out
+    assert len(children) == 2 and not any(Path(f"/proc/{pid}").exists() for pid in children)
+    record = read_record(tmp_path / "exp")
+    assert len(record["runs"]) == 8 and record["looks"] == []
+
+
+def test_both_arms_see_the_same_batches(toy):
+    """While arms share data, imgsz, batch and augmentation, their pictures and boxes are equal bit for bit."""
+    argv = ["--data", str(toy), "--weights", "w.pt", "--imgsz", "64", "--batch", "8", "mixup=0.5", "--seed", "3"]
+    arms = read_command([*argv, "--arm", "a", "--arm", "b", "warmup_epochs=0", "lr0=0.1", "optimizer=adamw"])[2]
+    index = build_index(load_dataset_yaml(toy), "train")
+    loaders = [build_train_loader(index, arm.hyp, batch=8, workers=0) for arm in arms]
+    for epoch in (0, 1):
+        for one, other in zip(loaders[0].epoch(epoch), loaders[1].epoch(epoch), strict=True):
+            assert one.keys() == other.keys()
+            for key, value in one.items():
+                assert np.array_equal(np.asarray(value), np.asarray(other[key])), key
+
+
+@pytest.fixture
+def copied(toy, tmp_path) -> Path:
+    """A dataset of its own, to be changed."""
+    import shutil
+
+    shutil.copytree(toy.parent, tmp_path / "data")
+    return tmp_path / "data/toy.yaml"
+
+
+def test_identity_is_that_of_the_content(toy, copied):
+    here, there = identify(load_dataset_yaml(toy)), identify(load_dataset_yaml(copied))
+    assert here.content == there.content and there.unchanged()
+    picture = next((copied.parent / "images/train").iterdir())
+    os.utime(picture)
+    assert not there.unchanged()  # touched: looked at again
+    touched = identify(load_dataset_yaml(copied), {"state": there.state, "content": there.content})
+    assert touched.content == there.content and touched.state != there.state
+    known = {"state": touched.state, "content": "believed"}
+    assert identify(load_dataset_yaml(copied), known).content == "believed"
+
+
+@pytest.mark.parametrize("what", ["label", "picture", "new", "renamed", "names"])
+def test_every_change_of_the_data_is_noticed(copied, what):
+    before = identify(load_dataset_yaml(copied))
+    picture = min((copied.parent / "images/val").iterdir())
+    label = copied.parent / "labels/val" / f"{picture.stem}.txt"
+    if what == "label":
+        label.write_text("0 0.5 0.5 0.25 0.25\n")
+    elif what == "picture":
+        picture.write_bytes(max((copied.parent / "images/val").iterdir()).read_bytes())
+    elif what == "new":
+        (picture.parent / "zz.jpg").write_bytes(picture.read_bytes())
+    elif what == "renamed":
+        picture.rename(picture.with_stem("zz"))
+    else:
+        copied.write_text(copied.read_text().replace("mug", "cup"))
+    assert identify(load_dataset_yaml(copied)).content != before.content
+    assert not before.unchanged() or what == "names"
+
+
+def test_a_dataset_that_changes_meanwhile_stops_the_comparison(copied, tmp_path, monkeypatch):
+    options, command, arms, _, _ = read_command([*words(copied, tmp_path), "--warmup", "--seeds", "2"])
+    record, identities = compare.settle(options, command, arms, ["cpu"], 1, [])
+    record["declared"] = {"metric": "val/mAP50-95", "margin": 0.01, "max_seeds": 2, "reference": "warm"}
+    folder = tmp_path / "exp"
+    compare.make_folder(folder, arms)
+    compare.list_runs(record, 2, folder)
+    next((copied.parent / "labels/train").iterdir()).write_text("1 0.5 0.5 0.2 0.2\n")
+    with pytest.raises(UserError, match="has changed since this comparison began"):
+        compare.make_runs(folder, record, arms, ["cpu"], 1, command, identities)
+    assert not (folder / "runs").exists()
+
+
+def test_no_space_left_is_said_before_a_run_begins(toy, tmp_path, monkeypatch):
+    options, command, arms, _, _ = read_command([*words(toy, tmp_path), "--warmup", "--seeds", "2"])
+    record, identities = compare.settle(options, command, arms, ["cpu"], 1, [])
+    record["declared"] = {"metric": "val/mAP50-95", "margin": 0.01, "max_seeds": 2, "reference": "warm"}
+    compare.make_folder(tmp_path / "exp", arms)
+    compare.list_runs(record, 2, tmp_path / "exp")
+    full = compare.shutil.disk_usage(tmp_path)._replace(free=10**6)
+    monkeypatch.setattr(compare.shutil, "disk_usage", lambda path: full)
+    with pytest.raises(UserError, match="only 1 MB are free.*finished runs are kept"):
+        compare.make_runs(tmp_path / "exp", record, arms, ["cpu"], 1, command, identities)
+
+
+def test_two_at_once_in_one_folder_are_refused(toy, tmp_path):
+    from utils.lock import locked
+
+    (tmp_path / "exp").mkdir()
+    with locked(tmp_path / "exp/.lock") as held, pytest.raises(UserError, match="another compare.py is at work"):
+        assert held
+        compare.main([*words(toy, tmp_path), "--warmup", "--seeds", "2"])
+
+
+def test_the_code_hash_covers_what_train_imports_and_nothing_of_the_comparison():
+    names = {path.relative_to(REPO).as_posix() for path in reached(REPO / "train.py")}
+    assert {"train.py", "utils/schedules.py", "data/mosaic.py", "models/loss.py", "utils/env.py"} <= names
+    assert not {"compare.py", "val.py", "utils/verdict.py", "utils/report.py", "utils/arms.py"} & names
+    assert code_hash() == code_hash() != code_hash("val.py")
+
+
+def test_devices_are_spread_over_slots():
+    options, _, arms, _, _ = read_command(["--warmup", "--devices", "cpu", "--jobs", "3"])
+    assert compare.device_slots(options, arms) == ["cpu"] * 3
+    with pytest.raises(UserError, match="device"):
+        compare.device_slots(options.model_copy(update={"devices": "cuda:77"}), arms)
+
+
+def test_help_names_every_option(capsys):
+    compare.main(["--help"])
+    out = capsys.readouterr().out
+    for word in (
+        "--arm NAME",
+        "--warmup ",
+        "--seeds",
+        "--max-seeds",
+        "--metric",
+        "--margin",
+        "--jobs",
+        "--aa",
+        "--lr0",
+    ):
+        assert word in out
