@@ -231,10 +231,8 @@ def make_runs(
     jobs = []
     for run in record["runs"]:
         if run["status"] == "missing":
-            shutil.rmtree(folder / run["folder"], ignore_errors=True)  # what is left of one that was broken off
-            jobs.append(
-                Job(run["arm"], run["seed"], folder / run["folder"], run_words(folder, run, by_name, threads, command))
-            )
+            words = run_words(folder, run, by_name[run["arm"]], threads, command)
+            jobs.append(Job(run["arm"], run["seed"], folder / run["folder"], words))
 
     def require() -> None:
         for data, identity in identities.items():
@@ -258,10 +256,13 @@ def make_runs(
         live.clear()
 
 
-def run_words(folder: Path, run: dict[str, Any], arms: dict[str, Arm], threads: int, command: Command) -> list[str]:
-    """The options of a run of train.py; its device comes later."""
-    hyp = arms[run["arm"]].hyp
-    place = folder / run["folder"]
+def run_words(folder: Path, run: dict[str, Any], arm: Arm, threads: int, command: Command) -> list[str]:
+    """The options of a run of train.py, a new one or one that was interrupted; its device comes later."""
+    hyp, place = arm.hyp, folder / run["folder"]
+    last = place / "weights/last.pt"
+    if last.is_file():  # going on gives the very weights of a run that was never interrupted
+        return ["--resume", str(last), "--workers", str(min(hyp.workers, threads))]
+    shutil.rmtree(place, ignore_errors=True)
     words = ["--hyp", str(folder / "arms" / f"{run['arm']}.yaml"), "--seed", str(hyp.seed + run["seed"])]
     words += ["--project", str(place.parent), "--name", place.name, "--exist-ok"]
     words += ["--workers", str(min(hyp.workers, threads))]
@@ -289,6 +290,7 @@ def record_run(folder: Path, record: dict[str, Any], child: Child, code: int, li
         live.say(f"{name}: {declared['metric']} {score:.4f} ({child.seconds:.0f} s)")
         (job.folder / "weights/last.pt").unlink(missing_ok=True)  # a finished run is not resumed; best.pt stays
     else:
+        (job.folder / "weights/last.pt").unlink(missing_ok=True)  # made again, it begins at the beginning
         live.say(f"{name}: {status} (exit code {code}), its last lines:\n{run['message']}")
     live.draw([])
 

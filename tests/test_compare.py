@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import compare
+import train
 from data.dataset_yaml import load_dataset_yaml
 from data.identity import identify
 from data.index import build_index
@@ -24,7 +25,7 @@ from utils.provenance import code_hash, reached
 from utils.runlog import read_metrics
 
 REPO = Path(__file__).resolve().parent.parent
-TOY = ["--imgsz", "64", "--epochs", "1", "--batch", "8", "--hyp", "demo", "mosaic=0.5", "--jobs", "2"]
+TOY = ["--imgsz", "64", "--epochs", "2", "--batch", "8", "--hyp", "demo", "mosaic=0.5", "--jobs", "2"]
 
 
 def words(toy: Path, project: Path) -> list[str]:
@@ -92,9 +93,12 @@ def test_repeated_it_makes_only_what_is_missing(alike):
     line, folder, record = alike
     before = {run["folder"]: (folder / run["folder"] / "hyp.yaml").stat().st_mtime_ns for run in record["runs"]}
     (folder / "runs/b/seed1/metrics.csv").unlink()  # a broken run
+    interrupted = ["--hyp", folder / "arms/b.yaml", "--seed", 6, "--project", folder / "runs/b", "--name", "seed6"]
+    train.main([*map(str, interrupted), "--stop-after", "1"])
     more = [("7" if word == "6" else word) for word in line]
     again = compare.main(more)
     assert again["seeds"] == list(range(7)) and len(again["runs"]) == 21
+    assert "going on after epoch 1" in (folder / "runs/b/seed6/console.txt").read_text()
     changed = {
         run["folder"]
         for run in again["runs"]
@@ -103,7 +107,7 @@ def test_repeated_it_makes_only_what_is_missing(alike):
     assert changed == {"runs/b/seed1", "runs/a/seed6", "runs/b/seed6", "runs/c/seed6"}
     assert run_of(again, "b", 1)["score"] == run_of(record, "b", 1)["score"]  # a run is repeatable
     assert [look["pairs"] for look in again["looks"]] == [6, 7]
-    assert again["verdicts"]["b"]["mean"] == 0
+    assert again["verdicts"]["b"]["mean"] == again["verdicts"]["b"]["sd"] == 0  # the interrupted run, too
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ class Job:
 
     arm: str
     seed: int
-    folder: Path  # of the run; it does not exist yet
+    folder: Path  # of the run
     words: list[str]  # of train.py, but for where it runs
 
 
@@ -78,10 +78,10 @@ def run_all(
 
 
 def _start(job: Job, device: str, threads: int) -> Child:
-    """A process of train.py; what it prints goes to console.txt beside the run folder until that exists."""
-    job.folder.mkdir(parents=True)
+    """A process of train.py; what it prints goes to console.txt in its run folder."""
+    job.folder.mkdir(parents=True, exist_ok=True)
     words = [*job.words, "--device", device]
-    console = open(job.folder / "console.txt", "w", encoding="utf-8")  # noqa: SIM115  (closed when the process ends)
+    console = open(job.folder / "console.txt", "a", encoding="utf-8")  # noqa: SIM115  (closed when the process ends)
     process = subprocess.Popen(
         [sys.executable, str(REPO / "train.py"), *words],
         stdin=subprocess.DEVNULL,
