@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from utils import report_table, report_text
-from utils.report_curves import draw_curves, draw_first_batches, draw_gaps
+from utils import report_setting, report_table, report_text
+from utils.report_batches import draw_first_batches
+from utils.report_curves import draw_curves, draw_gaps
 from utils.report_facts import Facts, RunFacts, read_facts
 from utils.report_markdown import markdown
 from utils.report_pairs import draw_differences, draw_scores
@@ -66,8 +67,15 @@ def view(facts: Facts) -> dict[str, Any]:
 
 def tables(facts: Facts) -> dict[str, report_table.Table | None]:
     """The tables by the name that the template gives them."""
-    names = ("arms", "differences", "secondary", "differs", "shared", "looks", "fingerprint")
-    return {name: getattr(report_table, f"{name}_table")(facts) for name in names}
+    return {
+        "arms": report_table.arms_table(facts),
+        "differences": report_table.differences_table(facts),
+        "secondary": report_table.secondary_table(facts),
+        "differs": report_setting.differs_table(facts),
+        "shared": report_setting.shared_table(facts),
+        "looks": report_setting.looks_table(facts),
+        "fingerprint": report_setting.fingerprint_table(facts),
+    }
 
 
 def run_view(run: RunFacts) -> dict[str, Any]:
@@ -91,5 +99,5 @@ def run_view(run: RunFacts) -> dict[str, Any]:
 def _replace(path: Path, text: str) -> None:
     """Write beside the file and move over it: a reader sees the old or the new one."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
+    beside.write_text(text, encoding="utf-8", errors="replace")  # a name may hold bytes that are no text
     os.replace(beside, path)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from utils import report_table
+from utils import report_setting, report_table
 from utils.report_facts import Facts
 from utils.report_table import Table
 from utils.report_text import caveats, clean, command_line, declared_line, headlines, notes
@@ -23,10 +23,12 @@ def markdown(facts: Facts) -> str:
     for run in facts.runs:
         if run.told.get("message"):
             lines += [f"Last lines of {plain(run.arm)}, seed {run.seed}:", "", *fenced(run.told["message"]), ""]
-    lines += section("What differs between the arms", report_table.differs_table(facts), "Nothing: the arms are equal.")
+    lines += section(
+        "What differs between the arms", report_setting.differs_table(facts), "Nothing: the arms are equal."
+    )
     lines += bullets(notes(facts))
-    lines += section("Looks", report_table.looks_table(facts))
-    lines += section("Versions", report_table.fingerprint_table(facts))
+    lines += section("Looks", report_setting.looks_table(facts))
+    lines += section("Versions", report_setting.fingerprint_table(facts))
     lines += ["## Again", "", *fenced(command_line(facts.told.get("command"))), ""]
     lines += ["The pictures are in report.html beside this file, every run in results.csv."]
     return "\n".join(lines) + "\n"

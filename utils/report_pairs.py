@@ -74,7 +74,9 @@ def draw_scores(facts: Facts) -> Picture | None:
         if runs:
             mean = float(np.mean([run.counted for run in runs]))
             ax.plot([k - 0.12, k + 0.12], [mean, mean], color="black", linewidth=3, zorder=3)
-            ax.annotate(f"{mean:.3f}", (k + 0.12, mean), (4, 0), textcoords="offset points", va="center", fontsize=9)
+            ax.annotate(f"{mean:.3f}", (k + 0.12, mean), (4, 0), textcoords="offset points", va="center", fontsize=9,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
+            )  # fmt: skip
             words.append(f"{arm} {score(mean)} over {len(runs)} runs")
     ax.set_xticks(range(len(arms)), [short(arm) for arm in arms], parse_math=False)
     ax.set_xlim(-0.4, len(arms) - 0.4)

@@ -89,8 +89,9 @@ def declared_line(facts: Facts) -> str:
     """What was fixed before the first run."""
     told = facts.told["declared"]
     return (
-        f"Declared before: {told['metric']} of the EMA weights after the last epoch, margin {margin_words(facts.margin)}, "
-        f"at most {told['max_seeds']} seeds. A pair is one seed in two arms; a point is 0.01 of mAP."
+        f"Declared before: {told['metric']} of the EMA weights after the last epoch, margin "
+        f"{margin_words(facts.margin)}, at most {told['max_seeds']} seeds. "
+        "A pair is one seed in two arms; a point is 0.01 of mAP."
     )
 
 
@@ -104,16 +105,15 @@ def caveats(facts: Facts) -> list[str]:
     lines = []
     if facts.told["state"] != "complete":
         ended = sum(run.ended for run in facts.runs)
-        lines.append(
-            f"Incomplete: {ended} of {len(facts.runs)} runs have ended. The verdict may change; the same command goes on."
-        )
+        whole = f"{ended} of {len(facts.runs)} runs have ended"
+        lines.append(f"Incomplete: {whole}. The verdict may change; the same command goes on.")
     for status, words in meaning.items():
         for arm in facts.arms:
             runs = [run for run in facts.of(arm) if run.status == status]
             if runs:
                 lines.append(f"{arm}: {len(runs)} of {len(facts.of(arm))} runs {words} ({some_seeds(runs)}).")
     for run in facts.runs:
-        lines += [f"{run.arm}, seed {run.seed}: {clean(what)}; its curves are not drawn." for what in run.broken]
+        lines += [f"{run.arm}, seed {run.seed}: {clean(what)}; nothing is drawn from it." for what in run.broken]
     return lines
 
 
