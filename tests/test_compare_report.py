@@ -17,6 +17,7 @@ from browser import browse, find_chromium, listening, measure
 from compared import EPOCHS, NB, make_comparison
 from PIL import Image
 
+from utils.errors import UserError
 from utils.report import write_report
 from utils.report_facts import read_facts, read_first_batches
 from utils.report_markdown import fenced, markdown, plain
@@ -150,6 +151,7 @@ def test_markdown_tells_the_same(two):
     assert "python compare.py --data 'blood cells.yaml'" in text and "no tests, no claims" in text
 
 
+@pytest.mark.slow
 def test_it_can_be_written_again_and_leaves_nothing_beside(two):
     before = sorted(p.name for p in two.iterdir())
     first = html_of(two)
@@ -182,6 +184,7 @@ def test_three_arms_have_a_verdict_and_a_picture_each(tmp_path):
     assert {a["class"] for a in page.all("section") if "class" in a} == {"verdict helps", "verdict no-difference"}
 
 
+@pytest.mark.slow
 def test_a_diverged_run_is_counted_and_said(tmp_path):
     make_comparison(tmp_path, ended={("cold", 2): "diverged"})
     page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
@@ -210,6 +213,7 @@ def test_hostile_names_and_messages_stay_text(tmp_path):
     assert "Incomplete: 10 of 12 runs have ended" in page.within("ul") and "(exit code 1)" in page.within("summary")
 
 
+@pytest.mark.slow
 def test_broken_files_are_named_and_stop_nothing(tmp_path):
     make_comparison(tmp_path)
     runs = tmp_path / "runs"
@@ -240,6 +244,7 @@ def test_broken_files_are_named_and_stop_nothing(tmp_path):
     assert len(page.all("a")) == 11 and told(tmp_path)["verdicts"]["cold"]["sentence"] in page.within("main")
 
 
+@pytest.mark.slow
 def test_without_files_the_page_still_says_what_is_known(tmp_path):
     make_comparison(tmp_path)
     shutil.rmtree(tmp_path / "runs")
@@ -272,6 +277,40 @@ def test_runs_that_the_file_does_not_name_are_missing(tmp_path):
     facts = read_facts(tmp_path)
     assert [run.status for run in facts.runs] == ["missing", "done", "done", "done"] and len(facts.pairs("cold")) == 1
     assert "warm: 1 of 2 runs missing" in caveats(facts)[1]
+
+
+def test_pairs_are_seeds_at_which_every_arm_has_ended(tmp_path):
+    ended = {("cold", 1): "failed", ("gentle", 4): "missing"}
+    make_comparison(tmp_path, {"warm": 0.0, "cold": 0.5, "gentle": -0.1}, ended=ended)
+    facts = read_facts(tmp_path)
+    for arm in ("cold", "gentle"):
+        assert [(a.arm, b.arm, a.seed) for a, b in facts.pairs(arm)] == [("warm", arm, s) for s in (0, 2, 3, 5)]
+        assert told(tmp_path)["verdicts"][arm]["pairs"] == 4
+
+
+def test_a_lost_pair_takes_the_verdict_back_until_it_is_made_again(tmp_path):
+    looks = [{"pairs": 6, "when": "2026-11-21 17:12:00", "verdicts": {"cold": "helps"}}]
+    make_comparison(tmp_path, ended={("cold", 1): "failed"}, verdicts={}, secondary={}, looks=looks)
+    (head,) = headlines(read_facts(tmp_path))
+    assert "5 whole pairs, 6 were there at an earlier look" in head["sentence"] and "helps" not in head["headline"]
+
+
+def test_seeds_that_are_not_shared_are_named(tmp_path):
+    make_comparison(tmp_path, seeds=2)
+    content = told(tmp_path)
+    for offsets, said in (((5, 5), False), ((0, 100), True)):
+        for arm, offset in zip(content["arms"], offsets, strict=True):
+            arm["seed_offset"] = offset
+        (tmp_path / "comparison.json").write_text(json.dumps(content))
+        assert ("share no draws" in markdown(read_facts(tmp_path))) == said
+
+
+def test_no_room_is_one_message(tmp_path):
+    make_comparison(tmp_path, seeds=1)
+    (tmp_path / "results.csv").mkdir()
+    with pytest.raises(UserError, match="cannot write .*results.csv"):
+        write_report(tmp_path)
+    assert not list(tmp_path.glob(".results*"))
 
 
 def test_words():

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from utils import report_setting, report_table, report_text
+from utils.errors import UserError
 from utils.report_batches import draw_first_batches
 from utils.report_curves import draw_curves, draw_gaps
 from utils.report_facts import Facts, RunFacts, read_facts
@@ -99,5 +100,9 @@ def run_view(run: RunFacts) -> dict[str, Any]:
 def _replace(path: Path, text: str) -> None:
     """Write beside the file and move over it: a reader sees the old or the new one."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8", errors="replace")  # a name may hold bytes that are no text
-    os.replace(beside, path)
+    try:
+        beside.write_text(text, encoding="utf-8", errors="replace")  # a name may hold bytes that are no text
+        os.replace(beside, path)
+    except OSError as e:
+        beside.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {e.strerror}. Make room, and repeat the command.") from e

@@ -73,14 +73,16 @@ class Facts:
         return [run for run in self.runs if run.arm == arm]
 
     def pairs(self, arm: str) -> list[tuple[RunFacts, RunFacts]]:
-        """(run of the reference, run of the arm) of every seed at which both have ended."""
-        ours = {run.seed: run for run in self.of(arm) if run.ended}
-        return [(run, ours[run.seed]) for run in self.of(self.reference) if run.ended and run.seed in ours]
+        """(run of the reference, run of the arm) of every seed at which all arms have ended, as the verdict has it."""
+        open_seeds = {run.seed for run in self.runs if not run.ended}
+        both = zip(self.of(self.reference), self.of(arm), strict=True)
+        return [(reference, run) for reference, run in both if run.seed not in open_seeds]
 
 
 def read_facts(folder: Path) -> Facts:
     """Everything that the report tells about the comparison in `folder`."""
-    told = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+    begun = {"looks": [], "verdicts": {}, "secondary": {}, "notes": [], "updated": "-"}  # before the first look
+    told = begun | json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
     lines = {(line["arm"], line["seed"]): line for line in told["runs"]}
     far = round(1.5 * told["window"])  # batches: half as far again as the longest warm-up
     runs = []

@@ -81,7 +81,7 @@ def secondary_table(facts: Facts) -> Table:
     for key, (title, mean_words, words, unit) in MEASURES.items():
         differences = []
         for arm in facts.arms[1:]:
-            told = facts.told.get("secondary", {}).get(arm, {}).get(key) or {}
+            told = facts.told["secondary"].get(arm, {}).get(key) or {}
             mean, *ends = (finite(told.get(name)) for name in ("mean", "low", "high"))
             there = None not in (mean, *ends)
             text = f"{words(mean)}{unit} ({words(ends[0])} to {words(ends[1])})" if there else NOTHING

@@ -74,15 +74,23 @@ def headlines(facts: Facts) -> list[dict[str, str]]:
         who = f"{arm} against {facts.reference}"
         verdict = facts.told["verdicts"].get(arm)
         if verdict is None:
-            n = len(facts.pairs(arm))
-            have = "no pair of runs has ended" if n == 0 else "a single pair has ended, and it says nothing of chance"
-            sentence = f"{arm}: no verdict, {have}; at least two are needed for an interval, {FEWEST} for any claim."
+            sentence = f"{arm}: no verdict, {_why_none(facts, len(facts.pairs(arm)))}."
             told.append({"kind": "none", "headline": f"{who}: no verdict yet", "sentence": sentence})
             continue
         words = kind_words(verdict["kind"], facts.margin)
         few = f", under {FEWEST} pairs nothing is claimed" if verdict["pairs"] < FEWEST else ""
         told.append({"kind": verdict["kind"], "headline": f"{who}: {words}{few}", "sentence": verdict["sentence"]})
     return told
+
+
+def _why_none(facts: Facts, pairs: int) -> str:
+    """Why there is no verdict on so many pairs."""
+    seen = max((look["pairs"] for look in facts.told["looks"]), default=0)
+    if 2 <= pairs < seen:
+        return f"{pairs} whole pairs, {seen} were there at an earlier look: repeat the command to make the others again"
+    have = {0: "no pair of runs has ended", 1: "a single pair has ended, and it says nothing of chance"}
+    need = f"two are needed for an interval, {FEWEST} for any claim"
+    return f"{have[pairs]}; {need}" if pairs in have else f"{pairs} pairs have ended, and no look was taken at them yet"
 
 
 def declared_line(facts: Facts) -> str:
@@ -118,7 +126,11 @@ def caveats(facts: Facts) -> list[str]:
 
 
 def notes(facts: Facts) -> list[str]:
-    """The notes of the comparison, and arms that train on seeds of their own."""
-    shifted = [arm for arm in facts.told["arms"] if arm.get("seed_offset")]
-    own = [f"{arm['name']} trains with the seeds + {arm['seed_offset']}: its pairs share no draws." for arm in shifted]
-    return [*facts.told.get("notes", ()), *own]
+    """The notes of the comparison, and arms whose seeds are others than the reference's."""
+    first, *others = [(arm["name"], arm.get("seed_offset", 0)) for arm in facts.told["arms"]]
+    own = [
+        f"{name} trains with the seeds + {offset}, {first[0]} with the seeds + {first[1]}: their pairs share no draws."
+        for name, offset in others
+        if offset != first[1]
+    ]
+    return [*facts.told["notes"], *own]
