@@ -14,7 +14,7 @@ def markdown(facts: Facts) -> str:
     lines = [f"# {plain(facts.name)}: {plain(', '.join(facts.arms[1:]))} against {plain(facts.reference)}", ""]
     for told in headlines(facts):
         lines += [f"**{plain(told['headline'])}**", "", plain(told["sentence"]), ""]
-    lines += bullets([f"Note: {text}" for text in caveats(facts)])
+    lines += bullets(caveats(facts))
     lines += [plain(declared_line(facts)), ""]
     lines += section("Scores", report_table.arms_table(facts))
     lines += section("Differences", report_table.differences_table(facts))

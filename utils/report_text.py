@@ -114,7 +114,7 @@ def caveats(facts: Facts) -> list[str]:
     if facts.told["state"] != "complete":
         ended = sum(run.ended for run in facts.runs)
         whole = f"{ended} of {len(facts.runs)} runs have ended"
-        lines.append(f"Incomplete: {whole}. The verdict may change; the same command goes on.")
+        lines.append(f"Incomplete: {whole}. What is said here may change; the same command goes on.")
     for status, words in meaning.items():
         for arm in facts.arms:
             runs = [run for run in facts.of(arm) if run.status == status]
