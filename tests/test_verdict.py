@@ -44,7 +44,7 @@ def test_kinds(mean, sd, kind, words):
     json.dumps(dataclasses.asdict(v), allow_nan=False)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.lists(st.integers(-30, 30), min_size=2, max_size=12), min_size=1, max_size=3),
     st.integers(2, 12),
@@ -61,7 +61,8 @@ def test_what_a_claim_always_implies(rows, n, spare, looks):
             assert (r.low > 0) if v.kind == "helps" else (r.high < 0)
             assert v.p_adjusted <= v.level
         if v.kind == "no difference":
-            step = v.level_equivalence * (equivalence_p(r.mean, r.sd, n, MARGIN) / v.p_equivalence or 1)
+            holms = equivalence_p(r.mean, r.sd, n, MARGIN) / v.p_equivalence if v.p_equivalence else 1.0
+            step = v.level_equivalence * holms
             low, high = t_interval(r.mean, r.sd, n, 1 - 2 * step) if r.sd else (r.mean, r.mean)
             assert -MARGIN <= low and high <= MARGIN
         if n < FEWEST:
@@ -83,7 +84,7 @@ def test_under_six_pairs_and_no_seeds_left():
 
 
 def test_advice_is_said_as_counted():
-    v = told(0.005, 0.008, 8, max_seeds=24)
+    v = told(0.003, 0.008, 8, max_seeds=24)
     assert v.kind == "undecided" and 0 < v.seeds_more <= 16 and f"about {v.seeds_more} more seeds" in v.sentence
     hard = told(0.005, 0.02, 8, max_seeds=12)
     assert hard.seeds_more == 4
@@ -93,7 +94,7 @@ def test_advice_is_said_as_counted():
 
 
 def test_looking_earlier_makes_the_same_pairs_worth_less():
-    d = dict(mean=0.006, sd=0.0068, n=10)
+    d = dict(mean=0.006, sd=0.0055, n=10)
     once, again = told(**d), told(**d, looks=[6, 7, 8, 9], max_seeds=20)
     assert once.paired == again.paired and once.level > 2 * again.level
     assert (once.kind, again.kind) == ("helps", "undecided")
