@@ -63,12 +63,14 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
     asked, identities = settle(options, command, arms, slots, threads, argv)
     folder = choose_folder(options.project, options.name, asked)
-    make_folder(folder, arms)
+    make_folder(folder)
     with locked(folder / ".lock") as held:
         if not held:
             raise UserError(f"another compare.py is at work in {folder}. Wait for it, or give --name another.")
         record = asked | (read_record(folder) or {}) | {"command": asked["command"]}
         declare(record, given, options, arms[0].name)
+        for arm in arms:
+            save_hyp(folder / "arms" / f"{arm.name}.yaml", arm.hyp)
         list_runs(record, options.seeds, folder)
         write_record(folder, record)
         introduce(folder, record, slots, threads)
@@ -154,14 +156,10 @@ def settle(
     return record, identities
 
 
-def make_folder(folder: Path, arms: list[Arm]) -> None:
-    """The folder of the comparison, with the settings of each arm as a hyp file."""
+def make_folder(folder: Path) -> None:
+    """The folder of the comparison, and the one in it for the settings of its arms."""
     try:
         (folder / "arms").mkdir(parents=True, exist_ok=True)
-        for arm in arms:
-            path = folder / "arms" / f"{arm.name}.yaml"
-            if not path.exists():
-                save_hyp(path, arm.hyp)
     except OSError as e:
         raise UserError(f"cannot write to {folder}: {e.strerror}. Choose another --project.") from e
 
@@ -235,25 +233,39 @@ def make_runs(
             jobs.append(Job(run["arm"], run["seed"], folder / run["folder"], words))
 
     def require() -> None:
-        for data, identity in identities.items():
-            if not identity.unchanged():
-                raise UserError(
-                    f"{data} has changed since this comparison began: the next run would see other data than the last. "
-                    "The finished runs are kept; undo the change and repeat the command, or repeat it to begin anew."
-                )
-        free = shutil.disk_usage(folder).free
-        if free < ROOM:
-            raise UserError(
-                f"only {free / 1e6:.0f} MB are free at {folder}. Make room, and repeat the command: "
-                "finished runs are kept."
-            )
+        require_unchanged(identities)
+        require_room(folder)
 
     try:
         for child, code in run_all(jobs, slots, threads, require, live.draw):
-            record_run(folder, record, child, code, live)
+            try:
+                require_unchanged(identities)
+            except UserError:
+                shutil.rmtree(child.job.folder, ignore_errors=True)  # nobody knows which of its pictures were new
+                raise
+            record_run(record, child, code, live)
             write_record(folder, record)
     finally:
         live.clear()
+
+
+def require_unchanged(identities: dict[str, Identity]) -> None:
+    """UserError when a file of a dataset was touched since the comparison began."""
+    changed = [data for data, identity in identities.items() if not identity.unchanged()]
+    if changed:
+        raise UserError(
+            f"{changed[0]} has changed since this comparison began: later runs would see other data than earlier ones. "
+            "The finished runs are kept; undo the change and repeat the command, or repeat it to begin anew."
+        )
+
+
+def require_room(folder: Path) -> None:
+    """UserError when a run could not write its files."""
+    free = shutil.disk_usage(folder).free
+    if free < ROOM:
+        raise UserError(
+            f"only {free / 1e6:.0f} MB are free at {folder}. Make room, and repeat the command: finished runs are kept."
+        )
 
 
 def run_words(folder: Path, run: dict[str, Any], arm: Arm, threads: int, command: Command) -> list[str]:
@@ -269,7 +281,7 @@ def run_words(folder: Path, run: dict[str, Any], arm: Arm, threads: int, command
     return words + ["--download"] * command.download + ["--keep-gains"] * command.keep_gains
 
 
-def record_run(folder: Path, record: dict[str, Any], child: Child, code: int, live: Live) -> None:
+def record_run(record: dict[str, Any], child: Child, code: int, live: Live) -> None:
     """Enter what a run came to, and say so."""
     job, declared = child.job, record["declared"]
     run = next(run for run in record["runs"] if (run["arm"], run["seed"]) == (job.arm, job.seed))
@@ -284,13 +296,12 @@ def record_run(folder: Path, record: dict[str, Any], child: Child, code: int, li
         "score": score,
         "message": None if status == "done" else last_lines(job.folder / "console.txt"),
     }
+    (job.folder / "weights/last.pt").unlink(missing_ok=True)  # only a run that was interrupted is gone on with
     name = f"{job.arm} seed {job.seed}"
     if status == "done":
         live.times.append(child.seconds)
         live.say(f"{name}: {declared['metric']} {score:.4f} ({child.seconds:.0f} s)")
-        (job.folder / "weights/last.pt").unlink(missing_ok=True)  # a finished run is not resumed; best.pt stays
     else:
-        (job.folder / "weights/last.pt").unlink(missing_ok=True)  # made again, it begins at the beginning
         live.say(f"{name}: {status} (exit code {code}), its last lines:\n{run['message']}")
     live.draw([])
 

@@ -205,7 +205,7 @@ def test_a_dataset_that_changes_meanwhile_stops_the_comparison(copied, tmp_path,
     record, identities = compare.settle(options, command, arms, ["cpu"], 1, [])
     record["declared"] = {"metric": "val/mAP50-95", "margin": 0.01, "max_seeds": 2, "reference": "warm"}
     folder = tmp_path / "exp"
-    compare.make_folder(folder, arms)
+    compare.make_folder(folder)
     compare.list_runs(record, 2, folder)
     next((copied.parent / "labels/train").iterdir()).write_text("1 0.5 0.5 0.2 0.2\n")
     with pytest.raises(UserError, match="has changed since this comparison began"):
@@ -217,7 +217,7 @@ def test_no_space_left_is_said_before_a_run_begins(toy, tmp_path, monkeypatch):
     options, command, arms, _, _ = read_command([*words(toy, tmp_path), "--warmup", "--seeds", "2"])
     record, identities = compare.settle(options, command, arms, ["cpu"], 1, [])
     record["declared"] = {"metric": "val/mAP50-95", "margin": 0.01, "max_seeds": 2, "reference": "warm"}
-    compare.make_folder(tmp_path / "exp", arms)
+    compare.make_folder(tmp_path / "exp")
     compare.list_runs(record, 2, tmp_path / "exp")
     full = compare.shutil.disk_usage(tmp_path)._replace(free=10**6)
     monkeypatch.setattr(compare.shutil, "disk_usage", lambda path: full)
