@@ -175,7 +175,8 @@ def list_runs(record: dict[str, Any], seeds: int, folder: Path) -> None:
     for seed in record["seeds"]:
         for arm in record["arms"]:
             run = known.get((arm["name"], seed))
-            blank = {"arm": arm["name"], "seed": seed, "status": "missing", "folder": f"runs/{arm['name']}/seed{seed}"}
+            blank = dict.fromkeys(("exit", "command", "seconds", "device", "score", "message", "secondary"))
+            blank |= {"arm": arm["name"], "seed": seed, "status": "missing", "folder": f"runs/{arm['name']}/seed{seed}"}
             runs.append(run if run and kept(folder, run, record["declared"]["metric"]) else blank)
     record["runs"] = runs
 
