@@ -304,7 +304,6 @@ def record_run(record: dict[str, Any], child: Child, code: int, live: Live) -> N
         live.say(f"{name}: {declared['metric']} {score:.4f} ({child.seconds:.0f} s)")
     else:
         live.say(f"{name}: {status} (exit code {code}), its last lines:\n{run['message']}")
-    live.draw([])
 
 
 def last_lines(path: Path, n: int = 8) -> str:
