@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from utils.report_facts import Facts, RunFacts, finite
-from utils.report_text import NOTHING, duration, interval, kind_words, number, points, score
+from utils.report_text import NOTHING, change, duration, interval, kind_words, number, points, score
 
 Words = Callable[[Any], str]
 MEASURES: dict[str, tuple[str, Words, Words, str]] = {  # key -> title, a mean, a difference, the difference's unit
     "best": ("mAP50-95 of the best epoch", score, lambda x: points(x, unit=False), " points"),
     "mAP50": ("mAP50, last epoch", score, lambda x: points(x, unit=False), " points"),
     "area": ("mean height of the mAP curve", score, lambda x: points(x, unit=False), " points"),
-    "epochs_to_90": ("epochs to 90 % of the reference's last mAP", number, lambda x: f"{x:+.3g}", " epochs"),
-    "loss_spike": ("largest loss in the window / first loss", number, lambda x: f"{x:+.3g}", ""),
-    "grad_norm": ("largest gradient norm in the window", number, lambda x: f"{x:+.3g}", ""),
+    "epochs_to_90": ("epochs to 90 % of the reference's last mAP", number, change, " epochs"),
+    "loss_spike": ("largest loss in the window / first loss", number, change, ""),
+    "grad_norm": ("largest gradient norm in the window", number, change, ""),
 }
 RUN_COLUMNS = (
     *("arm", "seed", "status", "score", "best", "best_epoch", "mAP50", "area", "epochs_to_90", "loss_spike"),

@@ -28,8 +28,13 @@ def score(value: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three significant digits."""
-    return NOTHING if finite(value) is None else f"{value:.3g}"
+    """Three significant digits, or all before the point."""
+    return NOTHING if finite(value) is None else f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def change(value: float) -> str:
+    """The same, with its sign."""
+    return ("+" if value >= 0 else "") + number(value)
 
 
 def duration(seconds: float | None) -> str:
