@@ -20,7 +20,7 @@ from data.dataset_yaml import load_dataset_yaml
 from data.identity import Identity, identify
 from models.find import find_weights
 from utils.arms import EXAMPLE, Arm, Compare, cautions, read_command, split_settings
-from utils.comparison import choose_folder, declare, read_record, write_record
+from utils.comparison import ENDED, choose_folder, declare, known_data, read_record, write_record
 from utils.conclusion import conclude
 from utils.config import Command, save_hyp
 from utils.dist import cores, pick_device
@@ -37,7 +37,7 @@ from utils.runlog import configure_console
 from utils.schedules import build_schedule
 
 log = logging.getLogger(__name__)
-ENDED = {0: "done", 3: "diverged"}  # exit codes of train.py that give a score
+STATUS = {0: "done", 3: "diverged"}  # by the exit code of train.py; any other has failed
 ROOM = 50e6  # bytes that must be free beside what a run's weights take
 USAGE = f"""usage: python compare.py --weights W --data D {EXAMPLE} [--key value | key=value ...]
 
@@ -108,8 +108,10 @@ def settle(
     options: Compare, command: Command, arms: list[Arm], slots: list[str], threads: int, argv: list[str]
 ) -> tuple[dict[str, Any], dict[str, Identity]]:
     """A new record: arms, what differs, what they are made from; and the data sets by the name of their yaml."""
+    known = known_data(options.project, options.name)
     identities = {
-        data: identify(load_dataset_yaml(data, command.download)) for data in {str(arm.hyp.data): None for arm in arms}
+        data: identify(load_dataset_yaml(data, command.download), known.get(data))
+        for data in {str(arm.hyp.data): None for arm in arms}
     }
     files = {weights: find_weights(weights, command.download) for weights in {str(arm.hyp.weights): 0 for arm in arms}}
     plans = []
@@ -183,7 +185,7 @@ def list_runs(record: dict[str, Any], seeds: int, folder: Path) -> None:
 
 def ended(run: dict[str, Any]) -> bool:
     """Whether a run came to a score, be it that of a run that diverged."""
-    return run["status"] in ENDED.values()
+    return run["status"] in ENDED
 
 
 def kept(folder: Path, run: dict[str, Any], metric: str) -> bool:
@@ -287,7 +289,7 @@ def record_run(record: dict[str, Any], child: Child, code: int, live: Live) -> N
     job, declared = child.job, record["declared"]
     run = next(run for run in record["runs"] if (run["arm"], run["seed"]) == (job.arm, job.seed))
     score = final_score(job.folder, declared["metric"]) if code == 0 else None
-    status = ENDED.get(code, "failed") if code != 0 or score is not None else "failed"
+    status = "failed" if code == 0 and score is None else STATUS.get(code, "failed")
     run |= {
         "status": status,
         "exit": code,

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from utils.comparison import choose_folder, declare, read_record, unlike, write_record
+from utils.comparison import choose_folder, declare, known_data, read_record, unlike, write_record
 from utils.conclusion import conclude
 from utils.errors import UserError
 from utils.outcome import final_score, mean_differences, secondary
@@ -70,6 +70,14 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, caplog):
     (tmp_path / "exp/notes.txt").touch()
     assert choose_folder(str(tmp_path), "exp", a_record()) == tmp_path / "exp2"
     assert "it holds no comparison" in caplog.text
+
+
+def test_what_is_known_of_the_data_is_what_the_last_folder_recorded(tmp_path):
+    assert known_data(str(tmp_path), "exp") == {}
+    for folder, content in (("exp", "x"), ("exp2", "z"), ("other", "w")):
+        (tmp_path / folder).mkdir()
+        write_record(tmp_path / folder, with_fingerprint(data={"d.yaml": {"content": content, "state": [content]}}))
+    assert known_data(str(tmp_path), "exp") == {"d.yaml": {"content": "z", "state": ["z"]}}
 
 
 def test_half_a_record_is_none(tmp_path):

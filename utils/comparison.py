@@ -1,5 +1,6 @@
 """The folder of a comparison and comparison.json in it: what was declared, what was run, what was seen when."""
 
+import glob
 import json
 import logging
 import os
@@ -21,7 +22,8 @@ NAMES = {  # parts of a fingerprint that must be equal for runs to be compared, 
     "data": "the content of the data",
     "weights": "the content of the weights",
 }
-File = "comparison.json"
+RECORD = "comparison.json"
+ENDED = ("done", "diverged")  # a run of this status has a score; others are made again
 
 
 def choose_folder(project: str, name: str, asked: Mapping[str, Any]) -> Path:
@@ -39,7 +41,7 @@ def choose_folder(project: str, name: str, asked: Mapping[str, Any]) -> Path:
             if why and not record:
                 log.info(why)
             return folder
-        finished = sum(run["status"] in ("done", "diverged") for run in record["runs"]) if record else 0
+        finished = sum(run["status"] in ENDED for run in record["runs"]) if record else 0
         why = (
             f"{folder} is left as it is" + (f", with {finished} finished runs" if finished else "") + f": {difference}"
         )
@@ -78,24 +80,34 @@ def _plain(key: str, value: Any) -> Any:
 def read_record(folder: Path) -> dict[str, Any] | None:
     """comparison.json of a folder; None where there is none that can be understood."""
     try:
-        record = json.loads((folder / File).read_text(encoding="utf-8"))
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         return record if record["format"] == FORMAT else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
+def known_data(project: str, name: str) -> dict[str, dict[str, Any]]:
+    """State and content of each dataset, by its yaml, as earlier comparisons of this name recorded them."""
+    records = [read_record(file.parent) for file in sorted(Path(project).glob(f"{glob.escape(name)}*/{RECORD}"))]
+    return {yaml: data for record in records if record for yaml, data in record["fingerprint"]["data"].items()}
+
+
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Write beside comparison.json and move over it."""
-    write_json(folder / File, {**record, "updated": time.strftime("%Y-%m-%d %H:%M:%S")})
+    write_text(
+        folder / RECORD,
+        json.dumps({**record, "updated": time.strftime("%Y-%m-%d %H:%M:%S")}, indent=1, allow_nan=False),
+    )
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write beside the target and move over it; UserError when there is no space or no permission."""
+def write_text(path: Path, text: str) -> None:
+    """Write beside the file and move over it: a reader sees the old or the new one; UserError when there is no room."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
+        beside.write_text(text, encoding="utf-8", errors="replace")  # a name may hold bytes that are no text
         os.replace(beside, path)
     except OSError as e:
+        beside.unlink(missing_ok=True)
         raise UserError(
             f"cannot write {path}: {e.strerror}. Make room, and repeat the command: finished runs are kept."
         ) from e

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from utils.comparison import ENDED
 from utils.outcome import mean_differences, secondary
 from utils.verdict import Verdict, verdicts
 
@@ -18,7 +19,7 @@ def conclude(folder: Path, record: dict[str, Any]) -> None:
     arms = [arm["name"] for arm in record["arms"]]
     runs = {(run["arm"], run["seed"]): run for run in record["runs"]}
     _measure(folder, record, runs)
-    ended = {key for key, run in runs.items() if run["status"] in ("done", "diverged")}
+    ended = {key for key, run in runs.items() if run["status"] in ENDED}
     seeds = [seed for seed in record["seeds"] if all((arm, seed) in ended for arm in arms)]
     record["state"] = "complete" if len(ended) == len(runs) else "incomplete"
     record["verdicts"], record["secondary"] = {}, {}
@@ -48,7 +49,7 @@ def _measure(folder: Path, record: dict[str, Any], runs: dict[tuple[str, int], d
     for run in sorted(runs.values(), key=lambda run: run["arm"] != reference):
         partner = runs[reference, run["seed"]]
         target = partner.get("score") if record["declared"]["metric"] == "val/mAP50-95" else None
-        if run["status"] in ("done", "diverged"):
+        if run["status"] in ENDED:
             run["secondary"] = secondary(folder / run["folder"], record["window"], target)
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -10,7 +9,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from utils import report_setting, report_table, report_text
-from utils.errors import UserError
+from utils.comparison import write_text
 from utils.report_batches import draw_first_batches
 from utils.report_curves import draw_curves, draw_gaps
 from utils.report_facts import Facts, RunFacts, read_facts
@@ -29,10 +28,10 @@ def write_report(folder: Path) -> Path:
     table = csv.writer(rows, lineterminator="\n")
     table.writerow(report_table.RUN_COLUMNS)
     table.writerows(report_table.run_row(run) for run in facts.runs)
-    _replace(folder / "results.csv", rows.getvalue())
-    _replace(folder / "report.md", markdown(facts))
+    write_text(folder / "results.csv", rows.getvalue())
+    write_text(folder / "report.md", markdown(facts))
     page = folder / "report.html"
-    _replace(page, html(facts))
+    write_text(page, html(facts))
     return page
 
 
@@ -95,14 +94,3 @@ def run_view(run: RunFacts) -> dict[str, Any]:
         "command": command_line(run.told.get("command")),
         "exit": run.told.get("exit"),
     }
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write beside the file and move over it: a reader sees the old or the new one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8", errors="replace")  # a name may hold bytes that are no text
-        os.replace(beside, path)
-    except OSError as e:
-        beside.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {e.strerror}. Make room, and repeat the command.") from e

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from utils.comparison import ENDED
 from utils.runlog import FLUSH_EVERY, read_metrics
 
-ENDED = ("done", "diverged")  # only such runs make pairs and curves; the others are repeated
 BATCH_TAGS = ("lr/", "momentum", "train/box", "train/cls", "train/dfl", "train/obj", "train/grad_norm")
 Curve = dict[int, float]  # epoch or ni -> value
 
