@@ -16,28 +16,28 @@ from typing import Any
 
 import torch
 
-from data.dataset_yaml import load_dataset_yaml
-from data.identity import Identity, identify
-from models.find import find_weights
-from utils.arms import EXAMPLE, Arm, Compare, cautions, read_command, split_settings
-from utils.comparison import ENDED, choose_folder, declare, known_data, read_record, write_record
-from utils.conclusion import conclude
-from utils.config import Command, save_hyp
-from utils.dist import cores, pick_device
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.index.identity import Identity, identify
+from models.weights.find import find_weights
+from utils.compare.arms import EXAMPLE, Arm, Compare, cautions, read_command, split_settings
+from utils.compare.conclude import conclude
+from utils.compare.fingerprint import file_sha256, fingerprint
+from utils.compare.launch import Job, run_all
+from utils.compare.live import Live, table
+from utils.compare.record import choose_folder, declare, known_data, read_record, write_record
+from utils.compare.report.page import write_report
+from utils.compare.runs import ended, list_runs, record_run, run_words
+from utils.config.options import help_text
+from utils.config.schema import Command, save_hyp
+from utils.env import cores
 from utils.errors import SomeFailed, StoppedBySignal, UserError, run_script
-from utils.launch import Child, Job, run_all
-from utils.live import Live, table
-from utils.lock import locked
-from utils.options import help_text
-from utils.outcome import final_score
-from utils.plan import group_names
-from utils.provenance import file_sha256, fingerprint
-from utils.report import write_report
-from utils.runlog import configure_console
-from utils.schedules import build_schedule
+from utils.files import locked
+from utils.run.console import configure_console
+from utils.run.ranks import pick_device
+from utils.schedule.plan import group_names
+from utils.schedule.rates import build_schedule
 
 log = logging.getLogger(__name__)
-STATUS = {0: "done", 3: "diverged"}  # by the exit code of train.py; any other has failed
 ROOM = 50e6  # bytes that must be free beside what a run's weights take
 USAGE = f"""usage: python compare.py --weights W --data D {EXAMPLE} [--key value | key=value ...]
 
@@ -166,34 +166,6 @@ def make_folder(folder: Path) -> None:
         raise UserError(f"cannot write to {folder}: {e.strerror}. Choose another --project.") from e
 
 
-def list_runs(record: dict[str, Any], seeds: int, folder: Path) -> None:
-    """Bring the list of runs up to `seeds` pairs, or as many as there are; what did not end is to be made again."""
-    most = max(
-        [seeds, *(look["pairs"] for look in record["looks"]), *(r["seed"] + 1 for r in record["runs"] if ended(r))]
-    )
-    record["seeds"] = list(range(most))
-    known = {(run["arm"], run["seed"]): run for run in record["runs"]}
-    runs = []
-    for seed in record["seeds"]:
-        for arm in record["arms"]:
-            run = known.get((arm["name"], seed))
-            blank = dict.fromkeys(("exit", "command", "seconds", "device", "score", "message", "secondary"))
-            blank |= {"arm": arm["name"], "seed": seed, "status": "missing", "folder": f"runs/{arm['name']}/seed{seed}"}
-            runs.append(run if run and kept(folder, run, record["declared"]["metric"]) else blank)
-    record["runs"] = runs
-
-
-def ended(run: dict[str, Any]) -> bool:
-    """Whether a run came to a score, be it that of a run that diverged."""
-    return run["status"] in ENDED
-
-
-def kept(folder: Path, run: dict[str, Any], metric: str) -> bool:
-    """Whether a run needs not be made again: it ended, and what it left is still there."""
-    place = folder / run["folder"]
-    return place.is_dir() and (run["status"] == "diverged" or (ended(run) and final_score(place, metric) is not None))
-
-
 def introduce(folder: Path, record: dict[str, Any], slots: list[str], threads: int) -> None:
     """Say what is going to happen."""
     declared, runs = record["declared"], record["runs"]
@@ -269,52 +241,6 @@ def require_room(folder: Path) -> None:
         raise UserError(
             f"only {free / 1e6:.0f} MB are free at {folder}. Make room, and repeat the command: finished runs are kept."
         )
-
-
-def run_words(folder: Path, run: dict[str, Any], arm: Arm, threads: int, command: Command) -> list[str]:
-    """The options of a run of train.py, a new one or one that was interrupted; its device comes later."""
-    hyp, place = arm.hyp, folder / run["folder"]
-    last = place / "weights/last.pt"
-    if last.is_file():  # going on gives the very weights of a run that was never interrupted
-        return ["--resume", str(last), "--workers", str(min(hyp.workers, threads))]
-    shutil.rmtree(place, ignore_errors=True)
-    words = ["--hyp", str(folder / "arms" / f"{run['arm']}.yaml"), "--seed", str(hyp.seed + run["seed"])]
-    words += ["--project", str(place.parent), "--name", place.name, "--exist-ok"]
-    words += ["--workers", str(min(hyp.workers, threads))]
-    return words + ["--download"] * command.download + ["--keep-gains"] * command.keep_gains
-
-
-def record_run(record: dict[str, Any], child: Child, code: int, live: Live) -> None:
-    """Enter what a run came to, and say so."""
-    job, declared = child.job, record["declared"]
-    run = next(run for run in record["runs"] if (run["arm"], run["seed"]) == (job.arm, job.seed))
-    score = final_score(job.folder, declared["metric"]) if code == 0 else None
-    status = "failed" if code == 0 and score is None else STATUS.get(code, "failed")
-    run |= {
-        "status": status,
-        "exit": code,
-        "command": ["train.py", *job.words, "--device", child.device],
-        "seconds": round(child.seconds, 1),
-        "device": child.device,
-        "score": score,
-        "message": None if status == "done" else last_lines(job.folder / "console.txt"),
-    }
-    (job.folder / "weights/last.pt").unlink(missing_ok=True)  # only a run that was interrupted is gone on with
-    name = f"{job.arm} seed {job.seed}"
-    if status == "done":
-        live.times.append(child.seconds)
-        live.say(f"{name}: {declared['metric']} {score:.4f} ({child.seconds:.0f} s)")
-    else:
-        live.say(f"{name}: {status} (exit code {code}), its last lines:\n{run['message']}")
-
-
-def last_lines(path: Path, n: int = 8) -> str:
-    """The end of what a run printed."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    return "\n".join([line.rstrip() for line in lines if line.strip()][-n:])
 
 
 if __name__ == "__main__":

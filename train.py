@@ -15,40 +15,37 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from data.cache import open_pictures
-from data.index import Index, build_index, count_pictures, load_dataset_yaml, report_problems
-from data.loader import TrainLoader, build_eval_loader, build_train_loader, first_batch
-from data.sampling import class_counts
-from data.subset import left_out, subset
-from models.detector import (
-    Transfer,
-    build_detector,
-    freeze,
-    keep_frozen_bn_eval,
-    load_for_eval,
-    model_from_yaml,
-    save_ultralytics,
-)
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.index.index import Index, build_index, count_pictures, report_problems
+from data.index.subset import left_out, subset
+from data.loading.loader import TrainLoader, build_eval_loader, build_train_loader, first_batch
+from data.loading.multiscale import random_size, resize
+from data.loading.order import class_counts
+from data.pictures.cache import open_pictures
+from models.detector import build_detector, load_for_eval, model_from_yaml
 from models.ema import EMA
 from models.fit import largest_batch
+from models.freeze import freeze, keep_frozen_bn_eval
+from models.head import Transfer
 from models.loss import DetectionLoss
 from models.optim import applied_rates, build_optimizer, optimizer_step, parameter_groups, set_rates
-from utils.album import plot_run, show_training, show_validation
-from utils.checkpoint import collect, restore, save_state
-from utils.config import Command, Hyp, save_hyp
-from utils.dist import DTYPES, Ranks, from_rank_zero, pick_amp, start_ranks, stop_ranks, thread_count, worker_count
+from models.weights.save import save_ultralytics
+from utils.config.options import help_text, parse_args
+from utils.config.schema import Command, Hyp, save_hyp
 from utils.errors import Diverged, StoppedBySignal, UserError, run_script, stop_if_signalled
-from utils.evaluate import Evaluation, evaluate, preprocess
-from utils.meter import Meter, progress_bar
-from utils.multiscale import random_size, resize
-from utils.options import help_text, parse_args
-from utils.plan import make_plan
-from utils.preview import announce, asks_for_plan, preview
-from utils.progress import Progress, require_score
-from utils.resume import open_resume, resume_command
-from utils.runlog import RunLog, configure_console, epoch_line, make_run_folder, write_run_json
-from utils.schedules import Schedule, build_schedule
-from utils.seed import set_seed
+from utils.evaluation.evaluate import Evaluation, evaluate, preprocess
+from utils.run.checkpoint import collect, open_resume, restore, resume_command, save_state
+from utils.run.console import configure_console, epoch_line, progress_bar
+from utils.run.folder import make_run_folder, write_run_json
+from utils.run.log import RunLog
+from utils.run.meter import Meter
+from utils.run.pictures import plot_run, show_training, show_validation
+from utils.run.progress import Progress, require_score
+from utils.run.ranks import DTYPES, Ranks, from_rank_zero, pick_amp, start_ranks, stop_ranks, thread_count, worker_count
+from utils.run.seed import set_seed
+from utils.schedule.plan import make_plan
+from utils.schedule.preview import announce, asks_for_plan, preview
+from utils.schedule.rates import Schedule, build_schedule
 
 log = logging.getLogger(__name__)
 

@@ -11,19 +11,20 @@ import torch
 from pydantic import ConfigDict, Field, create_model
 from torch import nn
 
-from data.index import Index, build_index, load_dataset_yaml, report_problems
-from data.loader import build_eval_loader
-from data.subset import left_out, subset
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.index.index import Index, build_index, report_problems
+from data.index.subset import left_out, subset
+from data.loading.loader import build_eval_loader
 from models.detector import load_for_eval
-from utils.album import plot_evaluation
-from utils.config import Command, Hyp, check
-from utils.dist import DTYPES, Ranks, pick_amp, pick_device, thread_count, worker_count
+from utils.config.options import parse_tokens
+from utils.config.schema import Command, Hyp, check
 from utils.errors import UserError, run_script
-from utils.evaluate import Evaluation, evaluate, forward
-from utils.meter import progress_bar
-from utils.options import parse_tokens
-from utils.results import Samples, speed_line, table_lines, write_json, write_labels, write_pictures
-from utils.runlog import configure_console, make_run_folder
+from utils.evaluation.evaluate import Evaluation, evaluate, forward
+from utils.evaluation.output import Samples, speed_line, table_lines, write_json, write_labels, write_pictures
+from utils.evaluation.plots import plot_evaluation
+from utils.run.console import configure_console, progress_bar
+from utils.run.folder import make_run_folder
+from utils.run.ranks import DTYPES, Ranks, pick_amp, pick_device, thread_count, worker_count
 
 log = logging.getLogger(__name__)
 SHARED = (

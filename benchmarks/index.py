@@ -82,7 +82,8 @@ def fresh(function: Callable[..., dict[str, Any]], *args: Any, **kwargs: Any) ->
 
 def start(yaml: str, trust: bool = False, memory: bool = False) -> dict[str, Any]:
     """Open the index of the training pictures as train.py does."""
-    from data.index import build_index, load_dataset_yaml
+    from data.definition.dataset_yaml import load_dataset_yaml
+    from data.index.index import build_index
 
     assert "torch" not in sys.modules
     config = load_dataset_yaml(yaml)
@@ -96,7 +97,7 @@ def start(yaml: str, trust: bool = False, memory: bool = False) -> dict[str, Any
 
 def count_rows(yaml: str) -> dict[str, Any]:
     """Count the training pictures as --plan does."""
-    from data.index import count_pictures
+    from data.index.index import count_pictures
 
     began = time.perf_counter()
     assert count_pictures(yaml)[1]
@@ -127,9 +128,10 @@ def stat_each(files: list[str]) -> None:
 
 def work(yaml: str) -> dict[str, Any]:
     """Memory of the training loader's workers, early in an epoch and at its end."""
-    from data.index import build_index, load_dataset_yaml
-    from data.loader import build_train_loader
-    from utils.config import Hyp
+    from data.definition.dataset_yaml import load_dataset_yaml
+    from data.index.index import build_index
+    from data.loading.loader import build_train_loader
+    from utils.config.schema import Hyp
 
     index = build_index(load_dataset_yaml(yaml), "train", trust=True)
     loader = build_train_loader(index, Hyp(imgsz=32, epochs=1, close_mosaic=0), batch=64, workers=WORKERS)

@@ -31,9 +31,10 @@ from ultralytics.data.dataset import YOLODataset
 from ultralytics.utils import LOGGER
 
 import utils.env  # noqa: F401  first: it sets the environment of the libraries
-from data.index import build_index, load_dataset_yaml
-from data.loader import build_train_loader
-from utils.config import Hyp
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.index.index import build_index
+from data.loading.loader import build_train_loader
+from utils.config.schema import Hyp
 
 AHEAD = 12  # batches that a loader may have made ahead
 BATCH = 16

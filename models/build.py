@@ -9,7 +9,7 @@ from torch import nn
 from ultralytics.nn import tasks
 from ultralytics.nn.tasks import DetectionModel
 
-from models.load import Source, refuse_other_task
+from models.weights.load import Source, refuse_other_task
 from utils.errors import UserError
 
 BROKEN = (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, ArithmeticError)

@@ -6,11 +6,11 @@ import torch
 from ultralytics.nn.tasks import DetectionModel
 
 from models.build import build_network, label, rebuild, resize_class_branches
-from models.find import YAML_SUFFIXES, find_weights, read_model_yaml
 from models.freeze import freeze, keep_frozen_bn_eval
 from models.head import Transfer, keep_head, rebuild_head
-from models.load import Source, load_weights
-from models.save import save_ultralytics
+from models.weights.find import YAML_SUFFIXES, find_weights, read_model_yaml
+from models.weights.load import Source, load_weights
+from models.weights.save import save_ultralytics
 from utils.errors import UserError
 
 __all__ = [

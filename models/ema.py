@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from utils.schedules import ema_decay_at
+from utils.schedule.rates import ema_decay_at
 
 
 class EMA:

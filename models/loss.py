@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel
 
-from utils.config import Hyp
+from utils.config.schema import Hyp
 
 log = logging.getLogger(__name__)
 

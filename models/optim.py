@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from models.ema import EMA
-from utils.config import Hyp
-from utils.plan import group_names
-from utils.schedules import Rates
+from utils.config.schema import Hyp
+from utils.schedule.plan import group_names
+from utils.schedule.rates import Rates
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from utils.runlog import RunLog
-from utils.stats import paired
-from utils.verdict import verdicts
+from utils.compare.statistics.paired import paired
+from utils.compare.statistics.verdict import verdicts
+from utils.run.log import RunLog
 
 NB, EPOCHS = 10, 4  # batches per epoch
 

@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks are tiny: threads 
 
 import utils.env  # noqa: E402, F401  (sets the libraries' environment before any of them is imported)
 
-import data.header  # noqa: E402, F401  isort: skip  (as in the scripts, before ultralytics replaces PIL's Image.open)
+import data.formats.header  # noqa: E402, F401  isort: skip  (as in the scripts, before ultralytics replaces PIL's Image.open)
 from hypothesis import settings  # noqa: E402  isort: skip
 
 settings.register_profile("preheat", deadline=None)  # a busy machine is no failure
@@ -35,7 +35,7 @@ def testdata() -> Path:
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory) -> Path:
     """Dataset yaml of a very small drawn world: 20 + 8 pictures, 4 classes."""
-    from data.toy import draw
+    from data.toy.draw import draw
 
     root = tmp_path_factory.mktemp("toy") / "target"
     draw("target", root, {"train": 20, "val": 8})

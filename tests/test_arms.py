@@ -2,7 +2,7 @@
 
 import pytest
 
-from utils.arms import cautions, read_command, split_arms, split_settings
+from utils.compare.arms import cautions, read_command, split_arms, split_settings
 from utils.errors import UserError
 
 RUN = ["--data", "d.yaml", "--weights", "w.pt"]

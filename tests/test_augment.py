@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ultralytics.data.augment import RandomHSV
 
-from data.augment import (
+from data.loading.augment import (
     PixelTransforms,
     blend,
     change_colour,
@@ -17,7 +17,7 @@ from data.augment import (
     split_flipped,
     through_hsv,
 )
-from utils.config import Hyp
+from utils.config.schema import Hyp
 from utils.errors import UserError
 
 IMG = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)

@@ -10,11 +10,12 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from data.dataset import TrainDataset
-from data.index import Index, build_index, load_dataset_yaml
-from utils.config import Hyp
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.index.index import Index, build_index
+from data.loading.dataset import TrainDataset
+from utils.config.schema import Hyp
 from utils.errors import UserError
-from utils.metrics import coco_results, coco_scores
+from utils.evaluation.coco import coco_results, coco_scores
 
 
 def annotation(k: int, image: object, category: object = 5, bbox: object = (8, 6, 40, 30), **more: object) -> dict:

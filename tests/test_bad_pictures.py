@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from data.decode import load_picture
-from data.header import ORIENTATION
-from data.index import Index, build_index, load_dataset_yaml
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.formats.header import ORIENTATION
+from data.index.index import Index, build_index
+from data.pictures.decode import load_picture
 from utils.env import REPO
 
 rng = np.random.default_rng(0)

@@ -10,10 +10,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-import data.formats
-import data.text
-from data.formats import parse_yolo
-from data.index import Index, build_index, load_dataset_yaml
+import data.formats.text
+import data.formats.yolo
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.formats.yolo import parse_yolo
+from data.index.index import Index, build_index
 from utils.errors import UserError
 
 NAMES = ["cat", "dog", "traffic light"]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from data.index import build_index, load_dataset_yaml
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.index.index import build_index
 from utils.env import REPO
 from utils.errors import UserError
 

@@ -16,16 +16,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import data.cache_file
-import data.cache_room
-import data.decode
-from data.cache import open_pictures
-from data.decode import load_picture
-from data.header import ORIENTATION, picture_shape
-from data.index import Index, build_index, load_dataset_yaml
-from data.paths import Paths
+import data.pictures.cache_file
+import data.pictures.decode
+import data.pictures.room
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.formats.header import ORIENTATION, picture_shape
+from data.index.columns import Paths
+from data.index.index import Index, build_index
+from data.pictures.cache import open_pictures
+from data.pictures.decode import load_picture
+from data.pictures.letterbox import long_side_shape
 from utils.errors import UserError
-from utils.letterbox import long_side_shape
 
 
 @pytest.fixture

@@ -15,19 +15,19 @@ import yaml
 
 import compare
 import train
-from data.dataset_yaml import load_dataset_yaml
-from data.identity import identify
-from data.index import build_index
-from data.loader import build_train_loader
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.index.identity import identify
+from data.index.index import build_index
+from data.loading.loader import build_train_loader
 from tests.runs import assert_same
-from utils.arms import read_command
-from utils.comparison import declare, read_record
-from utils.conclusion import conclude
-from utils.config import save_hyp
+from utils.compare.arms import read_command
+from utils.compare.conclude import conclude
+from utils.compare.fingerprint import code_hash, reached
+from utils.compare.record import declare, read_record
+from utils.compare.scores import final_score
+from utils.config.schema import save_hyp
 from utils.errors import SomeFailed, UserError
-from utils.outcome import final_score
-from utils.provenance import code_hash, reached
-from utils.runlog import read_metrics
+from utils.run.log import read_metrics
 
 REPO = Path(__file__).resolve().parent.parent
 TOY = ["--imgsz", "64", "--epochs", "4", "--val-every", "4", "--batch", "8", "--hyp", "demo", "--jobs", "2"]
@@ -235,7 +235,7 @@ def test_no_space_left_is_said_before_a_run_begins(toy, tmp_path, monkeypatch):
 
 
 def test_two_at_once_in_one_folder_are_refused(toy, tmp_path):
-    from utils.lock import locked
+    from utils.files import locked
 
     (tmp_path / "exp").mkdir()
     with locked(tmp_path / "exp/.lock") as held, pytest.raises(UserError, match="another compare.py is at work"):

@@ -13,16 +13,16 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from browser import browse, find_chromium, listening, measure
-from compared import EPOCHS, NB, make_comparison
 from PIL import Image
 
+from tests.browser import browse, find_chromium, listening, measure
+from tests.compared import EPOCHS, NB, make_comparison
+from utils.compare.report.facts import read_facts, read_first_batches
+from utils.compare.report.markdown import fenced, markdown, plain
+from utils.compare.report.page import write_report
+from utils.compare.report.tables import RUN_COLUMNS, arms_table, differences_table
+from utils.compare.report.words import caveats, clean, duration, headlines, points
 from utils.errors import UserError
-from utils.report import write_report
-from utils.report_facts import read_facts, read_first_batches
-from utils.report_markdown import fenced, markdown, plain
-from utils.report_table import RUN_COLUMNS, arms_table, differences_table
-from utils.report_text import caveats, clean, duration, headlines, points
 
 HOSTILE = "<script>alert(1)<|script> $x$ _y\u202e"  # a slash would be a folder
 VOID = {"meta", "img", "br", "link", "input"}

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from utils.comparison import choose_folder, declare, known_data, read_record, unlike, write_record
-from utils.conclusion import conclude
+from utils.compare.conclude import conclude
+from utils.compare.record import choose_folder, declare, known_data, read_record, unlike, write_record
+from utils.compare.scores import final_score, mean_differences, secondary
 from utils.errors import UserError
-from utils.outcome import final_score, mean_differences, secondary
-from utils.runlog import RunLog
+from utils.run.log import RunLog
 
 FINGERPRINT = {
     "code": "c", "git": "g", "threads": 1, "device": "cpu", "python": "3", "platform": "p", "versions": {"torch": "2"},

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from data.dataset import BLOCK, EvalDataset, TrainDataset, block_of, epoch_order
-from data.index import Index, build_index, load_dataset_yaml
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.index.index import Index, build_index
+from data.loading.dataset import EvalDataset, TrainDataset
+from data.loading.order import BLOCK, block_of, epoch_order
 from utils.boxes import xywhn_to_xyxy
-from utils.config import Hyp
+from utils.config.schema import Hyp
 
 
 @pytest.fixture(scope="module")

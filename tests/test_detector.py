@@ -9,18 +9,15 @@ import torch
 import yaml
 from ultralytics import YOLO
 
-from models.detector import (
-    build_detector,
-    load_for_eval,
-    load_weights,
-    save_ultralytics,
-)
-from models.find import zoo_yamls
+from models.detector import build_detector, load_for_eval
 from models.loss import DetectionLoss
+from models.weights.find import zoo_yamls
+from models.weights.load import load_weights
+from models.weights.save import save_ultralytics
 from tests.zoo import FAMILIES, NEW, OLD, assert_same_tensors, class_convs, noisy_checkpoint
-from utils.checkpoint import save_state
-from utils.config import Hyp
+from utils.config.schema import Hyp
 from utils.errors import UserError
+from utils.run.checkpoint import save_state
 
 HEAVY = {"yolov3", "yolov3-spp", "yolov9c", "yolov9e", "yolov9m", "yolov10b", "yolov10l", "yolov10m", "yolov10x"}
 

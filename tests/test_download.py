@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from data.index import load_dataset_yaml
+from data.definition.dataset_yaml import load_dataset_yaml
 from utils.errors import UserError
 
 

@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from data.index import Index, build_index, load_dataset_yaml
-from data.loader import build_eval_loader
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.index.index import Index, build_index
+from data.loading.loader import build_eval_loader
 from utils.boxes import xywhn_to_xyxy
-from utils.evaluate import evaluate
+from utils.evaluation.evaluate import evaluate
 
 CPU = torch.device("cpu")
 

@@ -4,14 +4,15 @@ import pytest
 import torch
 
 import train
-from data.index import build_index, load_dataset_yaml
-from data.loader import build_train_loader
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.index.index import build_index
+from data.loading.loader import build_train_loader
 from models.detector import build_detector
 from models.fit import largest_batch
 from tests.runs import replaced, run_train, state_of
-from utils.config import Hyp
-from utils.evaluate import preprocess
-from utils.runlog import read_metrics
+from utils.config.schema import Hyp
+from utils.evaluation.evaluate import preprocess
+from utils.run.log import read_metrics
 
 pytestmark = [
     pytest.mark.gpu,

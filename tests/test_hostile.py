@@ -15,7 +15,7 @@ import yaml
 from torch import nn
 
 from models.detector import build_detector
-from models.find import zoo_yamls
+from models.weights.find import zoo_yamls
 from tests.zoo import NEW, checkpoint_with, network, refusal
 
 

@@ -9,11 +9,12 @@ import pytest
 import yaml
 from PIL import Image
 
-import data.header
-import data.index
-import data.sources
-from data.formats import parse_yolo
-from data.index import Index, build_index, load_dataset_yaml, report_problems
+import data.formats.header
+import data.index.index
+import data.sources.yolo
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.formats.yolo import parse_yolo
+from data.index.index import Index, build_index, report_problems
 from utils.env import REPO
 from utils.errors import UserError
 

@@ -15,11 +15,12 @@ import pytest
 import yaml
 from PIL import Image
 
-import data.reading
-import data.sources
-import data.stamps
-from data.index import Index, build_index, count_pictures, load_dataset_yaml
-from data.index_file import index_file
+import data.index.read
+import data.index.state
+import data.sources.yolo
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.index.file import index_file
+from data.index.index import Index, build_index, count_pictures
 from tests.test_index import coco_json, make_dataset
 from utils.env import REPO
 from utils.errors import UserError

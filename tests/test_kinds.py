@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from utils.config import Hyp
+from utils.config.options import load_hyp_file, parse_args
+from utils.config.schema import Hyp
 from utils.errors import UserError
-from utils.options import load_hyp_file, parse_args
-from utils.schedules import build_schedule
+from utils.schedule.rates import build_schedule
 
 
 def test_one_cycle_torch_is_torch():

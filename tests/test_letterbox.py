@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ultralytics.data.augment import LetterBox
 
-from utils.letterbox import letterbox, letterbox_geometry, long_side_shape
+from data.pictures.letterbox import letterbox, letterbox_geometry, long_side_shape
 
 SIDE = st.integers(1, 500)
 

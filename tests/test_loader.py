@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from data.dataset import TrainDataset
-from data.decode import Decoder
-from data.index import Index, build_index, load_dataset_yaml
-from data.loader import EpochSampler, build_eval_loader, build_train_loader
-from data.paths import Paths
-from data.shared import SharedArray
-from utils.config import Hyp
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.index.columns import Paths
+from data.index.index import Index, build_index
+from data.loading.dataset import TrainDataset
+from data.loading.loader import EpochSampler, build_eval_loader, build_train_loader
+from data.loading.shared import SharedArray
+from data.pictures.decode import Decoder
+from utils.config.schema import Hyp
 from utils.env import REPO
 from utils.errors import UserError
 

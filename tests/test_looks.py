@@ -6,9 +6,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from utils.looks import ALPHA, SPENT, effect_level, equivalence_level, seeds_afresh, seeds_more
-from utils.stats import FEWEST, effect_power, equivalence_p, equivalence_power, holm, sign_flip_p, t_test_p
-from utils.verdict import verdicts
+from utils.compare.statistics.looks import ALPHA, SPENT, effect_level, equivalence_level, seeds_afresh, seeds_more
+from utils.compare.statistics.paired import (
+    FEWEST,
+    effect_power,
+    equivalence_p,
+    equivalence_power,
+    holm,
+    sign_flip_p,
+    t_test_p,
+)
+from utils.compare.statistics.verdict import verdicts
 
 EXPERIMENTS = 10_000
 AT_MOST = 0.05 + 2 * math.sqrt(0.05 * 0.95 / EXPERIMENTS)  # 5 % and two binomial standard errors

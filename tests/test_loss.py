@@ -8,11 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from data.index import build_index, load_dataset_yaml
-from data.loader import build_train_loader
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.index.index import build_index
+from data.loading.loader import build_train_loader
 from models.detector import build_detector
 from models.loss import DetectionLoss, class_weights
-from utils.config import Hyp
+from utils.config.schema import Hyp
 
 NAMES = ["a", "b", "c"]
 

@@ -10,7 +10,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from ultralytics.utils.metrics import ap_per_class
 
-from utils.metrics import _verdicts, coco_results, coco_scores, confusion_matrix, f1_curves, truth_of
+from utils.evaluation.coco import coco_results, coco_scores
+from utils.evaluation.metrics import _verdicts, confusion_matrix, f1_curves
+from utils.evaluation.truth import truth_of
 
 
 @dataclass

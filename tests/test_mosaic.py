@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from data.augment import flip_boxes, split_flipped
-from data.mosaic import compose, draw_centre, draw_geometry, place_four, place_one, still_useful
+from data.loading.augment import flip_boxes, split_flipped
+from data.loading.mosaic import compose, draw_centre, draw_geometry, place_four, place_one, still_useful
 from utils.boxes import xywhn_to_xyxy, xyxy_to_xywhn
-from utils.config import Hyp
+from utils.config.schema import Hyp
 
 COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0]])
 IMGSZ = 160

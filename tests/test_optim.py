@@ -9,8 +9,8 @@ from torch import nn
 from models.detector import build_detector
 from models.ema import EMA
 from models.optim import applied_rates, build_optimizer, optimizer_step, parameter_groups, set_rates
-from utils.config import Hyp
-from utils.schedules import Rates, build_schedule, ema_decay_at
+from utils.config.schema import Hyp
+from utils.schedule.rates import Rates, build_schedule, ema_decay_at
 
 
 def network() -> nn.Module:

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from utils.config import Command, Hyp, save_hyp
+from utils.config.options import help_text, load_hyp_file, parse_args
+from utils.config.schema import Command, Hyp, save_hyp
 from utils.env import REPO
 from utils.errors import UserError
-from utils.options import help_text, load_hyp_file, parse_args
 
 
 @pytest.mark.parametrize("words", [["--lr0", "0.02"], ["--lr0=0.02"], ["lr0=0.02"], ["lr0=2e-2"]])

@@ -20,11 +20,11 @@ from models.ema import EMA
 from models.loss import DetectionLoss
 from models.optim import applied_rates, build_optimizer, parameter_groups
 from train import Run, Training, run_epochs
-from utils.config import Hyp
-from utils.dist import Ranks
-from utils.plan import make_plan
-from utils.progress import Progress
-from utils.schedules import build_schedule
+from utils.config.schema import Hyp
+from utils.run.progress import Progress
+from utils.run.ranks import Ranks
+from utils.schedule.plan import make_plan
+from utils.schedule.rates import build_schedule
 
 TOLERANCE = 1e-6
 OLD = [*(f"thing {i}" for i in range(79)), "kite"]  # 80 classes

@@ -11,15 +11,17 @@ from pathlib import Path
 import pytest
 from test_plots import is_picture
 
-from data.index import build_index, count_pictures, load_dataset_yaml
-from utils.caution import warnings
-from utils.config import Hyp
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.index.index import build_index, count_pictures
+from utils.config.schema import Hyp
 from utils.env import REPO
-from utils.plan import grid, group_names, make_plan
-from utils.plan_plot import DECAYS, WARMUPS, Drawn, plot_kinds, plot_plan
-from utils.plan_text import describe, moments, table
-from utils.preview import announce, split_variants
-from utils.schedules import build_schedule, steps
+from utils.schedule.describe import describe, moments, table
+from utils.schedule.draw import Drawn, plot_plan
+from utils.schedule.gallery import DECAYS, WARMUPS, plot_kinds
+from utils.schedule.plan import grid, group_names, make_plan
+from utils.schedule.preview import announce, split_variants
+from utils.schedule.rates import build_schedule, steps
+from utils.schedule.warn import warnings
 
 CALM = {  # a run about which there is nothing to say
     "epochs": 50, "batch": 16, "nbs": 64, "weights": "yolo11n.pt", "warmup_epochs": 2.0, "warmup_bias_lr": None,
@@ -211,7 +213,7 @@ def test_every_hyp_is_a_variant():
 
 
 def test_pictures_are_counted_without_an_index_and_taken_from_one(tmp_path):
-    from data.toy import draw
+    from data.toy.draw import draw
 
     draw("target", tmp_path / "set", {"train": 6, "val": 2})
     (tmp_path / "set/images/train/broken.jpg").write_bytes(b"no picture")

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from utils.env import REPO
-from utils.plots import plot_confusion, plot_f1, plot_labels, plot_losses, plot_map, plot_pr, plot_rates, to_table
+from utils.evaluation.plots import plot_confusion, plot_f1, plot_pr
+from utils.run.plots import plot_labels, plot_losses, plot_map, plot_rates, to_table
 from utils.sheet import COLOURS, batch_sheet, picture_sheet, save_sheet
 
 

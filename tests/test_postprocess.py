@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from utils.postprocess import end2end_detections, non_max_suppression, remap_classes
+from utils.evaluation.nms import end2end_detections, non_max_suppression, remap_classes
 
 
 def random_output(b: int = 2, nc: int = 3, a: int = 80, seed: int = 0) -> Tensor:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from data.processes import do_all
 from utils.env import REPO
 from utils.errors import UserError
+from utils.parallel import do_all
 
 
 def fail(number: int) -> int:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils.config import Hyp
-from utils.recipes import RECIPES
-from utils.schedules import build_schedule, rates_of_original, scaled_weight_decay, steps
+from utils.config.recipes import RECIPES
+from utils.config.schema import Hyp
+from utils.schedule.rates import build_schedule, rates_of_original, scaled_weight_decay, steps
 
 Batch = tuple[int, float, float, float, int, int]  # ni, lr of biases and weights, momentum, accumulate, batches stepped
 

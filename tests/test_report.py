@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.duplicates import TAIL, find_copies
-from data.report import main
-from data.report_advice import advice
-from data.report_counts import count
-from data.report_plots import LETTERS, plot_boxes
-from data.report_text import class_table, shorten
+from data.index.copies import TAIL, find_copies
+from data.report.advice import advice
+from data.report.counts import count
+from data.report.main import main
+from data.report.plots import LETTERS, plot_boxes
+from data.report.text import class_table, shorten
 from utils.env import REPO
 from utils.errors import UserError, run_script
 
@@ -225,7 +225,7 @@ def test_the_module_runs_as_a_program(tmp_path):
 
 
 def test_help_names_every_option(capsys):
-    from data.report import Options
+    from data.report.main import Options
 
     assert main(["--help"]) == {}
     text = capsys.readouterr().out
@@ -303,7 +303,8 @@ def test_a_json_has_no_label_files(tmp_path, capsys):
 def test_crowds_are_counted_apart(tmp_path):
     from dataclasses import replace
 
-    from data.index import build_index, load_dataset_yaml
+    from data.definition.dataset_yaml import load_dataset_yaml
+    from data.index.index import build_index
 
     index = build_index(load_dataset_yaml(make(tmp_path, CLEAN)), "train")
     crowd = np.zeros(len(index.classes), bool)
@@ -314,7 +315,8 @@ def test_crowds_are_counted_apart(tmp_path):
 
 @pytest.mark.slow
 def test_figures_and_table_of_one_and_of_many_classes(tmp_path):
-    from data.index import build_index, load_dataset_yaml
+    from data.definition.dataset_yaml import load_dataset_yaml
+    from data.index.index import build_index
 
     for nc in (1, 80, 130):
         names = [f"a name that is rather long {k}" for k in range(nc)]

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.dataset import TrainDataset
-from data.index import Index, build_index, load_dataset_yaml
-from data.paths import Paths
-from data.sampling import class_counts, epoch_order, generator, picture_weights
-from utils.config import Hyp
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.index.columns import Paths
+from data.index.index import Index, build_index
+from data.loading.dataset import TrainDataset
+from data.loading.order import class_counts, epoch_order, generator, picture_weights
+from utils.config.options import load_hyp_file, parse_args
+from utils.config.schema import Hyp
 from utils.env import REPO
-from utils.options import load_hyp_file, parse_args
 
 
 def index_of(classes: list[list[int]], nc: int, crowd: set[int] = frozenset()) -> Index:

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.config import Hyp
-from utils.curves import DECAYS, ENDLESS, WARMUPS, Curve, Shape, value_at
-from utils.recipes import RECIPES
-from utils.schedules import (
+from utils.config.recipes import RECIPES
+from utils.config.schema import Hyp
+from utils.schedule.curves import DECAYS, ENDLESS, WARMUPS, Curve, Shape, value_at
+from utils.schedule.rates import (
     accumulate_at,
     auto_ema_tau,
     build_schedule,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from utils.stats import (
+from utils.compare.statistics.paired import (
     effect_power,
     equivalence_p,
     equivalence_power,

@@ -6,12 +6,13 @@ import yaml
 
 import train
 import val
-from data.index import Index, build_index, load_dataset_yaml
-from data.subset import drawn, left_out, subset
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.index.index import Index, build_index
+from data.index.subset import drawn, left_out, subset
 from tests.test_sampling import index_of
-from utils.config import Hyp, save_hyp
+from utils.config.options import parse_args
+from utils.config.schema import Hyp, save_hyp
 from utils.errors import UserError
-from utils.options import parse_args
 
 
 @pytest.fixture(scope="module")

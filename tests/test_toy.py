@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from data import toy
+from data.toy import draw as toy
 
 COUNTS = {"train": 24, "val": 6}
 WORLDS = sorted(toy.WORLDS)

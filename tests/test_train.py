@@ -16,12 +16,13 @@ import yaml
 import train
 from models.detector import load_for_eval
 from tests.runs import assert_same, replaced, run_train, state_of
-from utils.config import Hyp
+from utils.config.schema import Hyp
 from utils.errors import Diverged, UserError
-from utils.plan import group_names, make_plan
-from utils.progress import SCORES, Progress
-from utils.runlog import epoch_line, read_metrics, read_scalars
-from utils.schedules import build_schedule, steps
+from utils.run.console import epoch_line
+from utils.run.log import read_metrics, read_scalars
+from utils.run.progress import SCORES, Progress
+from utils.schedule.plan import group_names, make_plan
+from utils.schedule.rates import build_schedule, steps
 
 REPO = Path(__file__).resolve().parent.parent
 

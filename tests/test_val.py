@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 
 import val
-from models.detector import build_detector, save_ultralytics
+from models.detector import build_detector
+from models.weights.save import save_ultralytics
 from utils.env import REPO
 from utils.errors import UserError, run_script
-from utils.seed import set_seed
+from utils.run.seed import set_seed
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils.stats import FEWEST, equivalence_p, t_interval
-from utils.verdict import verdicts
+from utils.compare.statistics.paired import FEWEST, equivalence_p, t_interval
+from utils.compare.statistics.verdict import verdicts
 
 MARGIN = 0.01
 SPREAD = np.array([1, -1, 2, -2, 0.5, -0.5, 1.5, -1.5, 0.7, -0.7])  # mean 0

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.dataset import TrainDataset
-from data.index import Index, build_index, load_dataset_yaml
-from data.voc import parse_voc
-from utils.config import Hyp
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.formats.voc import parse_voc
+from data.index.index import Index, build_index
+from data.loading.dataset import TrainDataset
+from utils.config.schema import Hyp
 from utils.env import REPO
 from utils.errors import UserError
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import TESTDATA
 
-from utils.curves import Curve, Shape, value_at
+from utils.schedule.curves import Curve, Shape, value_at
 
 GOLDEN = TESTDATA.parent / "golden" / "traces"
 

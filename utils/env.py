@@ -33,3 +33,8 @@ def set_environment() -> None:
 
 
 set_environment()
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

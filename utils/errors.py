@@ -1,5 +1,6 @@
 """What ends a script early, and the exit code that goes with it."""
 
+import difflib
 import logging
 import signal
 import sys
@@ -63,3 +64,9 @@ def run_script(main: Callable[[], Any]) -> int:
         print(f"stopped by {e}", file=sys.stderr)
         return 128 + e.number
     return 0
+
+
+def suggest(word: str, known: list[str]) -> str:
+    """' Did you mean x?' or an empty string."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f" Did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,99 @@
+"""Dataset yaml -> where the pictures of each split are, and the names of the classes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.definition.download import fetch_dataset, is_archive
+from data.definition.names import EXAMPLE, count_of, found_names, names_of
+from data.definition.places import resolve, resolve_split
+from data.definition.safe_yaml import read_yaml
+from utils.env import REPO
+from utils.errors import UserError, suggest
+
+SPLITS = ("train", "val", "test")
+TOY = ("toy-source", "toy-target")  # drawn on first use
+OWN = (REPO / "data", REPO / "data/toy")  # yamls of this repo: these are found by name
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """A dataset yaml, paths resolved; a split is a list of folders, .txt lists, COCO jsons and VOC folders, or None."""
+
+    path: Path  # the yaml
+    root: Path
+    train: list[Path] | None
+    val: list[Path] | None
+    test: list[Path] | None
+    names: list[str]
+
+
+def load_dataset_yaml(path: str | Path | None, download: bool = False) -> DatasetConfig:
+    """Read a dataset yaml in ultralytics' layout; relative paths start from the yaml's own folder."""
+    if path is None:
+        raise UserError("--data is missing: name a dataset yaml (path, train, val, names); data/ holds examples.")
+    file = find_yaml(path)
+    content = read_yaml(file, text_keys=("names",))
+    root = resolve(content.get("path") or ".", file.parent, "path", file).absolute()
+    names = names_of(content, file)
+    if file.stem in TOY and file.parent in OWN and not root.exists():
+        from data.toy.draw import draw  # only where it is needed: everybody else starts faster without
+
+        draw(file.stem.removeprefix("toy-"), root)
+    content.setdefault("val", content.get("validation"))  # as ultralytics
+    if not root.exists() and download and content.get("download"):
+        fetch_dataset(str(content["download"]), root)
+    if not root.exists():
+        raise UserError(_absent(file, root, content))
+    splits = {key: resolve_split(content.get(key), root, key, file) for key in SPLITS}
+    _refuse_other_tasks(content, splits, file)
+    if names is None:
+        names = found_names(splits) or _placeholders(content, file)
+    return DatasetConfig(file, root, splits["train"], splits["val"], splits["test"], names)
+
+
+def _placeholders(content: dict[str, Any], file: Path) -> list[str]:
+    """class_0, class_1, ... for a yaml that has nc alone, as ultralytics names them."""
+    nc = count_of(content, file)
+    if nc is None:
+        raise UserError(f"{file} names no classes. {EXAMPLE} Only a COCO json or a VOC folder has names of its own.")
+    return [f"class_{k}" for k in range(nc)]
+
+
+def _refuse_other_tasks(content: dict[str, Any], splits: dict[str, list[Path] | None], file: Path) -> None:
+    """What would train, but on something else than the user means."""
+    if content.get("channels") not in (None, 1, 3):  # 1: grey pictures are read as three equal channels
+        raise UserError(f"{file}: 'channels: {content['channels']}': pictures have three channels here (or one).")
+    labels = [place for places in splits.values() for place in places or [] if place.suffix.lower() != ".json"]
+    if content.get("kpt_shape") and labels:
+        raise UserError(
+            f"{file} has 'kpt_shape': its labels are keypoints, whose columns would be taken for polygons. Keep the "
+            f"first five columns of every row in a copy of the labels, and leave kpt_shape out."
+        )
+
+
+def find_yaml(path: str | Path) -> Path:
+    """The yaml itself, or <name>[.yaml] of data/ or data/toy/ for a bare name, or for one of data/ as it once was."""
+    given = Path(path).expanduser()
+    places = [given]
+    if given.parent in (Path("."), Path("data"), REPO / "data"):  # hyp files of older runs say data/toy-target.yaml
+        places += [folder / (given.name + suffix) for folder in OWN for suffix in ("", ".yaml")]
+    for place in places:
+        if place.is_file():
+            return place.absolute()
+    known = sorted(p.name for folder in OWN for p in folder.glob("*.yaml"))
+    looked = ", ".join(str(p.absolute()) for p in places)
+    raise UserError(f"dataset yaml '{path}' not found; looked for: {looked}.{suggest(given.name, known)}")
+
+
+def _absent(file: Path, root: Path, content: dict[str, Any]) -> str:
+    message = f"the dataset's folder {root} does not exist ('path: {content.get('path')}' in {file})."
+    url = str(content.get("download") or "")
+    if is_archive(url):
+        return f"{message} Nothing is fetched by itself: add --download, or unpack {url} so that this folder exists."
+    if url:
+        message += " Its 'download' is a script, which is never run: get the dataset by hand."
+    return (
+        f"{message} Put the pictures there, or correct 'path': it starts from the yaml's own folder (ultralytics: from "
+        f"its datasets folder), and may be absolute."
+    )

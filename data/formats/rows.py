@@ -1,0 +1,79 @@
+"""Rows of labels: what is known of the boxes of one picture, what is wrong with them, and when a box is usable."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from utils.boxes import clip_xyxy, xywhn_to_xyxy, xyxy_to_xywhn
+
+TOLERANCE = 0.01  # how far outside 0..1 a coordinate may lie: rounding by the tool that wrote it
+SMALLEST = 1e-6  # of a side: far below one pixel of any picture
+EXACT = 1e-6  # a box that reaches out by less is left as it is written
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with the dataset: where, and what to do; `line` counts from 1."""
+
+    path: str
+    line: int | None
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}{f', line {self.line}' if self.line else ''}: {self.message}"
+
+
+@dataclass
+class Rows:
+    """Boxes of one picture."""
+
+    classes: np.ndarray  # (k,) int32
+    boxes: np.ndarray  # (k, 4) float32 xywhn
+    area: np.ndarray | None = None  # (k,) float32 pixels^2; None: w * h
+    crowd: np.ndarray | None = None  # (k,) bool; None: no crowds
+    problems: list[Problem] = field(default_factory=list)
+    usable: bool = True  # False: nothing is known of the picture's objects, so it is no background picture either
+
+
+Read = tuple[tuple[int, int] | None, Rows]  # (height, width), or None: it cannot be used; its boxes
+
+
+def no_rows(problems: list[Problem], usable: bool = True) -> Rows:
+    """A picture without boxes."""
+    return Rows(np.zeros(0, np.int32), np.zeros((0, 4), np.float32), problems=problems, usable=usable)
+
+
+class RowError(ValueError):
+    """A label row that cannot be used, and why."""
+
+
+def check_box(box: np.ndarray) -> tuple[np.ndarray, str | None]:
+    """Box (4,) xywhn of a label -> the box, clipped where it reaches out of the picture, and a remark when far."""
+    x, y, w, h = box
+    if not (w >= SMALLEST and h >= SMALLEST):
+        raise RowError(f"a box without width or height (x y w h = {shown(box)}). Correct or delete it.")
+    if box.max() > 1 + TOLERANCE or min(x, y) < -TOLERANCE:
+        advice = "Correct or delete the row."
+        if box.max() > 2:
+            advice = "They look like pixels: divide x, w by the picture's width and y, h by its height."
+        raise RowError(f"coordinates outside 0..1 (x y w h = {shown(box)}). {advice}")
+    return clip_box(box)
+
+
+def clip_box(box: np.ndarray) -> tuple[np.ndarray, str | None]:
+    """Box (4,) xywhn -> clipped to the picture, and a remark when it reached out by more than rounding explains."""
+    xyxy = xywhn_to_xyxy(box, 1, 1)
+    over = max(-xyxy.min(), xyxy.max() - 1)
+    if over <= EXACT:
+        return box, None
+    clipped = xyxy_to_xywhn(clip_xyxy(xyxy, 1, 1), 1, 1)
+    if min(clipped[2:]) < SMALLEST:
+        raise RowError(f"the box lies outside the picture (x y w h = {shown(box)}). Correct or delete it.")
+    if over <= TOLERANCE:
+        return clipped, None
+    return clipped, f"the box reaches {over:.1%} outside the picture (x y w h = {shown(box)}); it is clipped."
+
+
+def shown(box: np.ndarray) -> str:
+    """The four numbers of a box for a message."""
+    return " ".join(f"{v:g}" for v in box)

@@ -1,0 +1,47 @@
+"""Which data a run was made with: a hash of the content of training and evaluation pictures and their boxes."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.definition.dataset_yaml import DatasetConfig
+from data.index.build import is_current
+from data.index.copies import content_digests
+from data.index.index import Index, build_index
+
+
+@dataclass(frozen=True, eq=False)
+class Identity:
+    """A dataset as it was when it was looked at."""
+
+    content: str  # sha256; the same for a copy in another place
+    state: list[str]  # key of the index of each split: the same as long as no file is touched
+    indexes: dict[str, Index]  # train, val
+
+    def unchanged(self) -> bool:
+        """Whether no picture and no label was touched since."""
+        return all(index.file is None or is_current(index.file) for index in self.indexes.values())
+
+
+def identify(config: DatasetConfig, known: dict | None = None) -> Identity:
+    """The identity of a dataset. `known`: {"state", "content"} of an earlier look, which saves reading all pictures."""
+    indexes = {split: build_index(config, split) for split in ("train", "val")}
+    state = [index.file.key if index.file else "" for index in indexes.values()]
+    if known and all(state) and known["state"] == state:
+        return Identity(known["content"], state, indexes)
+    content = hashlib.sha256()
+    for split, index in indexes.items():
+        content.update(repr([split, index.names, index.category_ids, index.n]).encode())
+        for path, digest in zip(index.paths, content_digests(list(index.paths)), strict=True):
+            content.update(_relative(path, str(config.root)) + b"\0" + (digest or b"gone"))
+        for name in ("shapes", "boxes", "classes", "crowd", "offsets", "image_ids"):
+            content.update(np.ascontiguousarray(getattr(index, name)))
+    return Identity(content.hexdigest(), state, indexes)
+
+
+def _relative(path: str, root: str) -> bytes:
+    """A path inside the dataset's folder as seen from there: the same in every copy."""
+    inside = path.startswith(os.path.join(root, ""))
+    return os.fsencode(os.path.relpath(path, root) if inside else path)

@@ -1,0 +1,132 @@
+"""Dataset yaml -> columnar index of a split, with every problem named; cached outside the dataset."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.definition.dataset_yaml import DatasetConfig, load_dataset_yaml
+from data.formats.rows import Problem
+from data.index.build import find_kept, open_kept, same_pictures
+from data.index.columns import Paths, from_columns, spread
+from data.index.file import IndexFile, open_index
+from data.index.state import State
+from data.index.table import Table
+from data.sources.split import open_source
+from utils.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """The pictures of a split and their boxes, as columns; boxes of picture i are rows(i)."""
+
+    paths: Paths  # absolute; paths[i] is a str
+    shapes: np.ndarray  # (n, 2) int32: height, width after EXIF rotation
+    boxes: np.ndarray  # (m, 4) float32 xywhn
+    classes: np.ndarray  # (m,) int32
+    area: np.ndarray  # (m,) float32 pixels^2
+    crowd: np.ndarray  # (m,) bool
+    offsets: np.ndarray  # (n + 1,) int64
+    names: list[str]
+    image_ids: np.ndarray  # (n,) int64, of a COCO json, else 1..n
+    category_ids: list[int]  # of a COCO json, else 1..nc
+    problems: Sequence[Problem] = field(default_factory=list)
+    file: IndexFile | None = field(default=None, init=False, repr=False)  # whose columns these are, as they stand there
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def n(self) -> int:
+        """Number of pictures."""
+        return len(self.paths)
+
+    @property
+    def nc(self) -> int:
+        """Number of classes."""
+        return len(self.names)
+
+    def take(self, pictures: np.ndarray) -> "Index":
+        """The index of some pictures (k,), in their order; problems stay."""
+        starts, counts = self.offsets[pictures], self.offsets[np.asarray(pictures) + 1] - self.offsets[pictures]
+        rows = spread(starts, counts)
+        columns = {name: getattr(self, name)[rows] for name in ("boxes", "classes", "area", "crowd")}
+        columns |= {name: getattr(self, name)[pictures] for name in ("shapes", "image_ids")}
+        offsets = np.concatenate([[0], counts.cumsum()]).astype(np.int64)
+        return replace(self, paths=self.paths.take(pictures), offsets=offsets, **columns)
+
+    def rows(self, i: int) -> slice:
+        """Rows of `boxes`, `classes`, `area`, `crowd` that belong to picture i."""
+        return slice(int(self.offsets[i]), int(self.offsets[i + 1]))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A process that was not forked opens the file again: pickling would copy the columns."""
+        if self.file and self.file.in_place():
+            return _open_again, (self.file.path, self.file.key)
+        return Index, tuple(getattr(self, f.name) for f in fields(self) if f.init)
+
+
+def build_index(
+    config: DatasetConfig, split: str, strict: bool = False, single_cls: bool = False, trust: bool = False
+) -> Index:
+    """Index of 'train', 'val' or 'test'; kept in the cache folder for as long as no picture and no label changes.
+
+    strict: everything is read again, and a problem is an error. trust: what is kept is used without looking.
+    """
+    index = _index(find_kept(config, split, single_cls, strict, trust))
+    if strict and index.problems:
+        shown = "\n".join(map(str, index.problems[:10]))
+        raise UserError(f"{len(index.problems)} problems in '{split}' of {config.path}, and --strict is set:\n{shown}")
+    return index
+
+
+def count_pictures(data: str | None, single_cls: bool = False, download: bool = False) -> tuple[int, bool]:
+    """Training pictures of a dataset yaml, none of them read: of the kept index and True, else files and False."""
+    config = load_dataset_yaml(data, download)
+    kept = open_kept(config, "train", single_cls)
+    if kept and from_columns(State, kept.columns).same_places(kept.header["sha256"]):
+        return kept.header["usable"], True
+    source = open_source(config, "train", single_cls)
+    if not source.pictures:
+        raise UserError(f"no pictures in {source.where} ('train' of {config.path}).")
+    if kept and same_pictures(kept, source.pictures):
+        return kept.header["usable"], True
+    return len(source.pictures), False
+
+
+def report_problems(index: Index, log: Callable[[str], None], limit: int = 10) -> None:
+    """Print the first problems, one a line, and how many there are."""
+    for problem in index.problems[:limit]:
+        log(str(problem))
+    if len(index.problems) > limit:
+        log(f"... and {len(index.problems) - limit} more problems ({len(index.problems)} in all)")
+
+
+def _index(kept: IndexFile) -> Index:
+    """The index whose columns are those of a file; pictures that cannot be used stand at the end, and are left out."""
+    table, n = from_columns(Table, kept.columns), kept.header["usable"]
+    paths = from_columns(State, kept.columns).paths
+    index = Index(
+        paths=Paths(paths.flat, paths.offsets[: n + 1]),
+        shapes=table.shapes[:n],
+        boxes=table.boxes,
+        classes=table.classes,
+        area=table.area,
+        crowd=table.crowd,
+        offsets=table.offsets[: n + 1],
+        names=kept.header["names"],
+        image_ids=kept.columns["image_ids"][:n],
+        category_ids=kept.header["category_ids"],
+        problems=table.problems,
+    )
+    object.__setattr__(index, "file", kept)
+    return index
+
+
+def _open_again(path: Path, key: str) -> Index:
+    kept = open_index(path)
+    if kept is None or kept.key != key:
+        raise UserError(f"{path} was replaced by another run: the dataset has changed. Start again.")
+    return _index(kept)

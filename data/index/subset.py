@@ -1,0 +1,72 @@
+"""Part of a dataset: some of its classes, a fraction of its pictures."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from data.index.index import Index
+from utils.errors import UserError, suggest
+
+
+def subset(index: Index, hyp: Any, training: bool = False) -> Index:
+    """The part of an index that a run uses, by `classes`, `single_cls`, and when training also by `fraction`.
+
+    hyp: a Hyp, or options with these fields. With `classes` the index is to be built without single_cls, which would
+    take the names away.
+    """
+    if hyp.classes is not None:
+        index = of_classes(index, hyp.classes)
+        if hyp.single_cls:
+            index = replace(index, names=["item"], category_ids=[1], classes=np.zeros_like(index.classes))
+    if training and hyp.fraction < 1:
+        index = index.take(drawn(index.n, hyp.fraction))
+        if not len(index.classes):
+            raise UserError(f"fraction {hyp.fraction:g} leaves {index.n} pictures without a box. Use a larger one.")
+    return index
+
+
+def drawn(n: int, fraction: float) -> np.ndarray:
+    """Rows of round(n * fraction) pictures, at least 1, in order: the same for every seed; a larger part holds them."""
+    return np.sort(np.random.default_rng(0).permutation(n)[: max(round(n * fraction), 1)])
+
+
+def of_classes(index: Index, wanted: list[str | int]) -> Index:
+    """Boxes of some classes, by name or id, numbered anew in the order of `names`; every picture stays."""
+    ids = sorted({_class_id(word, index.names) for word in wanted})
+    new_id = np.full(index.nc, -1, index.classes.dtype)
+    new_id[ids] = np.arange(len(ids))
+    keep = new_id[index.classes] >= 0
+    if not keep.any():
+        raise UserError(f"none of the {index.n} pictures has a box of {', '.join(index.names[i] for i in ids)}.")
+    before = np.concatenate([[0], keep.cumsum()])  # boxes kept before each row
+    return replace(
+        index,
+        classes=new_id[index.classes[keep]],
+        offsets=before[index.offsets].astype(np.int64),
+        names=[index.names[i] for i in ids],
+        category_ids=[index.category_ids[i] for i in ids],
+        **{name: getattr(index, name)[keep] for name in ("boxes", "area", "crowd")},
+    )
+
+
+def left_out(whole: Index, part: Index) -> str:
+    """What a subset lacks, in words; empty when it lacks nothing."""
+    pictures, boxes = whole.n - part.n, len(whole.classes) - len(part.classes)
+    if not pictures and not boxes:
+        return ""
+    return f"{pictures} of {whole.n} pictures and {boxes} of {len(whole.classes)} boxes are left out"
+
+
+def _class_id(word: str | int, names: list[str]) -> int:
+    """A class by its name (case aside when no name is spelt exactly so), or by its number."""
+    text = str(word).strip()
+    folded = [name.strip().casefold() for name in names]
+    if text in names:
+        return names.index(text)
+    if folded.count(text.casefold()) == 1:
+        return folded.index(text.casefold())
+    if text.isdecimal() and int(text) < len(names):
+        return int(text)
+    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    raise UserError(f"classes: there is no '{text}'.{suggest(text, names)} The dataset has {shown}.")

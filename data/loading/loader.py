@@ -1,0 +1,207 @@
+"""Batches: which samples in which order, by how many processes."""
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from data.index.index import Index
+from data.loading.dataset import EvalDataset, Sample, TrainDataset
+from data.loading.ring import Ring
+from data.pictures.cache import Pictures
+from utils.config.schema import Hyp
+from utils.errors import UserError
+
+Batch = dict[str, object]
+LISTED = ("index", "letterbox", "ori_shape")  # evaluation only; kept as lists
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """img (b, 3, h, w) uint8, cls (n,), bboxes (n, 4), batch_idx (n,) float32, sorted; evaluation adds lists."""
+    batch = {key: [s[key] for s in samples] for key in LISTED if key in samples[0]}
+    counts = torch.tensor([len(s["cls"]) for s in samples])
+    return batch | {
+        "img": torch.from_numpy(np.stack([s["img"].numpy() for s in samples])),  # torch.stack wakes all threads: slower
+        "cls": torch.cat([s["cls"] for s in samples]),
+        "bboxes": torch.cat([s["bboxes"] for s in samples]),
+        "batch_idx": torch.arange(len(samples), dtype=torch.float32).repeat_interleave(counts),
+    }
+
+
+class EpochSampler:
+    """Keys (epoch, position) of this rank's share of every batch."""
+
+    def __init__(self, n: int, batch: int, rank: int = 0, world_size: int = 1):
+        if batch % world_size:
+            raise UserError(
+                f"batch {batch} cannot be shared by {world_size} processes. Use a multiple of {world_size}."
+            )
+        self.n, self.batch, self.rank, self.world_size = n, batch, rank, world_size
+        self.epoch, self.start_batch = 0, 0
+
+    def __len__(self) -> int:
+        return -(-self.n // self.batch)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch = self.epoch  # as it is now: batches are asked for ahead of time
+        for b in range(self.start_batch, len(self)):
+            yield [(epoch, position) for position in self.share(b)]
+
+    def share(self, b: int) -> list[int]:
+        """Positions of this rank in batch b of any epoch."""
+        positions = list(range(b * self.batch, min((b + 1) * self.batch, self.n)))
+        # every rank needs as many pictures: the last batch is filled up from the epoch's start
+        positions += [k % self.n for k in range(-len(positions) % self.world_size)]
+        share = len(positions) // self.world_size
+        return positions[self.rank * share : (self.rank + 1) * share]
+
+
+class TrainLoader:
+    """Batches of any epoch, from its start or from inside it; a batch is valid until the next one is asked for."""
+
+    def __init__(self, dataset: TrainDataset, sampler: EpochSampler, workers: int, pin: bool):
+        self.dataset, self.sampler, self.pin = dataset, sampler, pin
+        settings = _processes(workers, pin)
+        ring = dataset.hyp.loader == "ring" and hasattr(os, "memfd_create")
+        self.loader = self.ring = None
+        if not ring:
+            self.loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, **settings)
+        elif workers:
+            self.ring = Ring(dataset, sampler, workers, settings["multiprocessing_context"], pin)
+        else:
+            shape = (sampler.batch // sampler.world_size, 3, dataset.imgsz, dataset.imgsz)
+            self.img = torch.empty(shape, dtype=torch.uint8, pin_memory=pin).numpy()
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+        """Batches of an epoch, from batch `start_batch` on."""
+        if self.loader:
+            self.sampler.epoch, self.sampler.start_batch = epoch, start_batch
+            return _batches(iter(self.loader))
+        return (self._by_ring if self.ring else self._by_itself)(epoch, start_batch)
+
+    def close(self) -> None:
+        """End the worker processes."""
+        if self.ring:
+            self.ring.close()
+
+    def _by_ring(self, epoch: int, start_batch: int) -> Iterator[Batch]:
+        """Views of the ring's buffers."""
+        for b in range(start_batch, len(self)):
+            slot = self.ring.wait_for(epoch, b)
+            n = len(self.sampler.share(b))
+            rows = [self.ring.rows.array[slot, k, :count] for k, count in enumerate(self.ring.counts.array[slot, :n])]
+            try:
+                yield pack(self.ring.img.array[slot, :n], rows)
+            finally:  # also when the loop is left
+                self.ring.release()
+
+    def _by_itself(self, epoch: int, start_batch: int) -> Iterator[Batch]:
+        """Made in this process, one buffer for all."""
+        for b in range(start_batch, len(self)):
+            positions = self.sampler.share(b)
+            rows = [self.dataset.write(epoch, p, img) for p, img in zip(positions, self.img, strict=False)]
+            yield pack(self.img[: len(positions)], rows)
+            if self.pin:
+                torch.cuda.current_stream().synchronize()  # the copy to the GPU has been made
+
+
+def pack(img: np.ndarray, rows: list[np.ndarray]) -> Batch:
+    """Batch of img (b, 3, h, w) uint8, not copied, and the boxes of each sample (n, 5): class, xywhn."""
+    boxes = torch.from_numpy(np.concatenate(rows))
+    counts = torch.tensor([len(r) for r in rows])
+    place = torch.arange(len(rows), dtype=torch.float32).repeat_interleave(counts)
+    return {"img": torch.from_numpy(img), "cls": boxes[:, 0], "bboxes": boxes[:, 1:], "batch_idx": place}
+
+
+class EvalLoader:
+    """Batches of a split, the same at every iteration."""
+
+    def __init__(self, dataset: EvalDataset, batch: int, workers: int, pin: bool):
+        self.dataset = dataset
+        self.loader = DataLoader(dataset, batch_size=batch, collate_fn=collate, **_processes(workers, pin))
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return _batches(iter(self.loader))
+
+
+def _batches(iterator: Iterator[Batch]) -> Iterator[Batch]:
+    """The batches; a UserError from a worker process loses the traceback that torch wrote into its text."""
+    try:
+        yield from iterator
+    except UserError as e:
+        raise UserError(str(e).rpartition("UserError: ")[2].strip()) from None
+
+
+def first_batch(dataset: TrainDataset | EvalDataset, n: int) -> Batch:
+    """The first `n` samples, at most all, in the process itself; of epoch 0 where there are epochs."""
+    keys = range(min(n, len(dataset)))
+    return collate([dataset[(0, k) if isinstance(dataset, TrainDataset) else k] for k in keys])
+
+
+def build_train_loader(
+    index: Index,
+    hyp: Hyp,
+    *,
+    batch: int,
+    workers: int,
+    rank: int = 0,
+    world_size: int = 1,
+    pin: bool = False,
+) -> TrainLoader:
+    """Loader of augmented batches; `batch` counts the pictures of all ranks."""
+    dataset = TrainDataset(index, hyp, hyp.imgsz)
+    return TrainLoader(dataset, EpochSampler(index.n, batch, rank, world_size), workers, pin)
+
+
+def build_eval_loader(
+    index: Index,
+    *,
+    imgsz: int,
+    stride: int,
+    batch: int,
+    workers: int,
+    rect: bool = True,
+    pin: bool = False,
+    pictures: Pictures | None = None,
+) -> EvalLoader:
+    """Loader of letterboxed batches in a fixed order; pictures None: decoded for every pass."""
+    return EvalLoader(EvalDataset(index, imgsz, stride, batch, rect, pictures=pictures), batch, workers, pin)
+
+
+def _processes(workers: int, pin: bool) -> dict[str, object]:
+    """Arguments of DataLoader for a number of worker processes; 0: in this process."""
+    own = torch.Generator()  # else every epoch draws from torch's global one: samples do not use it, a model may
+    if workers == 0:
+        return {"num_workers": 0, "pin_memory": pin, "generator": own}
+    return {
+        "num_workers": workers,
+        "pin_memory": pin,
+        "generator": own,
+        "persistent_workers": True,
+        "prefetch_factor": 4,
+        "worker_init_fn": _start_worker,
+        "multiprocessing_context": multiprocessing.get_context(_start_method()),
+    }
+
+
+def _start_method() -> str:
+    """fork shares the index and starts at once; a forked CUDA context is undefined, so then a fresh process."""
+    return "fork" if sys.platform == "linux" and not torch.cuda.is_initialized() else "spawn"
+
+
+def _start_worker(worker: int) -> None:
+    """One thread a worker; Ctrl-C is the main process's to handle, and the worker follows it without a traceback."""
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

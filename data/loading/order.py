@@ -1,0 +1,76 @@
+"""Which picture stands at which position of an epoch: a pure function of (seed, epoch)."""
+
+from functools import lru_cache
+
+import numpy as np
+
+from data.index.index import Index
+
+PURPOSES = {"order": 0, "mosaic": 1, "partner": 2, "colour": 3, "flip": 4, "pixels": 5, "blend": 6}  # part of the seed
+
+
+def generator(seed: int, epoch: int, position: int, purpose: str) -> np.random.Generator:
+    """Random numbers for one purpose of one sample: more draws for one do not move another."""
+    return np.random.default_rng(np.array([seed, epoch, position, PURPOSES[purpose]], np.uint32))  # a list is slower
+
+
+def class_counts(index: Index) -> np.ndarray:
+    """Boxes of each class (nc,) int64; crowds do not count, for training leaves them out."""
+    return np.bincount(index.classes[~index.crowd], minlength=index.nc)
+
+
+def picture_weights(index: Index, balance: float) -> np.ndarray | None:
+    """How often each picture is drawn, (n,) float64 summing to 1; None: all alike (balance 0).
+
+    (1 - balance) / n + balance * w, w the sum over its boxes of 1 / boxes of that class (YOLOv5's
+    labels_to_image_weights, without the factor of the scores so far). A picture without boxes keeps 1 / n.
+    """
+    if balance == 0:
+        return None
+    single = ~index.crowd
+    picture = np.repeat(np.arange(index.n), np.diff(index.offsets))[single]  # of each box
+    rarity = 1 / np.maximum(class_counts(index), 1)
+    weights = np.bincount(picture, rarity[index.classes[single]], index.n).astype(float)  # int64 without a box
+    empty = weights == 0
+    weights *= (~empty).mean() / max(weights.sum(), 1e-300)
+    weights[empty] = 1 / index.n
+    return (1 - balance) / index.n + balance * weights
+
+
+def epoch_order(seed: int, epoch: int, n: int, weights: np.ndarray | None = None) -> np.ndarray:
+    """Picture of each position of an epoch (n,) int32; by weights (n,) each is there floor or ceil of n * w times."""
+    return _order(seed, epoch, n, None if weights is None else _Same(weights))
+
+
+class _Same:
+    """An array as a key: equal to itself only."""
+
+    def __init__(self, array: np.ndarray):
+        self.array = array
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.array is other.array
+
+    def __hash__(self) -> int:
+        return id(self.array)
+
+
+@lru_cache(maxsize=2)  # per worker process: workers run ahead into the next epoch
+def _order(seed: int, epoch: int, n: int, weights: _Same | None) -> np.ndarray:
+    rng = generator(seed, epoch, 0, "order")
+    if weights is None:
+        return rng.permutation(n).astype(np.int32)
+    ends = np.concatenate([[0.0], weights.array.cumsum()]) * (n / weights.array.sum())
+    ends[-1] = n
+    counts = np.diff(np.ceil(ends - rng.random())).astype(np.int64)  # systematic resampling: one offset, steps of 1
+    return np.repeat(np.arange(n, dtype=np.int32), counts)[rng.permutation(n)]
+
+
+BLOCK = 64  # positions; mosaic partners come from the block of their sample: one decode a sample is enough
+
+
+def block_of(position: int, n: int) -> tuple[int, int]:
+    """First and past-the-last position of the block; what is left over at the end joins the last whole block."""
+    block = min(position // BLOCK, max(n // BLOCK, 1) - 1)
+    last = block == max(n // BLOCK, 1) - 1
+    return block * BLOCK, n if last else (block + 1) * BLOCK

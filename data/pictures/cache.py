@@ -1,0 +1,153 @@
+"""Pictures at training size: decoded when asked for, or once into a memory-mapped file or shared memory."""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from data.index.index import Index
+from data.pictures.cache_file import Stored, build, check, file_name, file_size, fitting, restamp
+from data.pictures.decode import Decoder
+from data.pictures.packed import Kept, Packed, for_each
+from data.pictures.room import GB, make_room, require_room
+from utils.env import cache_dir
+from utils.errors import UserError
+from utils.files import locked
+
+log = logging.getLogger(__name__)
+
+
+class Pictures(Protocol):
+    """Source of pictures by row of the index."""
+
+    kept: int  # the first `kept` pictures are not decoded when asked for
+    nbytes: int  # of what is kept
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        """BGR (h, w, 3) uint8, long side imgsz; not to be written into."""
+
+    def load(self, i: int) -> np.ndarray:
+        """The same; a picture that has to be decoded is not remembered."""
+
+
+def open_pictures(
+    index: Index,
+    imgsz: int,
+    cache: str,
+    reduce: bool,
+    remember: int = 0,
+    cache_gb: float | None = None,
+    strict: bool = False,
+    beside: Sequence[Pictures] = (),
+) -> Pictures:
+    """Pictures of an index as `cache` says, off | disk | ram; what is not kept is decoded, the last few remembered.
+
+    reduce: a large JPEG may be decoded at 1/2, 1/4 or 1/8 while that stays twice imgsz: it costs little, and is a
+    little smoother. Not for evaluation, whose pixels are to be those of every other program.
+    cache_gb: bound of all that is kept, `beside` (what this run keeps already) included; the first pictures that fit
+    are kept. strict: compare the content of every picture with what the file was made from, not only size and mtime.
+    """
+    decoder = Decoder(index.paths, index.shapes, imgsz, reduce, remember)
+    if cache == "off":
+        return decoder
+    packed, limit, kept = Packed(index.shapes, imgsz), None, index.n
+    if cache_gb is not None:
+        limit = max(int(cache_gb * GB) - sum(pictures.nbytes for pictures in beside), 0)
+        kept = fitting(packed, limit) if cache == "disk" else packed.fitting(limit)
+    if kept < index.n:
+        log.info(
+            f"--cache {cache}: all {index.n} pictures need {packed.offsets[-1] / GB:.3g} GB, --cache-gb {cache_gb:g} "
+            f"leaves {limit / GB:.3g}: the first {kept} are kept, {index.n - kept} are decoded each time"
+        )
+    if kept == 0:
+        return decoder
+    return (
+        DiskCache(decoder, packed, kept, limit, strict, beside) if cache == "disk" else RamCache(decoder, packed, kept)
+    )
+
+
+class DiskCache(Kept):
+    """One memory-mapped file in the cache folder, shared by workers, ranks and runs."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        packed: Packed,
+        kept: int,
+        limit: int | None,
+        strict: bool,
+        beside: Sequence[Pictures],
+    ):
+        super().__init__(decoder, packed, kept)
+        self.nbytes = file_size(packed, kept)
+        folder = cache_dir() / "pictures"
+        self.file = folder / f"{file_name(decoder)}.bin"
+        ours = [self.file, *(pictures.file for pictures in beside if isinstance(pictures, DiskCache))]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with locked(self.file.with_suffix(".lock"), f"waiting: another process prepares {self.file}"):
+                self._prepare(limit, strict, ours)
+                os.utime(self.file)  # the file that was not used for longest is the first to go
+                stored = Stored(self.file)
+        except OSError as e:
+            raise UserError(
+                f"decoded pictures cannot be kept in {folder} ({e.strerror}). Use --cache off, --cache ram, or another "
+                "cache folder by $PREHEAT_CACHE."
+            ) from None
+        self.flat, self.build = stored.pixels, stored.build
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"flat": None}  # a fresh process maps the file itself: pickling would copy the pictures
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        stored = Stored.find(self.file, self.decoder.imgsz)
+        if stored is not None and stored.build == self.build:
+            self.flat = stored.pixels
+        else:  # another run has replaced or removed it since
+            self.kept = 0
+
+    def _prepare(self, limit: int | None, strict: bool, ours: Sequence[Path]) -> None:
+        """Bring the file up to date, or make it; the lock is held."""
+        for left in self.file.parent.glob(f"{self.file.stem}.*.tmp"):  # by a builder that was killed
+            left.unlink(missing_ok=True)
+        stored = Stored.find(self.file, self.decoder.imgsz)
+        found = check(stored, self.decoder, self.kept, strict)
+        whole = found.right.all() and stored is not None and stored.kept == self.kept
+        others = None if limit is None else limit - self.nbytes
+        make_room(self.file.parent, 0 if whole else self.nbytes, others, ours)
+        if not whole:
+            require_room(self.nbytes, self.file.parent, "disk")
+            log.info(
+                f"--cache disk: decoding {(~found.right).sum()} pictures into {self.file} ({self.nbytes / GB:.2f} GB)"
+            )
+            build(self.file, self.decoder, self.packed, stored, found)
+        elif found.new_stamps:
+            restamp(self.file, found.rows)
+
+
+class RamCache(Kept):
+    """Shared memory: workers see the same bytes however they are started."""
+
+    def __init__(self, decoder: Decoder, packed: Packed, kept: int):
+        super().__init__(decoder, packed, kept)
+        if Path("/dev/shm").is_dir():
+            require_room(self.nbytes, Path("/dev/shm"), "ram")
+        self.shared = torch.empty(self.nbytes, dtype=torch.uint8).share_memory_()
+        self.flat = self.shared.numpy()
+
+        def one(i: int) -> None:
+            packed.view(self.flat, i)[:] = decoder.load(i)
+
+        for_each(one, range(kept), "decoding pictures")
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"flat": None}  # torch passes the memory on, numpy would copy it
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self.flat = self.shared.numpy()

@@ -1,0 +1,156 @@
+"""The file of decoded pictures: beside their pixels, what each was decoded from. It is only ever replaced whole.
+
+Layout: a header, a table with a row a picture, the pixels. Runs that have a file mapped keep it when it is replaced.
+"""
+
+import hashlib
+import os
+import secrets
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from data.pictures.decode import Decoder
+from data.pictures.packed import Packed, for_each
+from utils.files import stamp
+from utils.parallel import parallel
+
+HEADER = np.dtype([("magic", "S8"), ("kept", "<i8"), ("build", "<u8")])
+ROW = np.dtype([("size", "<i8"), ("mtime", "<i8"), ("digest", "V16"), ("shape", "<i4", 2)])  # shape: h, w in the file
+MAGIC = b"preheat1"  # raise it when the layout or the decoding changes
+CHUNK = 256  # files that one thread looks at in one go
+
+
+def file_name(decoder: Decoder) -> str:
+    """Name for these pictures at this size: their paths are part of it, their content is not."""
+    key = hashlib.sha256(f"{MAGIC} {cv2.__version__} {decoder.imgsz} {decoder.reduce}\n".encode())
+    for path in decoder.paths:
+        key.update(os.fsencode(path) + b"\0")
+    return key.hexdigest()[:24]
+
+
+def file_size(packed: Packed, kept: int) -> int:
+    """Bytes of a file of the first `kept` pictures."""
+    return _pixels_at(kept) + int(packed.offsets[kept])
+
+
+def fitting(packed: Packed, limit: int) -> int:
+    """How many of the first pictures go into a file of `limit` bytes."""
+    return packed.fitting(limit - HEADER.itemsize, ROW.itemsize)
+
+
+class Stored:
+    """A file of decoded pictures, mapped: table (kept,) of ROW, pixels (bytes,), and the number of its build."""
+
+    def __init__(self, file: Path):
+        header = np.fromfile(file, HEADER, 1)
+        if len(header) == 0 or header["magic"][0] != MAGIC:
+            raise ValueError(f"{file} is no file of decoded pictures")
+        self.kept, self.build = int(header["kept"][0]), int(header["build"][0])
+        self.table = np.memmap(file, ROW, "r", HEADER.itemsize, (self.kept,))
+        self.pixels = np.memmap(file, np.uint8, "r", _pixels_at(self.kept)).view(np.ndarray)  # memmaps slice slowly
+
+    @classmethod
+    def find(cls, file: Path, imgsz: int) -> "Stored | None":
+        """The file, or None where there is none or it is damaged."""
+        try:
+            stored = cls(file)
+        except (OSError, ValueError):
+            return None
+        return stored if Packed(stored.table["shape"], imgsz).offsets[-1] == len(stored.pixels) else None
+
+
+@dataclass
+class Check:
+    """What a file is worth for the first pictures of a dataset: their rows (k,) of ROW, and which of them are right."""
+
+    rows: np.ndarray
+    right: np.ndarray  # (k,) bool
+    new_stamps: bool
+
+
+def check(stored: Stored | None, decoder: Decoder, kept: int, strict: bool) -> Check:
+    """Compare a file with the first `kept` pictures.
+
+    Those whose size or mtime differs (strict: all) are hashed; when its content is the same, a picture is right.
+    """
+    rows, changed = np.zeros(kept, ROW), np.ones(kept, bool)
+    if stored is None:
+        return Check(rows, ~changed, False)
+    both = min(kept, stored.kept)
+    rows[:both] = stored.table[:both]
+    stamps = _stamps(decoder.paths, both)
+    other = (rows["size"][:both] != stamps[:, 0]) | (rows["mtime"][:both] != stamps[:, 1])
+    changed[:both] = (rows["shape"][:both] != decoder.shapes[:both]).any(1)
+
+    def compare(i: int) -> None:
+        changed[i] |= digest(decoder.paths[i]) != rows["digest"][i].tobytes()
+
+    for_each(compare, (np.arange(both) if strict else np.flatnonzero(other)).tolist(), "comparing pictures")
+    rows["size"][:both], rows["mtime"][:both] = stamps[:, 0], stamps[:, 1]  # as they were before the comparison
+    return Check(rows, ~changed, bool(other.any()))
+
+
+def restamp(file: Path, rows: np.ndarray) -> None:
+    """Correct the stamps in place; half of them written would only be stamps that differ."""
+    table = np.memmap(file, ROW, "r+", HEADER.itemsize, rows.shape)
+    table[:] = rows
+    table.flush()
+
+
+def build(file: Path, decoder: Decoder, packed: Packed, stored: Stored | None, found: Check) -> None:
+    """Write the pictures beside the file and move them over it; those that are right in the old one are copied.
+
+    The caller holds the lock.
+    """
+    kept, rows = len(found.rows), found.rows
+    places = Packed(stored.table["shape"], decoder.imgsz) if stored else packed
+    temporary, one_at_a_time = file.with_suffix(f".{os.getpid()}.tmp"), threading.Lock()
+
+    def one(i: int) -> None:
+        if found.right[i]:
+            pixels = stored.pixels[places.bytes_of(i)]
+        else:  # the stamp first, then the digest, then the pixels: what changes meanwhile is seen next time
+            path = decoder.paths[i]
+            rows["size"][i], rows["mtime"][i] = stamp(path)
+            rows["digest"][i] = np.void(digest(path))
+            rows["shape"][i] = decoder.shapes[i]
+            pixels = np.ascontiguousarray(decoder.load(i))
+        with one_at_a_time:
+            f.seek(_pixels_at(kept) + int(packed.offsets[i]))
+            f.write(pixels)  # a full disk is an OSError here; in a mapped file it would be a crash
+
+    try:
+        with open(temporary, "w+b") as f:
+            for_each(one, range(kept), "decoding pictures")
+            f.seek(0)
+            f.write(np.array([(MAGIC, kept, secrets.randbits(64))], HEADER))
+            f.write(rows)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def digest(path: str) -> bytes:
+    """16 bytes that stand for the content of a file; zeros where it cannot be read (decoding it says why)."""
+    try:
+        return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).digest()
+    except OSError:
+        return bytes(16)
+
+
+def _pixels_at(kept: int) -> int:
+    return HEADER.itemsize + kept * ROW.itemsize
+
+
+def _stamps(paths: Sequence[str], n: int) -> np.ndarray:
+    """Size and mtime_ns of the first n files (n, 2)."""
+    starts = list(range(0, n, CHUNK))
+    chunks = parallel(lambda k: [stamp(paths[i]) for i in range(k, min(k + CHUNK, n))], starts)
+    return np.array([row for chunk in chunks for row in chunk], np.int64).reshape(-1, 2)

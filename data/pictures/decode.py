@@ -1,0 +1,111 @@
+"""Picture file -> BGR array at training size."""
+
+import io
+from collections import OrderedDict
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+from PIL.Image import open as open_image  # by name: ultralytics replaces Image.open when it is imported
+
+from data.formats.header import MAX_PIXELS, formats
+from data.pictures.letterbox import long_side_shape
+from utils.errors import UserError
+
+PILLOW = (b"GIF8", b"II*\0", b"MM\0*")  # OpenCV paints the transparent parts of GIF and TIFF, and knows no deep TIFF
+AVIF = (b"avif", b"avis")  # nor how EXIF turns these; both stand at byte 8
+REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+
+
+def load_picture(path: str, hw: tuple[int, int], imgsz: int, reduce: bool = False) -> np.ndarray:
+    """BGR picture (h, w, 3) uint8, EXIF rotation applied, long side scaled to imgsz; hw: its full size."""
+    img = _decode(path, hw, _reduction(path, hw, imgsz) if reduce else 1)
+    h, w = long_side_shape(hw, imgsz)
+    return img if img.shape[:2] == (h, w) else cv2.resize(img, (w, h), interpolation=cv2.INTER_LINEAR)
+
+
+def _reduction(path: str, hw: tuple[int, int], imgsz: int) -> int:
+    """1, or by how much the decoder of this file can shrink the picture."""
+    if not path.lower().endswith((".jpg", ".jpeg")):
+        return 1
+    return max((k for k in REDUCED if max(hw) >= 2 * k * imgsz), default=1)
+
+
+def _decode(path: str, hw: tuple[int, int], factor: int) -> np.ndarray:
+    """BGR picture, at 1/factor where OpenCV can."""
+    try:
+        content = np.fromfile(path, np.uint8)
+    except OSError as e:
+        raise UserError(f"{path} cannot be read ({e.strerror}). It was there when the dataset was indexed.") from None
+    fast = content.size and not content[:16].tobytes().startswith(PILLOW) and content[8:12].tobytes() not in AVIF
+    img = cv2.imdecode(content, REDUCED.get(factor, cv2.IMREAD_COLOR)) if fast else None
+    expected = -(-hw[0] // factor), -(-hw[1] // factor)
+    if img is None or img.shape[:2] != expected:
+        img = _decode_slowly(path, content)  # formats and EXIF rotations that OpenCV does not know
+        if img.shape[:2] != tuple(hw):
+            size = f"{img.shape[1]}x{img.shape[0]} pixels, {hw[1]}x{hw[0]} when it was indexed"
+            raise UserError(f"{path} has changed: {size}. Start again.")
+    return img
+
+
+def _decode_slowly(path: str, content: np.ndarray) -> np.ndarray:
+    """BGR picture by Pillow: the first frame, alpha dropped, EXIF rotation applied."""
+    try:
+        with open_image(io.BytesIO(content), formats=formats()) as img:  # by path it forgets to turn a grey TIFF
+            if img.width * img.height > MAX_PIXELS:
+                raise ValueError(f"{img.width}x{img.height} pixels are too many")
+            turned = _upright(img)
+            deep = img.mode == "F" or img.mode.startswith("I")
+            rgb = _to_8_bit(np.asarray(turned)) if deep else np.asarray(turned.convert("RGB"))
+    except Exception as e:  # PIL raises SyntaxError, struct.error, EOFError and others on broken files
+        raise UserError(f"{path} cannot be decoded ({e}). Replace or delete it.") from None
+    return cv2.cvtColor(rgb, cv2.COLOR_GRAY2BGR if deep else cv2.COLOR_RGB2BGR)
+
+
+def _upright(img: Image.Image) -> Image.Image:
+    """Turned as EXIF says; damaged EXIF turns nothing."""
+    try:
+        return ImageOps.exif_transpose(img)
+    except Exception:  # of the picture itself, the caller hears again when it asks for the pixels
+        return img
+
+
+def _to_8_bit(grey: np.ndarray) -> np.ndarray:
+    """Grey of 16 or 32 bits or of floats (h, w) -> uint8 by its range, where Pillow would clip at 255.
+
+    The range is 0..65535 for 16 bits, as in OpenCV; else the smallest of 0..1 (floats), 0..255, 0..65535, 0..its
+    largest value that holds the picture.
+    """
+    if grey.dtype.itemsize == 2:
+        return (grey >> 8).astype(np.uint8)
+    ranges = (1, 255, 65535) if grey.dtype.kind == "f" else (255, 65535)
+    grey = np.nan_to_num(grey.astype(np.float64), posinf=0, neginf=0)
+    high = grey.max(initial=0)
+    return (grey * (255 / min((r for r in ranges if high <= r), default=high))).clip(0, 255).astype(np.uint8)
+
+
+class Decoder:
+    """Decodes when asked."""
+
+    kept = nbytes = 0  # nothing is held in memory or on disk (data.cache.Pictures)
+
+    def __init__(self, paths: list[str], shapes: np.ndarray, imgsz: int, reduce: bool, remember: int):
+        self.paths, self.shapes, self.imgsz = paths, shapes, imgsz
+        self.reduce, self.remember = reduce, remember
+        self.recent: OrderedDict[int, np.ndarray] = OrderedDict()  # saves decoding, changes no picture
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        img = self.recent.pop(i, None)
+        if img is None:
+            img = self.load(i)
+        self.recent[i] = img
+        if len(self.recent) > self.remember:
+            self.recent.popitem(last=False)
+        return img
+
+    def load(self, i: int) -> np.ndarray:
+        """Picture i, decoded now."""
+        return load_picture(self.paths[i], tuple(self.shapes[i].tolist()), self.imgsz, self.reduce)

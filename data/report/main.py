@@ -1,0 +1,149 @@
+"""Report on a dataset: python -m data.index DATA.yaml. Nothing is written to the dataset."""
+
+import utils.env  # noqa: F401, I001  (first: sets the environment that the libraries read on import)
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, create_model
+
+from data.definition.dataset_yaml import DatasetConfig, load_dataset_yaml
+from data.index.copies import Copies, find_copies
+from data.index.index import Index, build_index
+from data.report.counts import Counts, count
+from data.report.files import CLASSES, SHOWN, write_report
+from data.report.text import leaks
+from utils.config.options import parse_tokens
+from utils.config.schema import Hyp, check
+from utils.errors import UserError
+from utils.run.console import configure_console
+from utils.run.folder import make_run_folder
+
+log = logging.getLogger(__name__)
+USAGE = "usage: python -m data.index DATA.yaml [--key value | key=value ...]"
+SPLITS = ("train", "val", "test")
+Options = create_model(
+    "Options",
+    __config__=ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False),
+    data=(str | None, Field(None, description="dataset yaml; may stand without --data")),
+    split=(Literal["all", "train", "val", "test"], Field("all", description="part: all | train | val | test")),
+    imgsz=(int, Field(640, ge=32, description="size that boxes are judged at: side of the training picture, pixels")),
+    strict=(bool, Field(False, description="problems and leaks end with exit code 2; labels are read again")),
+    all=(bool, Field(False, description=f"print every problem and class, not the first {SHOWN} and {CLASSES}")),
+    single_cls=(bool, Hyp.model_fields["single_cls"]),
+    noplots=(bool, Hyp.model_fields["noplots"]),
+    project=(str, Field("runs/data", description="folder of the reports")),
+    name=(
+        str | None,
+        Field(None, description="folder of this one inside `project`; none: as the yaml; numbered"),
+    ),
+    exist_ok=(bool, Field(False, description="write into project/name although it exists")),
+    download=(bool, Field(False, description="allow the network: the dataset's own address")),
+)
+
+
+def main(argv: list[str] | None = None) -> dict[str, Counts]:
+    """One report, from the command line to its files; the numbers of each split."""
+    argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
+    configure_console()
+    if {"--help", "-h"} & set(argv):
+        print(help_text())
+        return {}
+    given, notes = parse_tokens(name_dataset(argv), Options.model_fields)
+    for note in notes:
+        log.info(note)
+    options = check(given, Options)
+    if options.data is None:
+        raise UserError(f"which dataset? {USAGE}; data/ holds examples. All options: --help")
+
+    config = load_dataset_yaml(options.data, options.download)
+    indexes, refused = read_splits(config, options)
+    if not indexes:
+        raise UserError(" ".join(refused))
+    folder = make_run_folder(options.project, options.name or config.path.stem, options.exist_ok)
+    counts = {
+        split: count(index, txt=all(source.suffix.lower() != ".json" for source in getattr(config, split)))
+        for split, index in indexes.items()
+    }
+    copies = find_copies({split: index.paths for split, index in indexes.items()})
+    problems = list(dict.fromkeys(str(p) for index in indexes.values() for p in index.problems))
+    title = f"dataset  {config.path}"
+    for line in write_report(folder, title, indexes, counts, copies, problems, options.imgsz, options.all):
+        log.info(line)
+    if not options.noplots:
+        from data.report.plots import (
+            plot_boxes,  # here: matplotlib takes a second
+            write_sheet,  # here: matplotlib takes a second
+        )
+
+        plot_boxes(counts, next(iter(indexes.values())).names, options.imgsz, folder / "label_plots.png")
+        write_sheet(indexes, folder / "pictures.png")
+    log.info(f"written to {folder}: {', '.join(sorted(p.name for p in folder.iterdir()))}")
+    end_as_asked(problems, copies, refused, options.strict)
+    return counts
+
+
+def name_dataset(argv: list[str]) -> list[str]:
+    """The words with --data before a dataset that stands alone, anywhere: DATA.yaml --strict, --strict DATA.yaml."""
+    words: list[str] = []
+    for i, word in enumerate(argv):
+        before = argv[i - 1] if i else ""
+        key = before.removeprefix("--").removeprefix("no-").replace("-", "_")
+        switch = key in Options.model_fields and Options.model_fields[key].annotation is bool
+        is_value = before.startswith("--") and "=" not in before and (not switch or word.lower() in {"true", "false"})
+        if word.startswith("--") or is_value or ("=" in word and not Path(word).is_file()):
+            words.append(word)
+        elif "--data" in words or "--data" in argv[i:]:
+            raise UserError(f"'{word}': one dataset at a time. {USAGE}")
+        else:
+            words += ["--data", word]
+    return words
+
+
+def read_splits(config: DatasetConfig, options: Any) -> tuple[dict[str, Index], list[str]]:
+    """Indexes of the splits that are asked for, and why others cannot be used."""
+    splits = SPLITS if options.split == "all" else (options.split,)
+    if options.split == "all":
+        splits = [split for split in SPLITS if getattr(config, split) is not None]
+        if not splits:
+            raise UserError(f"{config.path} has no 'train', 'val' or 'test'. Add 'train: <folder of pictures>'.")
+    indexes, refused = {}, []
+    for split in splits:
+        try:
+            indexes[split] = read_split(config, split, options)
+        except UserError as e:
+            refused.append(str(e))
+    return indexes, refused
+
+
+def read_split(config: DatasetConfig, split: str, options: Any) -> Index:
+    """The index of a split; a strict reading that fails is repeated: its problems are reported, not only counted."""
+    if options.strict:
+        try:
+            return build_index(config, split, strict=True, single_cls=options.single_cls)
+        except UserError:
+            pass
+    return build_index(config, split, single_cls=options.single_cls)
+
+
+def end_as_asked(problems: list[str], copies: Copies, refused: list[str], strict: bool) -> None:
+    """UserError when a split cannot be used, or when --strict does not bear what was found."""
+    reasons = list(refused)
+    if strict and problems:
+        reasons.append(f"{len(problems):,} problems, and --strict is set.")
+    if strict:
+        for a, b, groups in leaks(copies):
+            shared = f"{copies.splits[a]} and {copies.splits[b]} share {len(groups):,} pictures"
+            reasons.append(f"{shared}, and --strict is set.")
+    if reasons:
+        raise UserError(" ".join(reasons))
+
+
+def help_text() -> str:
+    """Every option with its default and meaning, made from the schema."""
+    lines = [USAGE, ""]
+    for name, field in Options.model_fields.items():
+        lines.append(f"  --{name.replace('_', '-'):<12} {field.description} (default: {field.default})")
+    return "\n".join(lines)

@@ -1,0 +1,55 @@
+"""A split that is one COCO instances json."""
+
+import os
+from pathlib import Path
+
+from data.definition.dataset_yaml import DatasetConfig
+from data.formats.coco import CocoFile, read_coco
+from data.formats.coco_rows import coco_rows
+from data.formats.header import picture_shape
+from data.formats.rows import Problem, Read, no_rows
+from utils.errors import UserError
+from utils.files import sha256, stamp
+
+
+class CocoSource:
+    """Pictures and labels from a COCO instances json."""
+
+    by_picture = False
+
+    def __init__(self, path: Path, config: DatasetConfig):
+        if not path.is_file():
+            raise UserError(f"{path} does not exist. Correct the split in {config.path}.")
+        self.path, self.where, self.names = path, str(path), config.names
+        self.watched = {str(path): stamp(path)}
+        self.sha256 = {str(path): sha256(str(path))}
+        self.coco: CocoFile = read_coco(path, config.names)
+        self.folder = self._picture_folder()
+        self.pictures = [os.path.normpath(self.folder / name) for name in self.coco.file_names]
+        self.labels: list[str] = []
+        self.image_ids, self.category_ids = self.coco.image_ids, self.coco.category_ids
+        self.problems = self.coco.problems
+
+    def _picture_folder(self) -> Path:
+        """The first of the usual folders that holds one of the json's first pictures."""
+        split = self.path.stem.removeprefix("instances_")
+        here, up = self.path.parent, self.path.parent.parent
+        places = [up / "images" / split, up / split, here / split, here / "images", here, up / "images", up]
+        for place in places:
+            if any((place / name).is_file() for name in self.coco.file_names[:20]):
+                return place
+        raise UserError(
+            f"the pictures of {self.path} were not found; the first is {self.coco.file_names[:1]}. Looked in: "
+            f"{', '.join(map(str, places))}."
+        )
+
+    def read(self, i: int) -> Read:
+        """Header of picture i, and its boxes in the json."""
+        shape, reason = picture_shape(self.pictures[i])
+        if shape is None:
+            return None, no_rows([Problem(self.pictures[i], None, reason)])
+        return shape, coco_rows(self.coco, i, shape, str(self.path))
+
+    def no_labels(self) -> str:
+        """Where labels were looked for, for the message that there are none."""
+        return "its 'annotations' hold no usable box"

@@ -1,0 +1,44 @@
+"""Where pictures and their labels come from: folders and lists with a .txt beside each, or one COCO json."""
+
+import os
+from pathlib import Path
+
+from data.definition.dataset_yaml import DatasetConfig
+from data.formats.find import find_pictures, label_path
+from data.formats.header import picture_shape
+from data.formats.rows import Problem, Read, no_rows
+from data.formats.yolo import read_label
+from data.sources.checks import shared_labels
+from utils.files import Stamp, stamp
+
+
+class YoloSource:
+    """Pictures from folders and lists, labels from the .txt of each."""
+
+    by_picture = True
+
+    def __init__(self, sources: list[Path], config: DatasetConfig, single_cls: bool):
+        self.watched: dict[str, Stamp] = {}
+        self.pictures = find_pictures(sources, config.root, self.watched)
+        self.labels = [label_path(picture) for picture in self.pictures]
+        for folder in set(map(os.path.dirname, self.labels)):  # two labels may change places
+            self.watched.setdefault(folder, stamp(folder))
+        self.where = ", ".join(map(str, sources))
+        self.names, self.nc = config.names, None if single_cls else len(config.names)
+        self.image_ids = range(1, len(self.pictures) + 1)
+        self.category_ids = list(range(1, len(self.names) + 1))
+        self.problems = shared_labels(self.pictures, self.labels)
+        self.sha256: dict[str, str] = {}
+
+    def read(self, i: int) -> Read:
+        """Header and label of picture i; without a label file it is background."""
+        shape, reason = picture_shape(self.pictures[i])
+        if shape is None:
+            return None, no_rows([Problem(self.pictures[i], None, reason)])
+        rows = read_label(self.labels[i], self.nc, self.names)
+        return (shape if rows.usable else None), rows
+
+    def no_labels(self) -> str:
+        """Where labels were looked for, for the message that there are none."""
+        example = f"; for {self.pictures[0]} that is {self.labels[0]}" if self.pictures else ""
+        return f"looked for a .txt of the same name with the folder 'images' replaced by 'labels'{example}"

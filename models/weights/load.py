@@ -1,0 +1,109 @@
+"""A checkpoint file -> architecture, class names and fp32 tensors."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.weights.unpickle import Shell, read_checkpoint
+from utils.errors import UserError
+
+TASKS = {  # class of a pickled model, or name of a head in a yaml -> the task it stands for
+    "DetectionModel": "detect",
+    "YOLOv10DetectionModel": "detect",
+    "Detect": "detect",
+    "v10Detect": "detect",
+    "SegmentationModel": "segment (-seg)",
+    "Segment": "segment (-seg)",
+    "Segment26": "segment (-seg)",
+    "PoseModel": "pose (-pose)",
+    "Pose": "pose (-pose)",
+    "Pose26": "pose (-pose)",
+    "OBBModel": "oriented boxes (-obb)",
+    "OBB": "oriented boxes (-obb)",
+    "OBB26": "oriented boxes (-obb)",
+    "ClassificationModel": "classify (-cls)",
+    "Classify": "classify (-cls)",
+    "SemanticSegmentationModel": "semantic segmentation (-sem)",
+    "SemanticSegment": "semantic segmentation (-sem)",
+    "DepthModel": "depth (-depth)",
+    "Depth": "depth (-depth)",
+    "WorldModel": "open vocabulary (YOLO-World)",
+    "WorldDetect": "open vocabulary (YOLO-World)",
+    "YOLOEModel": "open vocabulary (YOLOE)",
+    "YOLOEDetect": "open vocabulary (YOLOE)",
+    "YOLOESegModel": "open vocabulary segmentation (YOLOE -seg)",
+    "YOLOESegment": "open vocabulary segmentation (YOLOE -seg)",
+    "YOLOESegment26": "open vocabulary segmentation (YOLOE -seg)",
+    "RTDETRDetectionModel": "RT-DETR (a transformer)",
+    "RTDETRDecoder": "RT-DETR (a transformer)",
+}
+MALFORMED = (AttributeError, KeyError, TypeError, ValueError, RecursionError)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is kept of a checkpoint; `state` holds fp32 tensors by the names of DetectionModel.state_dict()."""
+
+    yaml: dict[str, Any]
+    names: list[str]
+    state: dict[str, Tensor]
+    path: Path
+
+
+def load_weights(path: str | Path) -> Source:
+    """Read a detection checkpoint, ultralytics' or our own last.pt (its average), and run nothing in it."""
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"weights {path} is a folder. Name the .pt file inside it.")
+    if not path.is_file():
+        raise UserError(f"weights {path} do not exist. Correct the path.")
+    checkpoint = read_checkpoint(path)
+    try:
+        return _source_of(checkpoint, path)
+    except MALFORMED as error:
+        raise UserError(f"{path} is no intact checkpoint ({error!r}). Copy or download it again.") from error
+
+
+def refuse_other_task(name: str, where: str | Path) -> None:
+    """UserError naming the task, for the class of a model or the name of a head that is not a trainable detector's."""
+    task = TASKS.get(name)
+    if task is None:
+        raise UserError(f"{where}: '{name}' is not a detector that can be trained here. Use detection weights.")
+    if task != "detect":
+        raise UserError(f"{where} is for another task: {task}. Only detection weights can be trained here.")
+
+
+def _source_of(checkpoint: dict[str, Any], path: Path) -> Source:
+    """Pick architecture, names and tensors: the average where there is one."""
+    if str(checkpoint.get("format", "")).startswith("preheat"):
+        return _source(checkpoint.get("yaml"), checkpoint.get("names"), checkpoint["ema"]["model"], path)
+    model = checkpoint.get("ema") or checkpoint.get("model")
+    if not isinstance(model, Shell):
+        raise UserError(f"{path} holds no model of ultralytics' kind. Use the .pt that a trainer saved.")
+    refuse_other_task(type(model).__name__, path)
+    return _source(getattr(model, "yaml", None), getattr(model, "names", None), _state_of(model), path)
+
+
+def _source(yaml: Any, names: Any, state: dict[str, Tensor], path: Path) -> Source:
+    """Check that the three belong to a detection model; names as a list in class order."""
+    if not isinstance(yaml, dict):
+        raise UserError(f"{path} holds no model yaml, so its network cannot be rebuilt. Use a file of a newer trainer.")
+    names = [names[i] for i in sorted(names)] if isinstance(names, dict) else list(names or [])
+    if not names:
+        names = [str(i) for i in range(yaml.get("nc", 80))]
+    state = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
+    return Source(yaml, [str(name) for name in names], state, path)
+
+
+def _state_of(module: Shell, prefix: str = "") -> dict[str, Tensor]:
+    """The state_dict that the module behind a shell would give."""
+    transient = getattr(module, "_non_persistent_buffers_set", set())
+    own = {**getattr(module, "_parameters", {}), **getattr(module, "_buffers", {})}
+    state = {prefix + k: t.detach() for k, t in own.items() if isinstance(t, torch.Tensor) and k not in transient}
+    for name, child in getattr(module, "_modules", {}).items():
+        if isinstance(child, Shell):
+            state |= _state_of(child, f"{prefix}{name}.")
+    return state

@@ -1,0 +1,92 @@
+"""The progress of a comparison: a table of arms and seeds that is drawn anew on a terminal, and lines in a log."""
+
+import logging
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from utils.compare.launch import Child
+from utils.run.log import read_metrics
+
+log = logging.getLogger(__name__)
+WIDTH = 8  # of a column
+
+
+class Live:
+    """Keeps a table at the bottom of a terminal; elsewhere it says nothing of its own."""
+
+    def __init__(self, record: dict[str, Any], epochs: dict[str, int], slots: int) -> None:
+        self.record, self.epochs, self.slots = record, epochs, slots
+        self.lines = 0  # drawn at the moment
+        self.last: list[str] = []
+        self.times: list[float] = []  # seconds of the runs that ended
+        self.terminal = sys.stdout.isatty()
+
+    def say(self, text: str) -> None:
+        """A line above the table."""
+        self.clear()
+        log.info(text)
+
+    def draw(self, running: Sequence[Child]) -> None:
+        """Bring the table up to date."""
+        if not self.terminal:
+            return
+        lines = table(self.record, {(c.job.arm, c.job.seed): self._epoch(c) for c in running})
+        lines.append(self._left(running))
+        if lines == self.last and self.lines:
+            return
+        self.clear()
+        size = shutil.get_terminal_size()
+        shown = [line[: size.columns - 1] for line in lines][: max(size.lines - 1, 1)]
+        sys.stdout.write("\n".join(shown) + "\n")
+        sys.stdout.flush()
+        self.lines, self.last = len(shown), lines
+
+    def clear(self) -> None:
+        """Take the table away."""
+        if self.lines:
+            sys.stdout.write(f"\x1b[{self.lines}F\x1b[J")
+            sys.stdout.flush()
+            self.lines = 0
+
+    def _epoch(self, child: Child) -> str:
+        """How far a run is: epochs done of all."""
+        try:
+            rows = read_metrics(child.job.folder / "metrics.csv")
+        except (OSError, ValueError):
+            rows = []
+        return f"{int(rows[-1]['epoch']) if rows else 0}/{self.epochs[child.job.arm]}"
+
+    def _left(self, running: Sequence[Child]) -> str:
+        """How many runs are done, and about how long the others will take."""
+        runs = self.record["runs"]
+        ended = sum(run["status"] != "missing" for run in runs)
+        text = f"{ended} of {len(runs)} runs done, {len(running)} under way"
+        if self.times:
+            mean = sum(self.times) / len(self.times)
+            waiting = len(runs) - ended - len(running)
+            seconds = (waiting * mean + sum(max(mean - c.seconds, 0) for c in running)) / self.slots
+            text += f", about {_duration(seconds)} left"
+        return text
+
+
+def table(record: dict[str, Any], running: dict[tuple[str, int], str]) -> list[str]:
+    """A line for each arm, a column for each seed: its score, how far it is, or how it ended."""
+    seeds, arms = record["seeds"], [arm["name"] for arm in record["arms"]]
+    runs = {(run["arm"], run["seed"]): run for run in record["runs"]}
+    width = max(map(len, ["seed", *arms])) + 1
+    lines = ["seed".ljust(width) + "".join(f"{seed:>{WIDTH}}" for seed in seeds)]
+    for arm in arms:
+        cells = []
+        for seed in seeds:
+            run = runs.get((arm, seed), {"status": "missing"})
+            text = running.get((arm, seed)) or {"missing": ".", "diverged": "NaN"}.get(run["status"], run["status"])
+            cells.append(f"{run['score']:.4f}" if run["status"] == "done" else text)
+        lines.append(arm.ljust(width) + "".join(f"{cell:>{WIDTH}}" for cell in cells))
+    return lines
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{max(minutes, 1)} min"

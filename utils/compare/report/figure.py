@@ -1,0 +1,95 @@
+"""What the pictures of a comparison have in common: names, bands, legends, PNG inside the page."""
+
+import base64
+import io
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from utils.compare.report.facts import Curve
+from utils.compare.report.words import clean
+from utils.figure import COLOURS, DASHES
+
+SHADE = "#F1EBDD"  # within the margin
+DARK = "#404040"
+LETTERS = 24  # of an arm's name in a picture
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG as data URI; `alt` says in words what it shows."""
+
+    src: str
+    alt: str
+    width: float  # inches it was drawn for
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Several curves at all their places together; nan where no curve has a value."""
+
+    x: np.ndarray  # (k,)
+    each: np.ndarray  # (curves, k)
+
+    def over(self, function: str) -> np.ndarray:
+        """nanmean, nanmin or nanmax over the curves, (k,)."""
+        return getattr(np, function)(self.each, axis=0)
+
+
+def spread(curves: Sequence[Curve]) -> Spread:
+    """Curves of the runs of an arm, aligned; values that are not finite are left out."""
+    kept = [{k: v for k, v in curve.items() if math.isfinite(v)} for curve in curves]
+    x = sorted({k for curve in kept for k in curve})
+    each = np.array([[curve.get(k, np.nan) for k in x] for curve in kept if curve])  # (0,) where there is nothing
+    return Spread(np.array(x), each)
+
+
+def colour(k: int) -> str:
+    """Of the arm number k."""
+    return COLOURS[k % len(COLOURS)]
+
+
+def dashes(k: int) -> object:
+    """Line style of the arm number k."""
+    return DASHES[k % len(DASHES)]
+
+
+def short(name: str) -> str:
+    """An arm's name on one line of a picture."""
+    name = clean(name).replace("\n", " ")
+    return name if len(name) <= LETTERS else f"{name[: LETTERS - 9]}…{name[-8:]}"
+
+
+def to_picture(fig: Figure, alt: str) -> Picture:
+    """The figure as PNG in a data URI."""
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # letters that the font lacks are boxes, not lines on the console
+        fig.savefig(content, dpi=150, format="png")
+    src = "data:image/png;base64," + base64.b64encode(content.getvalue()).decode("ascii")
+    return Picture(src, clean(alt), fig.get_size_inches()[0])
+
+
+def draw_band(ax: Axes, s: Spread, k: int, arms: Sequence[str], thin: bool = False) -> None:
+    """Mean line and lowest-to-highest band of arm number k, its curves thin; later arms have thinner lines.
+
+    So equal means are all seen, as in the plan's picture. Few points are seen as points.
+    """
+    look = {"color": colour(k), "linestyle": dashes(k), "marker": "o" if len(s.x) <= 12 else None, "markersize": 3.5}
+    look["linewidth"] = 1.4 + min(1.3, 3 / len(arms)) * (len(arms) - 1 - k)
+    for y in s.each if thin else ():
+        there = np.isfinite(y)
+        ax.plot(s.x[there], y[there], color=colour(k), linewidth=0.6, alpha=0.6)
+    ax.fill_between(s.x, s.over("nanmin"), s.over("nanmax"), color=colour(k), alpha=0.15, linewidth=0)
+    ax.plot(s.x, s.over("nanmean"), **look, label=" " + short(arms[k]))
+
+
+def add_legend(ax: Axes) -> None:
+    """Names above the panel; a name is text, never a formula."""
+    for text in ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=9).get_texts():
+        text.set_parse_math(False)

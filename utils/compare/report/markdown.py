@@ -1,0 +1,64 @@
+"""The report on a comparison as Markdown, for a pull request or a notebook: the facts without the pictures."""
+
+import re
+from collections.abc import Sequence
+
+from utils.compare.report import tables as report_setting
+from utils.compare.report import tables as report_table
+from utils.compare.report.facts import Facts
+from utils.compare.report.tables import Table
+from utils.compare.report.words import caveats, clean, command_line, declared_line, headlines, notes
+
+
+def markdown(facts: Facts) -> str:
+    """The whole text."""
+    lines = [f"# {plain(facts.name)}: {plain(', '.join(facts.arms[1:]))} against {plain(facts.reference)}", ""]
+    for told in headlines(facts):
+        lines += [f"**{plain(told['headline'])}**", "", plain(told["sentence"]), ""]
+    lines += bullets(caveats(facts))
+    lines += [plain(declared_line(facts)), ""]
+    lines += section("Scores", report_table.arms_table(facts))
+    lines += section("Differences", report_table.differences_table(facts))
+    lines += section("Secondary: no tests, no claims", report_table.secondary_table(facts))
+    lines += section("Runs", report_table.runs_table(facts))
+    for run in facts.runs:
+        if run.told.get("message"):
+            lines += [f"Last lines of {plain(run.arm)}, seed {run.seed}:", "", *fenced(run.told["message"]), ""]
+    lines += section(
+        "What differs between the arms", report_setting.differs_table(facts), "Nothing: the arms are equal."
+    )
+    lines += bullets(notes(facts))
+    lines += section("Looks", report_setting.looks_table(facts))
+    lines += section("Versions", report_setting.fingerprint_table(facts))
+    lines += ["## Again", "", *fenced(command_line(facts.told.get("command"))), ""]
+    lines += ["The pictures are in report.html beside this file, every run in results.csv."]
+    return "\n".join(lines) + "\n"
+
+
+def section(title: str, table: Table | None, instead: str = "") -> list[str]:
+    """A heading and a table; `instead` where the table has no rows, nothing where there is none."""
+    if table is None or not (table.rows or instead):
+        return []
+    if not table.rows:
+        return [f"## {title}", "", instead, ""]
+    marks = ["---" if k < table.left else "---:" for k in range(len(table.head))]
+    rows = [table.head, *table.rows]
+    lines = ["| " + " | ".join(plain(cell) for cell in row) + " |" for row in rows]
+    return [f"## {title}", "", lines[0], "| " + " | ".join(marks) + " |", *lines[1:], ""]
+
+
+def bullets(texts: Sequence[str]) -> list[str]:
+    """A list, and the empty line that ends it."""
+    return [*(f"- {plain(text)}" for text in texts), ""] if texts else []
+
+
+def plain(text: str) -> str:
+    """Text on one line that Markdown shows as it is: no tag, link, picture or emphasis of a user's name."""
+    return re.sub(r"([\\`*\[\]<|~$&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", " ".join(clean(text).split()))
+
+
+def fenced(text: str) -> list[str]:
+    """Lines as they are, between fences longer than any in them."""
+    text = clean(text)
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return [fence, *text.splitlines(), fence]

@@ -1,0 +1,141 @@
+"""Numbers and facts of a comparison as words; points are 100 x the fraction of mAP."""
+
+import math
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from utils.compare.report.facts import Facts, RunFacts, finite
+from utils.compare.statistics.paired import FEWEST
+
+NOTHING = "-"
+
+
+def points(value: float | None, unit: bool = True) -> str:
+    """A difference of two scores: +0.35 points."""
+    return NOTHING if finite(value) is None else f"{100 * value:+.2f}{' points' if unit else ''}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """The ends of an interval of points."""
+    return NOTHING if finite(low) is None or finite(high) is None else f"{100 * low:+.2f} to {100 * high:+.2f}"
+
+
+def score(value: float | None) -> str:
+    """A score as train.py prints it."""
+    return NOTHING if finite(value) is None else f"{value:.4f}"
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, or all before the point."""
+    return NOTHING if finite(value) is None else f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def change(value: float) -> str:
+    """The same, with its sign."""
+    return ("+" if value >= 0 else "") + number(value)
+
+
+def duration(seconds: float | None) -> str:
+    """61 s, 12.3 min, 1.5 h."""
+    if finite(seconds) is None:
+        return NOTHING
+    unit, name = (1, "s") if seconds < 120 else (60, "min") if seconds < 7200 else (3600, "h")
+    return f"{seconds / unit:.0f} {name}" if unit == 1 else f"{seconds / unit:.1f} {name}"
+
+
+def clean(text: Any) -> str:
+    """Text of users or programs without control characters and terminal colours; lines stay lines."""
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", str(text)).replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(c for c in text if c in "\n\t" or c.isprintable())
+
+
+def command_line(words: Sequence[str] | None) -> str:
+    """A recorded command, as a shell takes it."""
+    return "python " + " ".join(shlex.quote(clean(word)) for word in words) if words else NOTHING
+
+
+def margin_words(margin: float) -> str:
+    """The margin: 1 point, 0.5 points."""
+    return f"{100 * margin:.3g} point{'s' * (not math.isclose(margin, 0.01))}"
+
+
+def kind_words(kind: str, margin: float) -> str:
+    """A kind of verdict; `no difference` is never said without the margin."""
+    return f"no difference larger than {margin_words(margin)}" if kind == "no difference" else kind
+
+
+def some_seeds(runs: Sequence[RunFacts]) -> str:
+    """seed 3; seeds 0, 2 and 5."""
+    seeds = [str(run.seed) for run in runs]
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(seeds[:-1])} and {seeds[-1]}"
+
+
+def headlines(facts: Facts) -> list[dict[str, str]]:
+    """For each arm but the first: kind (for its colour), headline, sentence with the interval."""
+    told = []
+    for arm in facts.arms[1:]:
+        who = f"{arm} against {facts.reference}"
+        verdict = facts.told["verdicts"].get(arm)
+        if verdict is None:
+            sentence = f"{arm}: no verdict, {_why_none(facts, len(facts.pairs(arm)))}."
+            told.append({"kind": "none", "headline": f"{who}: no verdict yet", "sentence": sentence})
+            continue
+        words = kind_words(verdict["kind"], facts.margin)
+        few = f", under {FEWEST} pairs nothing is claimed" if verdict["pairs"] < FEWEST else ""
+        told.append({"kind": verdict["kind"], "headline": f"{who}: {words}{few}", "sentence": verdict["sentence"]})
+    return told
+
+
+def _why_none(facts: Facts, pairs: int) -> str:
+    """Why there is no verdict on so many pairs."""
+    seen = max((look["pairs"] for look in facts.told["looks"]), default=0)
+    if 2 <= pairs < seen:
+        return f"{pairs} whole pairs, {seen} were there at an earlier look: repeat the command to make the others again"
+    have = {0: "no pair of runs has ended", 1: "a single pair has ended, and it says nothing of chance"}
+    need = f"two are needed for an interval, {FEWEST} for any claim"
+    return f"{have[pairs]}; {need}" if pairs in have else f"{pairs} pairs have ended, and no look was taken at them yet"
+
+
+def declared_line(facts: Facts) -> str:
+    """What was fixed before the first run."""
+    told = facts.told["declared"]
+    return (
+        f"Declared before: {told['metric']} of the EMA weights after the last epoch, margin "
+        f"{margin_words(facts.margin)}, at most {told['max_seeds']} seeds. "
+        "A pair is one seed in two arms; a point is 0.01 of mAP."
+    )
+
+
+def caveats(facts: Facts) -> list[str]:
+    """What keeps the comparison from being whole: runs that diverged, failed, are missing or have broken files."""
+    meaning = {
+        "diverged": "diverged (the loss became NaN or infinite); counted as score 0, not dropped",
+        "failed": "failed; such pairs are not counted until the runs are repeated",
+        "missing": "missing; such pairs are not counted until the runs are made",
+    }
+    lines = []
+    if facts.told["state"] != "complete":
+        ended = sum(run.ended for run in facts.runs)
+        whole = f"{ended} of {len(facts.runs)} runs have ended"
+        lines.append(f"Incomplete: {whole}. What is said here may change; the same command goes on.")
+    for status, words in meaning.items():
+        for arm in facts.arms:
+            runs = [run for run in facts.of(arm) if run.status == status]
+            if runs:
+                lines.append(f"{arm}: {len(runs)} of {len(facts.of(arm))} runs {words} ({some_seeds(runs)}).")
+    for run in facts.runs:
+        lines += [f"{run.arm}, seed {run.seed}: {clean(what)}; nothing is drawn from it." for what in run.broken]
+    return lines
+
+
+def notes(facts: Facts) -> list[str]:
+    """The notes of the comparison, and arms whose seeds are others than the reference's."""
+    first, *others = [(arm["name"], arm.get("seed_offset", 0)) for arm in facts.told["arms"]]
+    own = [
+        f"{name} trains with the seeds + {offset}, {first[0]} with the seeds + {first[1]}: their pairs share no draws."
+        for name, offset in others
+        if offset != first[1]
+    ]
+    return [*facts.told["notes"], *own]

@@ -1,0 +1,188 @@
+"""How a command line and a hyp file become a `Hyp`: spellings of today, of YOLOv5 and of ultralytics."""
+
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel
+
+from utils.config.foreign import FOREIGN_KEYS, INVERTED, OLD_SPELLINGS, OLD_VALUES, WHEN_FALSE, adapt, origin
+from utils.config.schema import Command, Hyp, check
+from utils.env import REPO
+from utils.errors import UserError, suggest
+
+TEXTS = {"device", "name", "project", "weights", "data", "resume", "hyp", "split"}  # never read as a number
+CHOICES = {  # words of a short list; `off` is no boolean
+    "cache", "amp", "optimizer", "warmup", "decay", "head", "recipe", "decay_from", "clock", "warmup_accumulate",
+    "scale_lr", "loader", "hsv_mode",
+}  # fmt: skip
+BARE = {"cache": "ram", "resume": "latest", "multi_scale": "0.5"}  # these may stand without a value, as in YOLOv5
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that also reads 1e-4 as a number (YAML 1.1 wants 1.0e-4 and calls 1e-4 a string)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def read_yaml(path: Path) -> Any:
+    """Content of a YAML file; nothing in it can run. Raises UserError naming the line that is not YAML."""
+    try:
+        return yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
+    except OSError as e:
+        raise UserError(f"cannot read {path}: {e.strerror}.") from e
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise UserError(f"{path} is not valid YAML: {e}. Correct it (indent with spaces, not tabs).") from e
+
+
+def parse_tokens(argv: list[str], known: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """`--key value`, `--key=value`, `key=value` and bare flags -> values by name, and notes on old spellings.
+
+    `known` maps a name to its pydantic field. Raises UserError for a word that is none of these.
+    """
+    values, notes, words = {}, [], list(argv)
+    while words:
+        token = words.pop(0)
+        if not token.startswith("--") and "=" not in token:
+            raise UserError(f"'{token}' is neither --key value nor key=value. All options: --help")
+        word, _, text = token.removeprefix("--").partition("=")
+        if "=" not in token and words and words[0].lower() in {"true", "false"}:
+            token, text = "=", words.pop(0)  # --val False, as val=False
+        key, value, note = _today(word, text if "=" in token else None, known)
+        if value is None:
+            value = _following_value(word, key, known[key], words)
+        if key == "hyp" and key in values:
+            raise UserError("--hyp is given twice: a run has one hyp file; --plan lays several over each other.")
+        values[key] = _value(key, value)
+        notes += [note] if note else []
+    return values, notes
+
+
+def _following_value(word: str, key: str, field: Any, words: list[str]) -> str:
+    """The value behind `--key`, taken from `words`; a switch, and the keys of BARE, may stand alone."""
+    last = not words or words[0].startswith("--") or "=" in words[0]
+    if _is_bool(field):
+        return words.pop(0) if not last and words[0].lower() in {"true", "false"} else "true"
+    if not last:
+        return words.pop(0)
+    if key in BARE:
+        return BARE[key]
+    raise UserError(f"--{word} needs a value: {field.description}.")
+
+
+def _today(word: str, text: str | None, known: dict[str, Any]) -> tuple[str, str | None, str]:
+    """Today's key and value of a spelling, and a note when it is an old one."""
+    key = word.replace("-", "_")
+    if key in known:
+        return key, text, ""
+    if key.startswith("no_") and key[3:] in known and _is_bool(known[key[3:]]):
+        return key[3:], "false", ""
+    if key in INVERTED and INVERTED[key] in known:
+        value = "true" if str(text).lower() in {"false", "0"} else "false"
+        return INVERTED[key], value, f"'{word}' is today {INVERTED[key]}={value}"
+    target = OLD_SPELLINGS.get(key)
+    if str(text).lower() == "false":
+        target = WHEN_FALSE.get(key, ("", None) if target else None)
+    name, value = target if isinstance(target, tuple) else (target, text)
+    if name in known:
+        return name, value, f"'{word}' is today {name}{f'={value}' if isinstance(target, tuple) else ''}"
+    if key in FOREIGN_KEYS or name is not None:
+        raise UserError(f"'{word}' is an option of YOLOv5 or ultralytics that has no meaning here; leave it out.")
+    raise UserError(f"unknown option '{word}'.{suggest(key, list(known))} All options: --help")
+
+
+def _is_bool(field: Any) -> bool:
+    return field.annotation is bool
+
+
+def _value(key: str, text: str) -> Any:
+    """A word as YAML reads it; old values are translated, and what must be text stays text."""
+    text = OLD_VALUES.get((key, text.lower()), text)
+    if key in CHOICES:
+        return text.lower()
+    if text.lower() in {"none", "null", ""}:
+        return None
+    if key in TEXTS or (key == "classes" and not text.startswith("[")):
+        return text
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as e:
+        raise UserError(f"{key}: '{text}' is not readable: {e}.") from e
+
+
+def find_hyp_file(name: str) -> Path:
+    """A hyp file as given, or in the repo's hyps/ folder, with or without .yaml."""
+    places = [Path(name), REPO / name, REPO / "hyps" / name, REPO / "hyps" / f"{name}.yaml"]
+    for path in places:
+        if path.is_file():
+            return path
+    have = sorted(p.name for p in (REPO / "hyps").glob("*.yaml"))
+    raise UserError(f"no hyp file '{name}': looked at {', '.join(map(str, places))}. In hyps/: {', '.join(have)}.")
+
+
+def load_hyp_file(name: str, keep_gains: bool = False) -> tuple[dict[str, Any], list[str]]:
+    """Values of a hyp file under today's names, and notes on what it was and what is not used."""
+    path = find_hyp_file(name)
+    content = read_yaml(path) or {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}; a hyp file is a list of 'key: value' lines.")
+    fields, notes, values = Hyp.model_fields, [], {}
+    project = origin(content)
+    gains = [k for k in ("box", "cls") if k in content]
+    if project == "yolov5" and gains and not keep_gains:
+        raise UserError(
+            f"{path} is a hyp file of YOLOv5: its {' and '.join(gains)} belong to an anchor-based loss and would be "
+            "wrong here (an anchor-free head wants box: 7.5, cls: 0.5, dfl: 1.5). Remove them, or insist: --keep-gains."
+        )
+    if project or FOREIGN_KEYS & {str(word) for word in content}:
+        nullable = {name for name, field in fields.items() if type(None) in get_args(field.annotation)}
+        content, unused, notes = adapt(content, project, nullable)
+        notes += [f"of {project or 'YOLOv5 or ultralytics'}, not used here: {', '.join(unused)}"] if unused else []
+        if project and "recipe" not in content:
+            notes.append(f"names no recipe: preheat's timing, unless you say recipe: {project}, which repeats its own")
+    for word, value in content.items():
+        try:
+            key, text, note = _today(str(word), str(value), fields)
+        except UserError as e:
+            raise UserError(f"{path}: {e}") from e
+        notes += [note] if note else []
+        plain = isinstance(value, int | float | list) and key == word and key not in TEXTS | CHOICES
+        plain = plain and (key, str(value).lower()) not in OLD_VALUES
+        values[key] = value if plain else _value(key, str(text))
+    return values, [f"{path.name}: {note}" for note in notes]
+
+
+def parse_args(argv: list[str]) -> tuple[Command, Hyp, list[str]]:
+    """Command line -> what to do now, the run, and notes for the user. Order: default, --hyp file, command line."""
+    given, notes = parse_tokens(argv, {**Hyp.model_fields, **Command.model_fields})
+    command, hyp, more = resolve(given)
+    return command, hyp, notes + more
+
+
+def resolve(given: dict[str, Any]) -> tuple[Command, Hyp, list[str]]:
+    """Values by today's names, one of them perhaps `hyp` -> what `parse_args` returns."""
+    notes = []
+    command = check({k: v for k, v in given.items() if k not in Hyp.model_fields}, Command)
+    line = {k: v for k, v in given.items() if k in Hyp.model_fields}
+    if command.no_warmup:
+        line |= {"warmup": "none", "warmup_epochs": 0.0}
+    file, file_notes = load_hyp_file(command.hyp, command.keep_gains) if command.hyp else ({}, [])
+    for key in sorted(line.keys() & file.keys()):
+        if line[key] != file[key]:
+            notes.append(f"{key}: {line[key]} (command line) in place of {file[key]} ({command.hyp})")
+    return command, check(file | line), notes + file_notes
+
+
+def help_text(script: str, *models: type[BaseModel]) -> str:
+    """Every option with its default and meaning, made from the schema; those of other `models` stand first."""
+    lines = [f"usage: python {script} [--key value | key=value ...]", ""]
+    for model in (*models, Command, Hyp):
+        for name, field in model.model_fields.items():
+            lines.append(f"  --{name.replace('_', '-'):<18} {field.description} (default: {field.default})")
+    return "\n".join(lines)

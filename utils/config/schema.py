@@ -1,0 +1,274 @@
+"""Everything a run is told: one schema, the only place where a default is written."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from utils.config.recipes import settle
+from utils.errors import UserError, suggest
+
+
+def _class_list(value: Any) -> Any:
+    """A text is a list with commas: a,b or [a, b]; a number is the id of one class."""
+    if isinstance(value, str):
+        value = [word.strip().strip("'\"") for word in value.strip().strip("[]").split(",")]
+    value = [value] if isinstance(value, int) else value
+    if isinstance(value, list) and (not value or any(isinstance(v, bool) or v in ("", None) for v in value)):
+        raise ValueError("name classes, or give their ids; a name that YAML takes for yes, no or null wants quotes")
+    return value
+
+
+Classes = Annotated[list[str | int] | None, BeforeValidator(_class_list)]
+
+
+class Hyp(BaseModel):
+    """One run, resolved; frozen. `Hyp()` is hyps/default.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    # run
+    weights: str | None = Field(None, description="checkpoint (.pt), or a model .yaml for random initialisation")
+    data: str | None = Field(None, description="dataset yaml")
+    epochs: int = Field(100, ge=1, description="passes over the training pictures")
+    batch: int = Field(16, description="pictures per forward pass over all ranks; -1: the largest that fits (CUDA)")
+    imgsz: int = Field(640, ge=32, description="side of the square training picture, pixels")
+    device: str = Field("auto", description="auto | cpu | cuda | 0 (number of a GPU)")
+    workers: int = Field(
+        8, ge=0, description="data worker processes per rank, at most one a core; 0: in the process itself"
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="fixes head initialisation, order and augmentation")
+    freeze: int | str | list[str] | None = Field(
+        None, description="leading layers (a number), or parts: backbone, model.3"
+    )
+    amp: Literal["auto", "fp16", "bf16", "off"] = Field("auto", description="autocast; auto: fp16 on CUDA, off on CPU")
+    cache: Literal["off", "disk", "ram"] = Field(
+        "off", description="keep decoded pictures in a memory-mapped file | memory"
+    )
+    cache_gb: float | None = Field(
+        None, gt=0, description="largest size of all kept decoded pictures, GB; null: nine tenths of what is free"
+    )
+    loader: Literal["ring", "torch"] = Field(
+        "ring", description="batches through shared buffers allocated once | torch's DataLoader: the same bits"
+    )
+    fraction: float = Field(1.0, gt=0, le=1, description="part of the training pictures that is used")
+    classes: Classes = Field(None, description="only these classes, by name; null: all")
+    patience: int = Field(100, ge=0, description="epochs without a better mAP50-95 before the run stops; 0: never")
+    val_every: int = Field(1, ge=1, description="epochs between evaluations; the last epoch is always evaluated")
+    save_period: int = Field(0, ge=0, description="also keep weights/epochN.pt every N epochs; 0: never")
+    time: float | None = Field(None, gt=0, description="stop after the epoch that passes this many hours")
+    noval: bool = Field(False, description="evaluate only at the end")
+    noplots: bool = Field(False, description="write no pictures")
+    strict: bool = Field(False, description="a bad label row or picture is an error, not a message")
+    single_cls: bool = Field(False, description="treat every class as one")
+    project: str = Field("runs/train", description="folder of the runs")
+    name: str = Field("exp", description="folder of this run inside `project`; numbered when taken")
+
+    # schedule
+    recipe: Literal["preheat", "yolov5", "ultralytics", "ultralytics-8.3", "yolov3-spp"] = Field(
+        "preheat", description="timing rules; all but preheat repeat their originals, quirks included"
+    )
+    optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="sgd is Nesterov's; never changed")
+    lr0: float = Field(0.01, gt=0, le=10, description="peak learning rate of the weights")
+    lrf: float = Field(0.01, ge=0, le=1, description="final learning rate = lr0 * lrf")
+    momentum: float = Field(0.937, ge=0, lt=1, description="of SGD; beta1 of Adam")
+    weight_decay: float = Field(0.0005, ge=0, le=1, description="of the group `weight`, at nbs pictures per step")
+    nbs: int = Field(64, ge=1, description="nominal batch size: batches are accumulated up to it")
+    clip_norm: float | None = Field(10.0, gt=0, description="largest gradient norm of a step; null: no clipping")
+    ema_decay: float = Field(0.9999, ge=0, lt=1, description="of the average of weights that is evaluated and kept")
+    ema_tau: float | Literal["auto"] = Field(
+        2000.0, description="steps over which ema_decay ramps up; auto: from the plan"
+    )
+    warmup: Literal["none", "linear", "constant", "cosine", "exponential"] = Field(
+        "linear", description="shape of the warm-up; constant: held at warmup_start, then a jump"
+    )
+    warmup_epochs: float = Field(3.0, ge=0, description="length; fractions allowed; 0 = off")
+    warmup_iters: int | None = Field(None, ge=0, description="length in batches, in place of warmup_epochs")
+    warmup_epochs_backbone: float | None = Field(None, ge=0, description="lr of this part only; null: warmup_epochs")
+    warmup_epochs_head: float | None = Field(None, ge=0, description="lr of this part only; null: warmup_epochs")
+    warmup_max: float = Field(0.3, ge=0, le=1, description="the warm-up is never longer than this part of the run")
+    warmup_start: float = Field(0.0, ge=0, le=1, description="learning rate at ni = 0, as a factor of lr0")
+    warmup_bias_lr: float | None = Field(0.1, ge=0, le=10, description="of the biases at ni = 0; null: like the others")
+    warmup_momentum: float | None = Field(0.8, ge=0, lt=1, description="at ni = 0; null: no ramp; moves beta1 of Adam")
+    warmup_accumulate: Literal["ramp", "none", "one"] = Field(
+        "ramp", description="batches per step in the warm-up: 1 to nominal, always nominal, or 1"
+    )
+    decay: Literal[
+        "constant", "linear", "cosine", "step", "exponential", "polynomial", "inverse_sqrt", "one_cycle",
+        "one_cycle_torch", "cosine_restarts", "plateau", "wsd",
+    ] = Field(
+        "cosine", description="from lr0 to lr0 * lrf; one_cycle is YOLOv5's half cosine, one_cycle_torch rises first"
+    )  # fmt: skip
+    decay_from: Literal["run", "warmup"] = Field(
+        "run", description="clock of the decay starts with run | after warm-up"
+    )
+    clock: Literal["batch", "epoch"] = Field("batch", description="the decay moves every batch | every epoch")
+    min_lr: float | None = Field(
+        None, ge=0, le=10, description="in place of lr0 * lrf; step, plateau and inverse_sqrt never go below it"
+    )
+    milestones: list[float] = Field([0.3, 0.6, 0.9], description="of step: below 1, parts of the run; else epochs")
+    gamma: float = Field(0.1, gt=0, lt=1, description="factor of each reduction, of step and plateau")
+    power: float = Field(1.0, gt=0, description="of polynomial: (1 - t) ** power")
+    T_0: int = Field(10, ge=1, description="of cosine_restarts: epochs of the first cycle")
+    T_mult: int = Field(1, ge=1, description="of cosine_restarts: each cycle is this many times the one before")
+    pct_start: float = Field(0.3, gt=0, lt=1, description="of one_cycle_torch: part of the run in which lr rises")
+    div_factor: float = Field(25.0, ge=1, description="of one_cycle_torch: starts at lr0 / div_factor")
+    final_div_factor: float = Field(1e4, ge=1, description="of one_cycle_torch: ends at its start / final_div_factor")
+    base_momentum: float = Field(0.85, ge=0, lt=1, description="of one_cycle_torch: where lr is highest")
+    max_momentum: float = Field(0.95, ge=0, lt=1, description="of one_cycle_torch: at both ends")
+    plateau_metric: Literal["val/mAP50-95", "val/mAP50", "val/mAP75", "val/precision", "val/recall"] = Field(
+        "val/mAP50-95", description="of plateau: higher is better"
+    )
+    plateau_patience: int = Field(10, ge=0, description="of plateau: epochs without a better one that are tolerated")
+    plateau_cooldown: int = Field(0, ge=0, description="of plateau: epochs after a reduction that do not count")
+    wsd_decay: float = Field(0.2, gt=0, le=1, description="of wsd: last part of the run, falling linearly")
+    lr_backbone: float = Field(1.0, gt=0, le=100, description="factor of every lr of the carried-over layers")
+    lr_head: float = Field(1.0, gt=0, le=100, description="factor of every lr of the head")
+    scale_lr: Literal["none", "sqrt", "linear"] = Field(
+        "none", description="lr by pictures per step / nbs; Adam-type only, for sgd's summed loss already does it"
+    )
+
+    # loss
+    box: float = Field(7.5, ge=0, description="gain of the box loss")
+    cls: float = Field(0.5, ge=0, description="gain of the class loss")
+    dfl: float = Field(1.5, ge=0, description="gain of the distribution focal loss")
+    cls_pw: float = Field(
+        0.0, ge=0, le=1, description="class weights in the class loss: inverse frequency to this power; 0: none"
+    )
+    head: Literal["keep", "rebuild"] = Field("keep", description="class branch when the classes differ")
+
+    # pictures
+    mosaic: float = Field(1.0, ge=0, le=1, description="probability of four pictures in one")
+    close_mosaic: int = Field(10, ge=0, description="last epochs without mosaic and mixup")
+    mixup: float = Field(0.0, ge=0, le=1, description="probability of a blend with a second sample")
+    balance: float = Field(
+        0.0, ge=0, le=1, description="0: every picture once an epoch; 1: drawn so that rare classes are as frequent"
+    )
+    hsv_mode: Literal["exact", "matrix"] = Field(
+        "exact", description="through the HSV space | one 3x3 colour matrix: faster, and another augmentation"
+    )
+    hsv_h: float = Field(0.015, ge=0, le=1, description="largest change of hue, fraction")
+    hsv_s: float = Field(0.7, ge=0, le=1, description="largest change of saturation, fraction")
+    hsv_v: float = Field(0.4, ge=0, le=1, description="largest change of value, fraction")
+    degrees: float = Field(0.0, ge=0, le=180, description="largest rotation, degrees")
+    translate: float = Field(0.1, ge=0, le=1, description="largest shift, fraction of imgsz")
+    scale: float = Field(0.5, ge=0, lt=1, description="largest change of size: factor 1 - scale to 1 + scale")
+    shear: float = Field(0.0, ge=0, le=89, description="largest shear, degrees")
+    perspective: float = Field(0.0, ge=0, le=0.001, description="largest perspective")
+    flipud: float = Field(0.0, ge=0, le=1, description="probability of an upside-down flip")
+    fliplr: float = Field(0.5, ge=0, le=1, description="probability of a left-right flip")
+    multi_scale: float = Field(0.0, ge=0, le=0.9, description="batch size in pixels varies by this fraction of imgsz")
+    albumentations: list[dict[str, Any]] | None = Field(
+        None, description="pixel transforms: [{name: Blur, p: 0.1}, ...]"
+    )
+
+    # evaluation
+    conf: float = Field(0.001, ge=0, lt=1, description="smallest score that counts")
+    iou: float = Field(0.7, gt=0, le=1, description="NMS threshold")
+    max_det: int = Field(300, ge=1, description="detections per picture at most")
+    multi_label: bool = Field(True, description="a box may carry several classes")
+    agnostic_nms: bool = Field(False, description="NMS across classes")
+
+    @field_validator("batch")
+    @classmethod
+    def _batch(cls, value: int) -> int:
+        if value == 0 or value < -1:
+            raise ValueError("must be at least 1, or -1 for the largest that fits on a GPU")
+        return value
+
+    @field_validator("ema_tau")
+    @classmethod
+    def _tau(cls, value: float | str) -> float | str:
+        if value != "auto" and value <= 0:
+            raise ValueError("must be above 0, or auto")
+        return value
+
+    @field_validator("milestones")
+    @classmethod
+    def _milestones(cls, value: list[float]) -> list[float]:
+        if any(m <= 0 for m in value) or sorted(set(value)) != value:
+            raise ValueError("they must rise, and be above 0")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settle(cls, values: Any) -> Any:
+        """Keys in which the recipe or the kind of decay leaves no choice; all ways to switch warm-up off are one."""
+        return settle(values) if isinstance(values, dict) else values
+
+    @model_validator(mode="after")
+    def _agree(self) -> "Hyp":
+        """Keys that each are possible and together are not."""
+        final = self.lr0 * self.lrf if self.min_lr is None else self.min_lr
+        checks = [
+            (
+                self.warmup in {"constant", "exponential"} and self.warmup_start == 0,
+                f"warmup_start: 0 with warmup: {self.warmup} trains nothing until the warm-up is over. Give a part of "
+                "lr0, as 0.1",
+            ),
+            (
+                self.scale_lr != "none" and self.optimizer == "sgd",
+                "scale_lr is for adam and adamw: with sgd the loss is summed over the pictures of a step, so a larger "
+                "batch already makes a larger step. Remove scale_lr",
+            ),
+            (self.decay == "exponential" and final == 0, "decay: exponential never arrives at 0. Give lrf or min_lr"),
+            (self.min_lr is not None and self.min_lr > self.lr0, f"min_lr: {self.min_lr} is above lr0: {self.lr0}"),
+            (
+                self.decay == "one_cycle_torch" and self.base_momentum > self.max_momentum,
+                f"base_momentum: {self.base_momentum} is above max_momentum: {self.max_momentum}",
+            ),
+            (
+                self.warmup == "none" and (self.warmup_epochs_backbone or self.warmup_epochs_head),
+                "warmup_epochs_backbone and warmup_epochs_head need a warm-up, and it is off (warmup: none, or a "
+                "length of 0). Remove them, or set warmup",
+            ),
+        ]
+        wrong = [message for holds, message in checks if holds]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+
+class Command(BaseModel):
+    """What belongs to this start of the program and not to the run that it makes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hyp: str | None = Field(None, description="hyp file; states what differs from hyps/default.yaml")
+    resume: str | None = Field(None, description="last.pt of an interrupted run; goes on where it stopped")
+    exist_ok: bool = Field(False, description="write into project/name although it exists")
+    no_warmup: bool = Field(False, description="short for warmup=none warmup_epochs=0")
+    stop_after: int | None = Field(None, ge=1, description="stop after this many epochs, as if interrupted")
+    download: bool = Field(False, description="allow the network: official weights, a dataset's own download address")
+    trust_index: bool = Field(False, description="use the kept index without looking whether the dataset has changed")
+    plan: bool = Field(
+        False, description="only show what the run would do: a table and plan.png; several --hyp: overlaid"
+    )
+    keep_gains: bool = Field(False, description="use the loss gains of a YOLOv5 hyp file on an anchor-free model")
+
+
+def check(values: dict[str, Any], model: type[BaseModel] = Hyp) -> Any:
+    """Values -> a frozen model; every wrong one is named with its range in one message (UserError)."""
+    try:
+        return model(**values)
+    except ValidationError as e:
+        raise UserError("; ".join(_explain(error, values, model) for error in e.errors())) from None
+
+
+def _explain(error: dict[str, Any], values: dict[str, Any], model: type[BaseModel]) -> str:
+    if not error["loc"]:  # about several keys, which the message names
+        return error["msg"].removeprefix("Value error, ") + "."
+    key = str(error["loc"][0])
+    if error["type"] == "extra_forbidden":
+        return f"unknown key '{key}'.{suggest(key, list(model.model_fields))}"
+    field = model.model_fields.get(key)
+    choices = [str(c) for c in get_args(field.annotation)] if field and error["type"] == "literal_error" else []
+    hint = suggest(str(values.get(key)), choices) if choices else ""
+    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
+    return f"{key}: {values.get(key)!r} is not possible: {message} ({field.description if field else ''}).{hint}"
+
+
+def save_hyp(path: Path, hyp: Hyp) -> None:
+    """Write the resolved run; starting from this file repeats it."""
+    path.write_text(yaml.safe_dump(hyp.model_dump(), sort_keys=False, allow_unicode=True), encoding="utf-8")

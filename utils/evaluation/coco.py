@@ -1,0 +1,102 @@
+"""The numbers of pycocotools, by faster-coco-eval."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from faster_coco_eval import COCO, COCOeval_faster
+
+from utils.evaluation.truth import truth_of
+
+log = logging.getLogger(__name__)
+AREAS = ("all", "small", "medium", "large")  # COCO's: split at 32^2 and 96^2 pixels of the original picture
+AT_1, AT_100 = 0, -1  # positions of the limits 1 and 100 detections per picture and class in COCO's tables
+
+
+@dataclass(frozen=True)
+class CocoScores:
+    """COCO's tables, averaged; nan where there is no box to find."""
+
+    metrics: dict[str, float]
+    ap: np.ndarray  # (10, nc) average precision at IoU 0.5, 0.55 ... 0.95
+    precision50: np.ndarray  # (101, nc) precision at recall 0, 0.01 ... 1, IoU 0.5; its mean over recall is the AP
+
+
+def coco_results(index: Any, detections: dict[int, np.ndarray]) -> list[dict[str, Any]]:
+    """Detections as the list of a COCO results file: image_id, category_id, bbox xywh in pixels, score."""
+    results = []
+    for row, found in detections.items():
+        boxes = np.concatenate((found[:, :2], found[:, 2:4] - found[:, :2]), 1).round(3).tolist()  # (n, 4) xywh
+        for box, score, cls in zip(boxes, found[:, 4].tolist(), found[:, 5].astype(int).tolist(), strict=True):
+            image_id, category_id = int(index.image_ids[row]), int(index.category_ids[cls])
+            results.append({"image_id": image_id, "category_id": category_id, "bbox": box, "score": round(score, 7)})
+    return results
+
+
+def coco_scores(index: Any, results: list[dict[str, Any]]) -> CocoScores:
+    """The official COCO box metrics of `results`, crowds ignored as COCO does, and their per-class parts."""
+    coco = COCOeval_faster(_truth_set(index), _result_set(index, results), "bbox", print_function=log.debug)
+    coco.evaluate()
+    coco.accumulate()
+    order = np.argsort(np.argsort(index.category_ids))  # the tables go by ascending category id: (nc,) places
+    precision = np.asarray(coco.eval["precision"])[:, :, order]  # (10 IoU, 101 recall, nc, 4 areas, 3 limits)
+    recall = np.asarray(coco.eval["recall"])[:, order]  # (10, nc, 4, 3)
+    areas = {f"val/mAP_{name}": _mean(precision[..., a, AT_100]) for a, name in enumerate(AREAS) if a}
+    metrics = {
+        "val/mAP50-95": _mean(precision[..., 0, AT_100]),
+        "val/mAP50": _mean(precision[0, ..., 0, AT_100]),
+        "val/mAP75": _mean(precision[5, ..., 0, AT_100]),
+        **areas,
+        "val/AR1": _mean(recall[..., 0, AT_1]),
+        "val/AR100": _mean(recall[..., 0, AT_100]),
+    }
+    precision = np.where(precision[..., 0, AT_100] < 0, np.nan, precision[..., 0, AT_100])  # (10, 101, nc)
+    return CocoScores(metrics, ap=precision.mean(1), precision50=precision[0])
+
+
+def _mean(table: np.ndarray) -> float:
+    """Mean of the entries that exist; COCO writes -1 where there is nothing to find."""
+    exists = table > -1
+    return float(table[exists].mean()) if exists.any() else float("nan")
+
+
+def _truth_set(index: Any) -> COCO:
+    """The index as a COCO object, built in memory."""
+    annotations = []
+    for row, image_id in enumerate(index.image_ids):
+        for box, cls, crowd, area in zip(*truth_of(index, row), strict=True):
+            x1, y1, x2, y2 = box.tolist()
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,  # from 1: 0 means "unmatched" inside the library
+                    "image_id": int(image_id),
+                    "category_id": int(index.category_ids[cls]),
+                    "bbox": [x1, y1, round(x2 - x1, 3), round(y2 - y1, 3)],
+                    "area": float(area),
+                    "iscrowd": int(crowd),
+                }
+            )
+    return _coco_set(index, annotations)
+
+
+def _result_set(index: Any, results: list[dict[str, Any]]) -> COCO:
+    """COCO results as a COCO object. Not `loadRes`: it writes polygons into the results and costs twice the time."""
+    annotations = [
+        {**r, "id": i, "area": r["bbox"][2] * r["bbox"][3], "iscrowd": 0} for i, r in enumerate(results, start=1)
+    ]
+    return _coco_set(index, annotations)
+
+
+def _coco_set(index: Any, annotations: list[dict[str, Any]]) -> COCO:
+    coco = COCO()
+    coco.dataset = {
+        "images": [
+            {"id": int(i), "height": int(h), "width": int(w)}
+            for i, (h, w) in zip(index.image_ids, index.shapes, strict=True)
+        ],
+        "categories": [{"id": int(c), "name": name} for c, name in zip(index.category_ids, index.names, strict=True)],
+        "annotations": annotations,
+    }
+    coco.createIndex()
+    return coco

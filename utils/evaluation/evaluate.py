@@ -1,0 +1,168 @@
+"""One pass of a detector over an evaluation loader, scored as COCO does; train.py and val.py both call it."""
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from utils.evaluation.coco import CocoScores, coco_results, coco_scores
+from utils.evaluation.metrics import F1Curves, confusion_matrix, f1_curves
+from utils.evaluation.nms import end2end_detections, non_max_suppression, remap_classes
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found out; undefined scores (no box to find) are nan."""
+
+    metrics: dict[str, float]  # 'val/mAP50-95' ...; fractions, not percent
+    per_class: list[dict[str, Any]]  # name, pictures, boxes, precision, recall, mAP50, mAP75, mAP50-95
+    predictions: list[dict[str, Any]]  # COCO results: image_id, category_id, bbox xywh pixels, score
+    detections: dict[int, np.ndarray]  # row of the index -> (n, 6) xyxy original pixels, score, class; best first
+    f1: F1Curves
+    precision50: np.ndarray  # (101, nc) precision at recall 0, 0.01 ... 1, IoU 0.5; nan without boxes
+    confusion: np.ndarray  # (nc + 1, nc + 1) row predicted, column true, last = background
+    speed: dict[str, float]  # ms per picture: preprocess, inference, nms
+
+
+class Stopwatch:
+    """Seconds spent per named part; on CUDA it waits for the device, so that queued work counts where it was queued."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.seconds, self.since = device, {}, 0.0
+
+    def now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def start(self) -> None:
+        self.since = self.now()
+
+    def lap(self, name: str) -> None:
+        now = self.now()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self.since
+        self.since = now
+
+
+def evaluate(
+    model: nn.Module,
+    loader: Iterable[dict[str, Any]],
+    index: Any,
+    device: torch.device,
+    *,
+    conf: float = 0.001,
+    iou: float = 0.7,
+    max_det: int = 300,
+    multi_label: bool = True,
+    agnostic: bool = False,
+    amp_dtype: torch.dtype | None = None,
+    channels_last: bool = False,
+    class_map: list[int] | None = None,
+    progress: Callable[[Iterable], Iterable] | None = None,
+) -> Evaluation:
+    """Detects on every picture of the loader and scores the result against the index.
+
+    `class_map[i]` is the class of the index that the model's class i stands for, -1 for none; None: the same classes.
+    `progress` wraps the loader (tqdm). Pictures that the loader leaves out count as pictures without detections. The
+    model's train or eval mode is restored.
+    """
+    end2end = bool(getattr(model, "end2end", False))
+    mapping = None if class_map is None else torch.tensor(class_map, device=device)
+    watch = Stopwatch(device)
+    detections: dict[int, np.ndarray] = {}
+    was_training = model.training
+    model.eval()
+    try:
+        for batch in progress(loader) if progress else loader:
+            watch.start()
+            images = preprocess(batch["img"], device, channels_last)
+            watch.lap("preprocess")
+            pred = forward(model, images, amp_dtype)
+            watch.lap("inference")
+            if mapping is not None:
+                pred = remap_classes(pred, mapping, len(index.names), end2end)
+            if end2end:
+                found = end2end_detections(pred, conf, max_det)
+            else:
+                found = non_max_suppression(pred, conf, iou, max_det, multi_label, agnostic)
+            watch.lap("nms")
+            detections |= to_original(found, batch)
+    finally:
+        model.train(was_training)
+    return score(index, dict(sorted(detections.items())), watch.seconds)
+
+
+def preprocess(images: Tensor, device: torch.device, channels_last: bool = False) -> Tensor:
+    """uint8 (b, 3, h, w) on the host -> float32 in 0..1 on the device."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return images.to(device, non_blocking=True).to(torch.float32, memory_format=layout).div_(255)
+
+
+@torch.no_grad()  # not inference_mode: the head keeps its anchors, and training cannot use inference tensors
+def forward(model: nn.Module, images: Tensor, amp_dtype: torch.dtype | None = None) -> Tensor:
+    """The decoded output of a detector in eval mode, (b, 4 + nc, a) or (b, k, 6), in float32."""
+    autocast = torch.autocast(images.device.type, dtype=amp_dtype) if amp_dtype else nullcontext()
+    with autocast:
+        out = model(images)
+    return (out[0] if isinstance(out, (tuple, list)) else out).float()
+
+
+def to_original(found: list[Tensor], batch: dict[str, Any]) -> dict[int, np.ndarray]:
+    """Detections of a batch, per row of the index, in pixels of the original pictures, as float64."""
+    rows = {}
+    for boxes, row, box, shape in zip(found, batch["index"], batch["letterbox"], batch["ori_shape"], strict=True):
+        array = boxes.cpu().numpy().astype(np.float64)  # (n, 6)
+        array[:, :4] = box.undo(array[:, :4], clip_to=tuple(shape))
+        rows[int(row)] = array
+    return rows
+
+
+def score(index: Any, detections: dict[int, np.ndarray], seconds: dict[str, float]) -> Evaluation:
+    """All the scores of the detections found; `seconds` is the time each part took over all pictures."""
+    predictions = coco_results(index, detections)
+    coco = coco_scores(index, predictions)
+    curves = f1_curves(index, detections)
+    precision, recall = curves.precision[:, curves.best], curves.recall[:, curves.best]  # (k,), (k,)
+    nan = float("nan")
+    best = {
+        "val/precision": float(precision.mean()) if len(precision) else nan,
+        "val/recall": float(recall.mean()) if len(recall) else nan,
+    }
+    return Evaluation(
+        metrics=coco.metrics | best,
+        per_class=per_class_table(index, coco, curves),
+        predictions=predictions,
+        detections=detections,
+        f1=curves,
+        precision50=coco.precision50,
+        confusion=confusion_matrix(index, detections),
+        speed={name: 1000 * s / max(len(detections), 1) for name, s in seconds.items()},
+    )
+
+
+def per_class_table(index: Any, coco: CocoScores, curves: F1Curves) -> list[dict[str, Any]]:
+    """One row per class name; crowds are not counted as boxes."""
+    picture = np.repeat(np.arange(len(index.image_ids)), np.diff(index.offsets))  # (m,) picture of each box
+    place = {int(c): i for i, c in enumerate(curves.classes)}
+    table = []
+    for c, name in enumerate(index.names):
+        mine = (index.classes == c) & ~index.crowd
+        has_boxes = c in place
+        table.append(
+            {
+                "name": name,
+                "pictures": len(np.unique(picture[mine])),
+                "boxes": int(mine.sum()),
+                "precision": float(curves.precision[place[c], curves.best]) if has_boxes else float("nan"),
+                "recall": float(curves.recall[place[c], curves.best]) if has_boxes else float("nan"),
+                "mAP50": float(coco.ap[0, c]),
+                "mAP75": float(coco.ap[5, c]),
+                "mAP50-95": float(coco.ap[:, c].mean()),
+            }
+        )
+    return table

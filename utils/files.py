@@ -1,0 +1,79 @@
+"""Files: their state, their digest, and a lock, which the system lets go of when its holder dies."""
+
+import contextlib
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: nobody waits; what is written there must be moved into place whole
+    fcntl = None
+
+Stamp = tuple[int, int]  # size, mtime_ns
+log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def locked(path: Path, waiting: str | None = None) -> Iterator[bool]:
+    """Hold the lock file `path`, which is gone afterwards; yields whether it is held.
+
+    Where another process holds it: say `waiting` and wait; without such a text go on without it.
+    """
+    fd = _take(path, waiting) if fcntl else -1
+    try:
+        yield fd is not None
+    finally:
+        if fd is not None and fd >= 0:
+            with contextlib.suppress(OSError):
+                path.unlink()  # while it is held: who waits for this one sees that it is gone, and takes a new one
+            os.close(fd)
+
+
+def _take(path: Path, waiting: str | None) -> int | None:
+    """Descriptor of the lock, or None."""
+    while True:
+        fd = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if waiting is None:
+                    os.close(fd)
+                    return None
+                log.info(waiting)
+                fcntl.flock(fd, fcntl.LOCK_EX)
+        except BaseException:
+            os.close(fd)
+            raise
+        if _is_at(fd, path):
+            return fd
+        os.close(fd)
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    """Whether the open file is still the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def sha256(path: str) -> str:
+    """Of a file's content; '-' where there is none to read."""
+    try:
+        with open(path, "rb") as f:
+            return hashlib.file_digest(f, "sha256").hexdigest()
+    except OSError:
+        return "-"
+
+
+def stamp(path: str | bytes | Path, folder: int | None = None) -> Stamp:
+    """Size and mtime_ns of a file; (-1, -1) where there is none. folder: an open one that the path starts from."""
+    try:
+        info = os.stat(path, dir_fd=folder)
+    except OSError:
+        return -1, -1
+    return info.st_size, info.st_mtime_ns

@@ -1,0 +1,70 @@
+"""The folder of a run, and run.json: what it was made by."""
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from utils.env import REPO
+from utils.errors import UserError
+
+PACKAGES = (
+    "torch", "torchvision", "ultralytics", "albumentations", "numpy", "opencv-python-headless", "faster-coco-eval",
+)  # fmt: skip
+
+
+def make_run_folder(project: str, name: str, exist_ok: bool) -> Path:
+    """project/name, or project/name2, name3, ... when taken; UserError when it cannot be written."""
+    folder, number = Path(project) / name, 2
+    while folder.exists() and not exist_ok:
+        folder, number = Path(project) / f"{name}{number}", number + 1
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as e:
+        raise UserError(f"cannot write to {folder}: {e.strerror}. Choose another --project.") from e
+    return folder
+
+
+def write_run_json(folder: Path, extra: dict[str, Any]) -> None:
+    """Command, versions, git revision, device and threads: what is needed to explain a result later."""
+    content = {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": package_versions(),
+        "git": git_revision(),
+        "threads": torch.get_num_threads(),
+        **extra,
+    }
+    file = folder / "run.json"
+    if extra.get("resumed") and file.is_file():  # the first start explains the run; later ones are listed in it
+        first = json.loads(file.read_text(encoding="utf-8"))
+        content = first | {"resumes": [*first.get("resumes", []), content]}
+    file.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def package_versions() -> dict[str, str]:
+    """Of the libraries that a result depends on."""
+
+    return {name: version(name) for name in PACKAGES}
+
+
+def git_revision() -> str | None:
+    """Commit of the repo, with '+changes' when the tree differs from it; None outside git."""
+    try:
+        options = {"cwd": REPO, "capture_output": True, "text": True, "timeout": 5, "check": True}
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], **options).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], **options).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+changes" if changed else "")

@@ -1,0 +1,86 @@
+"""The run folder: console, metrics.csv and TensorBoard under one set of names; only rank 0 writes."""
+
+import csv
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+log = logging.getLogger(__name__)
+FLUSH_EVERY = 10  # batches between two transfers of losses from the device
+
+
+class RunLog:
+    """metrics.csv and TensorBoard of one run. Scalars of a batch may live on the device until they are written."""
+
+    def __init__(self, folder: Path, start_epoch: int = 0, start_ni: int = 0) -> None:
+        self.folder, self.csv_path = folder, folder / "metrics.csv"
+        self.rows = [row for row in read_metrics(self.csv_path) if row["epoch"] <= start_epoch] if start_ni else []
+        self.writer = SummaryWriter(str(folder), purge_step=start_ni or None)
+        self.pending: list[tuple[str, int, torch.Tensor]] = []
+        self.over_batches: set[str] = set()  # tags whose x axis is ni
+
+    def batch(self, ni: int, values: dict[str, float], tensors: dict[str, torch.Tensor]) -> None:
+        """Scalars of batch `ni`: plain values at once, 0-dim tensors at the next flush (one device sync for all)."""
+        for tag, value in values.items():
+            self.writer.add_scalar(tag, value, ni)
+        self.pending += [(tag, ni, tensor.detach()) for tag, tensor in tensors.items()]
+        self.over_batches |= values.keys() | tensors.keys()
+        if ni % FLUSH_EVERY == FLUSH_EVERY - 1:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the scalars that wait on the device."""
+        if self.pending:
+            values = torch.stack([t.float() for _, _, t in self.pending]).tolist()
+            for (tag, ni, _), value in zip(self.pending, values, strict=True):
+                self.writer.add_scalar(tag, value, ni)
+            self.pending.clear()
+
+    def epoch(self, epoch: int, ni: int, values: dict[str, float]) -> None:
+        """One row of metrics.csv, and the metrics in TensorBoard over epochs; epoch 0 is before the first batch."""
+        self.flush()
+        self.rows.append({"epoch": epoch, "ni": ni, **values})
+        for tag, value in values.items():
+            if tag not in self.over_batches:
+                self.writer.add_scalar(tag, value, epoch)
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        beside = self.csv_path.with_name(f".metrics.{os.getpid()}")
+        with open(beside, "w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, columns)
+            table.writeheader()
+            table.writerows(self.rows)
+        os.replace(beside, self.csv_path)
+        self.writer.flush()
+
+    def picture(self, tag: str, image: Any, step: int) -> None:
+        """An (h, w, 3) uint8 picture in TensorBoard."""
+        self.writer.add_image(tag, image, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Flush and close the event file."""
+        self.flush()
+        self.writer.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Rows of a metrics.csv as numbers; empty cells are left out; no file, no rows."""
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return [{k: float(v) for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(file)]
+
+
+def read_scalars(folder: Path, prefixes: tuple[str, ...], most: int = 5000) -> dict[str, list[float]]:
+    """Scalars of a run's event files over `ni`: {"ni": [...], tag: [...]}, `most` points of each at most (0: all)."""
+    from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={SCALARS: most})
+    events.Reload()
+    tags = [tag for tag in events.Tags()[SCALARS] if tag.startswith(prefixes)]
+    points = {tag: {e.step: e.value for e in events.Scalars(tag)} for tag in tags}
+    steps = sorted(set.intersection(*(set(p) for p in points.values()))) if points else []
+    return {"ni": steps, **{tag: [points[tag][s] for s in steps] for tag in tags}} if steps else {}

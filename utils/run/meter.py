@@ -1,0 +1,86 @@
+"""What an epoch adds up to: losses, gradient norms, speed and the time spent waiting for data."""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from utils.run.console import weight_rates
+
+CHECK_EVERY = 10  # batches between two looks at the loss on a GPU; each one waits for the device
+
+
+class Meter:
+    """Sums of one epoch; losses stay on the device until somebody asks."""
+
+    def __init__(self, device: torch.device, names: tuple[str, ...], bar: Iterable | None = None) -> None:
+        self.device, self.names = device, names
+        self.bar = bar if isinstance(bar, tqdm) else None
+        self.sums = torch.zeros(len(names), device=device)  # (3,) box, cls, dfl, added over batches
+        self.items = self.sums
+        self.norm: Tensor | None = None  # gradient norm of the step that this batch closed, if it did
+        self.norms: list[Tensor] = []
+        self.batches = self.pictures = 0
+        self.waited, self.began = 0.0, time.perf_counter()
+
+    def waiting(self, batches: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The batches, with the time until each one came added to `waited`."""
+        since = time.perf_counter()
+        for batch in batches:
+            self.waited += time.perf_counter() - since
+            yield batch
+            since = time.perf_counter()
+
+    def add(self, items: Tensor, pictures: int) -> None:
+        """Count a batch: its losses (3,), each the mean over its pictures."""
+        self.items, self.norm = items.detach(), None
+        self.sums = self.sums + self.items
+        self.batches += 1
+        self.pictures += pictures
+
+    def step(self, norm: Tensor) -> None:
+        """Count an optimizer step: the norm of its summed gradient before clipping."""
+        self.norm = norm
+        self.norms.append(norm)
+
+    def latest(self) -> dict[str, Tensor]:
+        """Losses of this batch, and its gradient norm where it ended a window, as 0-dim tensors."""
+        values = {f"train/{name}": item for name, item in zip(self.names, self.items, strict=True)}
+        return values if self.norm is None else values | {"train/grad_norm": self.norm}
+
+    def diverged(self, ni: int, last: bool) -> bool:
+        """Whether a loss so far was NaN or infinite; on a GPU looked at now and then, and at the `last` batch."""
+        return (self.device.type == "cpu" or ni % CHECK_EVERY == 0 or last) and not bool(self.sums.isfinite().all())
+
+    def show(self, rates: dict[str, float]) -> None:
+        """Bring the progress bar up to date."""
+        if self.bar is not None and (self.batches % CHECK_EVERY == 0 or self.device.type == "cpu"):
+            losses = " ".join(
+                f"{n} {v:.3f}" for n, v in zip(self.names, (self.sums / self.batches).tolist(), strict=True)
+            )
+            seconds = time.perf_counter() - self.began
+            self.bar.set_postfix_str(
+                f"{losses} lr {weight_rates(rates)} {self.pictures / seconds:.0f} img/s "
+                f"data {self.waited / seconds:.0%}",
+                refresh=False,
+            )
+
+    def means(self, clip_norm: float | None) -> dict[str, float]:
+        """Means of the epoch under the names of metrics.csv; seconds an epoch and a batch, share of time waiting."""
+        seconds = time.perf_counter() - self.began
+        values = (self.sums / max(self.batches, 1)).tolist()
+        means = {f"train/{name}": value for name, value in zip(self.names, values, strict=True)}
+        norms = torch.stack(self.norms).float() if self.norms else torch.zeros(0)
+        finite = norms[norms.isfinite()]  # a step that fp16 skipped has none
+        if len(finite):
+            means["train/grad_norm"] = finite.mean().item()
+            means["train/clip_rate"] = (finite > (clip_norm or float("inf"))).float().mean().item()
+        return means | {
+            "time/epoch": seconds,
+            "time/step": seconds / max(self.batches, 1),
+            "time/data": self.waited / seconds,
+            "time/images_per_s": self.pictures / seconds,
+        }

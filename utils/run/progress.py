@@ -1,0 +1,47 @@
+"""What changes while a run goes on, in plain values, and when to stop early. PURE."""
+
+from dataclasses import dataclass, field
+
+from utils.config.schema import Hyp
+from utils.errors import UserError
+
+SCORES = (  # what an evaluation gives, in fractions; higher is better
+    "val/mAP50-95", "val/mAP50", "val/mAP75", "val/mAP_small", "val/mAP_medium", "val/mAP_large",
+    "val/AR1", "val/AR100", "val/precision", "val/recall",
+)  # fmt: skip
+
+
+@dataclass
+class Progress:
+    """Part of a run's saved state."""
+
+    ni: int = 0  # batches since the run began: the clock of every schedule
+    last_step: int = -1  # batch of the last optimizer step; the open accumulation window began after it
+    epoch: int = 0  # epochs finished
+    best: float = -1.0  # best mAP50-95 of the EMA
+    best_epoch: int = 0
+    hours: float = 0.0  # of training, over all starts of this run
+    finished: bool = False
+    metrics: dict[str, float] = field(default_factory=dict)  # of the last evaluation
+    history: list[float] = field(default_factory=list)  # plateau_metric of every finished epoch; nan: not evaluated
+
+    def is_best(self, value: float) -> bool:
+        """Remember `value`, the score of the epoch just finished, if no earlier epoch was as good; NaN never is."""
+        if value > self.best:
+            self.best, self.best_epoch = value, self.epoch
+            return True
+        return False
+
+    def out_of_patience(self, patience: int, nw: int, nb: int) -> bool:
+        """Whether `patience` epochs passed without a better score, counted from the end of the warm-up at the earliest.
+
+        nw: warm-up length in batches; nb: batches per epoch; patience 0: never.
+        """
+        since = max(self.best_epoch, -(-nw // nb))
+        return patience > 0 and self.epoch - since >= patience
+
+
+def require_score(hyp: Hyp) -> None:
+    """Refuse a plateau decay that waits for a score which no evaluation gives."""
+    if hyp.decay == "plateau" and hyp.plateau_metric not in SCORES:
+        raise UserError(f"plateau_metric: there is no '{hyp.plateau_metric}'. Use one of {', '.join(SCORES)}.")

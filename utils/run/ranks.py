@@ -1,0 +1,95 @@
+"""Device and ranks: one process, or as many as torchrun started."""
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from utils.env import cores
+from utils.errors import UserError
+
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "off": None}  # of autocast, by the name that --amp has
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Where this process stands; rank 0 alone writes and prints."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    def describe(self) -> str:
+        """The device by name and the number of ranks, for the console."""
+        gpu = self.device.type == "cuda"
+        name = torch.cuda.get_device_name(self.device) if gpu else f"CPU, {torch.get_num_threads()} threads"
+        return name if self.world_size == 1 else f"{self.world_size} x {name}"
+
+
+def pick_device(spec: str, local_rank: int = 0) -> torch.device:
+    """'auto', 'cpu', 'cuda', '1', 'cuda:1' -> device; UserError when a GPU is asked for and there is none."""
+    text = spec.lower().removeprefix("cuda").removeprefix(":").strip()
+    if spec.lower() in {"auto", ""}:
+        return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+    if text == "cpu":
+        return torch.device("cpu")
+    if "," in text:
+        n = len(text.split(","))
+        raise UserError(f"device {spec}: several GPUs are started by torchrun --nproc-per-node {n} train.py ...")
+    if not torch.cuda.is_available():
+        raise UserError(f"device {spec} was asked for, but torch {torch.__version__} sees no GPU. Use --device cpu.")
+    number = int(text) if text.isdigit() else local_rank if not text else -1
+    if not 0 <= number < torch.cuda.device_count():
+        have = ", ".join(f"{i}: {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count()))
+        raise UserError(f"device {spec} does not exist. There is {have}.")
+    return torch.device("cuda", number)
+
+
+def pick_amp(amp: str, device: torch.device) -> str:
+    """'auto' -> fp16 on CUDA, off on a CPU; UserError for fp16 on a CPU."""
+    cuda = device.type == "cuda"
+    if amp == "fp16" and not cuda:
+        raise UserError("amp fp16 needs a GPU. On a CPU use --amp bf16 or --amp off.")
+    return ("fp16" if cuda else "off") if amp == "auto" else amp
+
+
+def start_ranks(spec: str) -> Ranks:
+    """Read torchrun's environment, join the process group, pick this rank's device."""
+    world_size = int(os.environ.get("WORLD_SIZE", 1))
+    rank, local_rank = int(os.environ.get("RANK", 0)), int(os.environ.get("LOCAL_RANK", 0))
+    device = pick_device(spec, local_rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if world_size > 1:
+        # ranks wait while rank 0 evaluates
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=3))
+    return Ranks(rank, world_size, device)
+
+
+def stop_ranks() -> None:
+    """Leave the process group, where there is one."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def from_rank_zero(value: float | bool, ranks: Ranks) -> float:
+    """The value that rank 0 holds, on every rank."""
+    if ranks.world_size == 1:
+        return value
+    tensor = torch.tensor([value], dtype=torch.float64, device=ranks.device)
+    dist.broadcast(tensor, 0)
+    return tensor.item()
+
+
+def thread_count(ranks: Ranks) -> int:
+    """Threads of torch: every core on a CPU, shared out over the ranks of a machine; OMP_NUM_THREADS may lower it."""
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.world_size))
+    return max(min(cores() // local, int(os.environ.get("OMP_NUM_THREADS") or cores())), 1)
+
+
+def worker_count(wanted: int, ranks: Ranks) -> int:
+    """Data workers of a rank: as many as wanted, but not more than its share of the cores."""
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.world_size))
+    return min(wanted, max(cores() // local, 1))
