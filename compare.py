@@ -17,20 +17,40 @@ from typing import Any
 import torch
 
 from data.definition.dataset_yaml import load_dataset_yaml
-from data.index.identity import Identity, identify
+from data.index.identity import Identity
+from data.index.identity import identify
 from models.weights.find import find_weights
-from utils.compare.arms import EXAMPLE, Arm, Compare, cautions, read_command, split_settings
+from utils.compare.arms import EXAMPLE
+from utils.compare.arms import Arm
+from utils.compare.arms import Compare
+from utils.compare.arms import cautions
+from utils.compare.arms import read_command
+from utils.compare.arms import split_settings
 from utils.compare.conclude import conclude
-from utils.compare.fingerprint import file_sha256, fingerprint
-from utils.compare.launch import Job, run_all
-from utils.compare.live import Live, table
-from utils.compare.record import choose_folder, declare, known_data, read_record, write_record
+from utils.compare.fingerprint import file_sha256
+from utils.compare.fingerprint import fingerprint
+from utils.compare.launch import Job
+from utils.compare.launch import run_all
+from utils.compare.live import Live
+from utils.compare.live import table
+from utils.compare.record import choose_folder
+from utils.compare.record import declare
+from utils.compare.record import known_data
+from utils.compare.record import read_record
+from utils.compare.record import write_record
 from utils.compare.report.page import write_report
-from utils.compare.runs import ended, list_runs, record_run, run_words
+from utils.compare.runs import ended
+from utils.compare.runs import list_runs
+from utils.compare.runs import record_run
+from utils.compare.runs import run_words
 from utils.config.options import help_text
-from utils.config.schema import Command, save_hyp
+from utils.config.schema import Command
+from utils.config.schema import save_hyp
 from utils.env import cores
-from utils.errors import SomeFailed, StoppedBySignal, UserError, run_script
+from utils.errors import SomeFailed
+from utils.errors import StoppedBySignal
+from utils.errors import UserError
+from utils.errors import run_script
 from utils.files import locked
 from utils.run.console import configure_console
 from utils.run.ranks import pick_device

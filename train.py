@@ -16,36 +16,80 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from data.definition.dataset_yaml import load_dataset_yaml
-from data.index.index import Index, build_index, count_pictures, report_problems
-from data.index.subset import left_out, subset
-from data.loading.loader import TrainLoader, build_eval_loader, build_train_loader, first_batch
-from data.loading.multiscale import random_size, resize
+from data.index.index import Index
+from data.index.index import build_index
+from data.index.index import count_pictures
+from data.index.index import report_problems
+from data.index.subset import left_out
+from data.index.subset import subset
+from data.loading.loader import TrainLoader
+from data.loading.loader import build_eval_loader
+from data.loading.loader import build_train_loader
+from data.loading.loader import first_batch
+from data.loading.multiscale import random_size
+from data.loading.multiscale import resize
 from data.loading.order import class_counts
 from data.pictures.cache import open_pictures
-from models.detector import build_detector, load_for_eval, model_from_yaml
+from models.detector import build_detector
+from models.detector import load_for_eval
+from models.detector import model_from_yaml
 from models.ema import EMA
 from models.fit import largest_batch
-from models.freeze import freeze, keep_frozen_bn_eval
+from models.freeze import freeze
+from models.freeze import keep_frozen_bn_eval
 from models.head import Transfer
 from models.loss import DetectionLoss
-from models.optim import applied_rates, build_optimizer, optimizer_step, parameter_groups, set_rates
+from models.optim import applied_rates
+from models.optim import build_optimizer
+from models.optim import optimizer_step
+from models.optim import parameter_groups
+from models.optim import set_rates
 from models.weights.save import save_ultralytics
-from utils.config.options import help_text, parse_args
-from utils.config.schema import Command, Hyp, save_hyp
-from utils.errors import Diverged, StoppedBySignal, UserError, run_script, stop_if_signalled
-from utils.evaluation.evaluate import Evaluation, evaluate, preprocess
-from utils.run.checkpoint import collect, open_resume, restore, resume_command, save_state
-from utils.run.console import configure_console, epoch_line, progress_bar
-from utils.run.folder import make_run_folder, write_run_json
+from utils.config.options import help_text
+from utils.config.options import parse_args
+from utils.config.schema import Command
+from utils.config.schema import Hyp
+from utils.config.schema import save_hyp
+from utils.errors import Diverged
+from utils.errors import StoppedBySignal
+from utils.errors import UserError
+from utils.errors import run_script
+from utils.errors import stop_if_signalled
+from utils.evaluation.evaluate import Evaluation
+from utils.evaluation.evaluate import evaluate
+from utils.evaluation.evaluate import preprocess
+from utils.run.checkpoint import collect
+from utils.run.checkpoint import open_resume
+from utils.run.checkpoint import restore
+from utils.run.checkpoint import resume_command
+from utils.run.checkpoint import save_state
+from utils.run.console import configure_console
+from utils.run.console import epoch_line
+from utils.run.console import progress_bar
+from utils.run.folder import make_run_folder
+from utils.run.folder import write_run_json
 from utils.run.log import RunLog
 from utils.run.meter import Meter
-from utils.run.pictures import plot_run, show_training, show_validation
-from utils.run.progress import Progress, require_score
-from utils.run.ranks import DTYPES, Ranks, from_rank_zero, pick_amp, start_ranks, stop_ranks, thread_count, worker_count
+from utils.run.pictures import plot_run
+from utils.run.pictures import show_training
+from utils.run.pictures import show_validation
+from utils.run.progress import Progress
+from utils.run.progress import require_score
+from utils.run.ranks import DTYPES
+from utils.run.ranks import Ranks
+from utils.run.ranks import from_rank_zero
+from utils.run.ranks import pick_amp
+from utils.run.ranks import start_ranks
+from utils.run.ranks import stop_ranks
+from utils.run.ranks import thread_count
+from utils.run.ranks import worker_count
 from utils.run.seed import set_seed
 from utils.schedule.plan import make_plan
-from utils.schedule.preview import announce, asks_for_plan, preview
-from utils.schedule.rates import Schedule, build_schedule
+from utils.schedule.preview import announce
+from utils.schedule.preview import asks_for_plan
+from utils.schedule.preview import preview
+from utils.schedule.rates import Schedule
+from utils.schedule.rates import build_schedule
 
 log = logging.getLogger(__name__)
 

@@ -12,19 +12,38 @@ from pydantic import ConfigDict, Field, create_model
 from torch import nn
 
 from data.definition.dataset_yaml import load_dataset_yaml
-from data.index.index import Index, build_index, report_problems
-from data.index.subset import left_out, subset
+from data.index.index import Index
+from data.index.index import build_index
+from data.index.index import report_problems
+from data.index.subset import left_out
+from data.index.subset import subset
 from data.loading.loader import build_eval_loader
 from models.detector import load_for_eval
 from utils.config.options import parse_tokens
-from utils.config.schema import Command, Hyp, check
-from utils.errors import UserError, run_script
-from utils.evaluation.evaluate import Evaluation, evaluate, forward
-from utils.evaluation.output import Samples, speed_line, table_lines, write_json, write_labels, write_pictures
+from utils.config.schema import Command
+from utils.config.schema import Hyp
+from utils.config.schema import check
+from utils.errors import UserError
+from utils.errors import run_script
+from utils.evaluation.evaluate import Evaluation
+from utils.evaluation.evaluate import evaluate
+from utils.evaluation.evaluate import forward
+from utils.evaluation.output import Samples
+from utils.evaluation.output import speed_line
+from utils.evaluation.output import table_lines
+from utils.evaluation.output import write_json
+from utils.evaluation.output import write_labels
+from utils.evaluation.output import write_pictures
 from utils.evaluation.plots import plot_evaluation
-from utils.run.console import configure_console, progress_bar
+from utils.run.console import configure_console
+from utils.run.console import progress_bar
 from utils.run.folder import make_run_folder
-from utils.run.ranks import DTYPES, Ranks, pick_amp, pick_device, thread_count, worker_count
+from utils.run.ranks import DTYPES
+from utils.run.ranks import Ranks
+from utils.run.ranks import pick_amp
+from utils.run.ranks import pick_device
+from utils.run.ranks import thread_count
+from utils.run.ranks import worker_count
 
 log = logging.getLogger(__name__)
 SHARED = (

@@ -1,1 +1,12 @@
+"""WHAT is trained. Only this folder imports ultralytics. Rooms, lowest first; a room imports only those above it:
 
+ema       the average of the weights
+fit       the largest batch that fits on a GPU
+freeze    parts that are not trained
+loss      the criterion of the head
+weights   files -> tensors, and back; nothing in a file runs
+build     a model yaml -> network
+optim     parameter groups, optimizers, and the one writer of rates
+head      what passes to a detector with other classes
+detector  the one door to models/ for the scripts
+"""

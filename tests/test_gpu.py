@@ -9,7 +9,7 @@ from data.index.index import build_index
 from data.loading.loader import build_train_loader
 from models.detector import build_detector
 from models.fit import largest_batch
-from tests.runs import replaced, run_train, state_of
+from tests.helpers.runs import replaced, run_train, state_of
 from utils.config.schema import Hyp
 from utils.evaluation.evaluate import preprocess
 from utils.run.log import read_metrics

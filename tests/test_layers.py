@@ -11,25 +11,14 @@ import pytest
 REPO = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted(p.stem for p in REPO.glob("*.py"))
 FOLDERS = ("models", "data", "utils")
-ALLOWED = {"utils": {"utils"}, "models": {"models", "utils"}, "data": {"data", "utils"}, "": set(FOLDERS)}
 PURE = (
-    "schedules",
-    "curves",
-    "recipes",
-    "foreign",
-    "boxes",
-    "letterbox",
-    "postprocess",
-    "plan",
-    "plan_text",
-    "caution",
-    "progress",
-    "matching",
-    "multiscale",
-    "stats",
-    "looks",
-    "verdict",
+    *("boxes", "config/foreign", "config/recipes", "evaluation/matching", "evaluation/nms", "run/progress"),
+    *(f"schedule/{name}" for name in ("curves", "rates", "plan", "describe", "warn")),
+    *(f"compare/statistics/{name}" for name in ("paired", "looks", "verdict")),
+    *("../data/pictures/letterbox", "../data/loading/multiscale"),
 )
+FILES = [*REPO.glob("*.py"), *(p for folder in FOLDERS for p in (REPO / folder).rglob("*.py"))]
+PACKAGES = sorted({p.parent for p in FILES} - {REPO})
 
 
 def imported(path: Path) -> set[str]:
@@ -39,23 +28,77 @@ def imported(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names.add(node.module or "")
+            module = "." * node.level + (node.module or "")
+            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
     return names
 
 
-FILES = [*REPO.glob("*.py"), *(p for folder in FOLDERS for p in (REPO / folder).glob("*.py"))]
+def rooms(package: Path) -> list[str]:
+    """Rooms of a package, lowest first, as its docstring lists them: a line each, a name and what it holds."""
+    text = ast.get_docstring(ast.parse((package / "__init__.py").read_text(encoding="utf-8"))) or ""
+    return [line.split()[0] for line in text.splitlines()[2:]]
+
+
+def upward(path: Path, repo: Path = REPO) -> set[str]:
+    """Imports of a file that break the rule in two lines, which CONTRIBUTING.md states."""
+    parts = path.relative_to(repo).with_suffix("").parts
+    if len(parts) == 1 or parts[-1] == "__main__":  # a script may import everything but scripts
+        return {name for name in imported(path) if name.split(".")[0] in SCRIPTS}
+    wrong = set()
+    for name in imported(path):
+        to = tuple(name.split("."))
+        if to[0] in SCRIPTS or to[0] == "" or (to[0] in FOLDERS and to[0] not in (parts[0], "utils")):
+            wrong.add(name)
+        elif to[0] == parts[0]:
+            k = next((k for k, (a, b) in enumerate(zip(parts, to, strict=False)) if a != b), None)
+            if k is None:  # itself, or a package that it lies in: an __init__.py hands nothing on
+                wrong |= {name} if len(to) >= len(parts) else set()
+                continue
+            order = rooms(repo.joinpath(*parts[:k]))
+            if to[k] in order and order.index(to[k]) > order.index(parts[k]):
+                wrong.add(name)
+    return wrong
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(REPO)))
 def test_imports_point_down(path):
-    room = path.parent.name if path.parent != REPO else ""
-    ours = {name.split(".")[0] for name in imported(path)} & {*FOLDERS, *SCRIPTS}
-    assert ours <= ALLOWED[room], f"{path} imports {ours - ALLOWED[room]}"
+    assert not upward(path)
+
+
+def test_a_wrong_import_is_found(tmp_path):
+    for package in PACKAGES:
+        there = tmp_path / package.relative_to(REPO)
+        there.mkdir(parents=True, exist_ok=True)
+        (there / "__init__.py").write_text((package / "__init__.py").read_text())
+    for file, line, wrong in (
+        ("data/index/table.py", "from data.index.build import x", True),  # upwards inside a package
+        ("data/index/table.py", "def f():\n    import data.report.main", True),  # also inside a function
+        ("data/formats/yolo.py", "from data import sources", True),
+        ("utils/compare/statistics/looks.py", "from utils.compare.statistics import verdict", True),
+        ("utils/compare/statistics/looks.py", "from utils.compare.record import x", True),
+        ("data/loading/dataset.py", "from models.build import x", True),
+        ("utils/run/log.py", "import train", True),
+        ("utils/run/log.py", "from . import meter", True),
+        ("data/loading/dataset.py", "from data.loading.order import x\nfrom utils.run.seed import x", False),
+        ("data/index/__main__.py", "from data.report.main import main", False),
+    ):
+        path = tmp_path / file
+        path.write_text(line + "\n")
+        assert bool(upward(path, tmp_path)) == wrong, (file, line)
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda p: str(p.relative_to(REPO)))
+def test_the_docstring_of_a_package_lists_its_rooms_and_hands_nothing_on(package):
+    inside = {p.stem for p in package.glob("*.py")} | {p.parent.name for p in package.glob("*/__init__.py")}
+    assert sorted(rooms(package)) == sorted(inside - {"__init__", "__main__"})
+    assert len(ast.parse((package / "__init__.py").read_text()).body) == 1
+    entries = [p for p in package.iterdir() if p.stem not in ("__init__", "__pycache__")]
+    assert len(entries) <= 12, f"{len(entries)} entries: a folder that nobody keeps in mind"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(REPO)))
 def test_only_models_imports_ultralytics(path):
-    if path.parent.name != "models":
+    if path.relative_to(REPO).parts[0] != "models":
         assert not {name for name in imported(path) if name.split(".")[0] == "ultralytics"}
 
 
@@ -67,7 +110,8 @@ def test_pure_modules_do_no_io(name):
 
 @pytest.mark.slow
 def test_importing_everything_writes_and_prints_nothing(tmp_path):
-    modules = [f"{p.parent.name}.{p.stem}" for p in FILES if p.parent != REPO and p.stem not in ("__init__", "env")]
+    inside = [p.relative_to(REPO).with_suffix("") for p in FILES if p.parent != REPO]
+    modules = [".".join(p.parts) for p in inside if p.stem not in ("__init__", "__main__", "env")]
     code = f"""
 import os, sys, random
 sys.path.insert(0, {str(REPO)!r})

@@ -15,7 +15,7 @@ import yaml
 
 import train
 from models.detector import load_for_eval
-from tests.runs import assert_same, replaced, run_train, state_of
+from tests.helpers.runs import assert_same, replaced, run_train, state_of
 from utils.config.schema import Hyp
 from utils.errors import Diverged, UserError
 from utils.run.console import epoch_line

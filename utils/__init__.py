@@ -1,1 +1,15 @@
+"""What knows neither models/ nor data/. Rooms, lowest first; a room imports only those above it:
 
+boxes       the arithmetic of boxes
+env         the environment of the libraries, the cache folder, the number of cores; imported first by every script
+errors      what ends a script early, and its exit code
+figure      figures as PNG, without matplotlib's global state
+files       state, digest and lock of a file
+sheet       contact sheets of pictures
+parallel    jobs by all cores
+config      everything a run is told
+evaluation  detections -> COCO scores
+run         one run's folder, console, log and state
+schedule    rates from the batch number, and the plan of a run
+compare     the experiment: arms, runs, verdict, report
+"""

@@ -52,8 +52,10 @@ def test_cached_pictures_are_the_decoded_ones(index, cache, reduce):
 @pytest.fixture
 def decoded(monkeypatch) -> list[str]:
     """Names of the pictures decoded from here on."""
-    names, load = [], data.decode.load_picture
-    monkeypatch.setattr(data.decode, "load_picture", lambda path, *a: names.append(Path(path).name) or load(path, *a))
+    names, load = [], data.pictures.decode.load_picture
+    monkeypatch.setattr(
+        data.pictures.decode, "load_picture", lambda path, *a: names.append(Path(path).name) or load(path, *a)
+    )
     return names
 
 
@@ -111,7 +113,7 @@ def test_touched_picture_is_not_decoded_again(copied, decoded, monkeypatch):
     pictures = open_pictures(copied, 96, "disk", True)
     assert not decoded
     np.testing.assert_array_equal(pictures[3], open_pictures(copied, 96, "off", True)[3])
-    monkeypatch.setattr(data.cache_file, "digest", lambda _: pytest.fail("the stamps were not corrected"))
+    monkeypatch.setattr(data.pictures.cache_file, "digest", lambda _: pytest.fail("the stamps were not corrected"))
     open_pictures(copied, 96, "disk", True)
 
 
@@ -159,7 +161,7 @@ def test_failed_build_leaves_nothing(index, tmp_path):
 
 
 def test_too_large_a_cache_is_refused(index, monkeypatch):
-    monkeypatch.setattr(data.cache_room.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    monkeypatch.setattr(data.pictures.room.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
     for cache in ("disk", "ram"):
         with pytest.raises(UserError, match=f"--cache {cache} needs.*--cache-gb"):
             open_pictures(index, 96, cache, True)
@@ -176,7 +178,7 @@ def test_full_disk_is_one_message(index, tmp_path, monkeypatch):
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(data.cache_file.os, "fsync", full)
+    monkeypatch.setattr(data.pictures.cache_file.os, "fsync", full)
     with pytest.raises(UserError, match="No space left"):
         open_pictures(index, 96, "disk", True)
     assert not kept_files(tmp_path)
@@ -244,7 +246,7 @@ def in_process(function, *args) -> multiprocessing.Process:
 
 def build_slowly(index: Index, log: Path, stop_at: int) -> None:
     """In a process of its own: open the cache, with a word in `log` for each picture decoded; `stop_at` is endless."""
-    load = data.decode.load_picture
+    load = data.pictures.decode.load_picture
 
     def slow(path: str, *args: object) -> np.ndarray:
         with open(log, "a") as f:
@@ -252,7 +254,7 @@ def build_slowly(index: Index, log: Path, stop_at: int) -> None:
         time.sleep(60 if path == (stop_at >= 0 and index.paths[stop_at]) else 0.02)
         return load(path, *args)
 
-    data.decode.load_picture = slow
+    data.pictures.decode.load_picture = slow
     logging.basicConfig(filename=log, level="INFO", force=True)
     pictures = open_pictures(index, 96, "disk", True)
     assert pictures.kept == index.n

@@ -12,7 +12,7 @@ from torch import nn
 from ultralytics import RTDETR, YOLO
 
 from models.detector import build_detector
-from tests.zoo import NEW, checkpoint_with, network, refusal
+from tests.helpers.zoo import NEW, checkpoint_with, network, refusal
 from utils.errors import UserError
 
 OTHER_TASKS = {

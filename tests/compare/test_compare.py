@@ -19,7 +19,7 @@ from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.identity import identify
 from data.index.index import build_index
 from data.loading.loader import build_train_loader
-from tests.runs import assert_same
+from tests.helpers.runs import assert_same
 from utils.compare.arms import read_command
 from utils.compare.conclude import conclude
 from utils.compare.fingerprint import code_hash, reached
@@ -29,7 +29,7 @@ from utils.config.schema import save_hyp
 from utils.errors import SomeFailed, UserError
 from utils.run.log import read_metrics
 
-REPO = Path(__file__).resolve().parent.parent
+REPO = Path(__file__).resolve().parents[2]
 TOY = ["--imgsz", "64", "--epochs", "4", "--val-every", "4", "--batch", "8", "--hyp", "demo", "--jobs", "2"]
 
 
@@ -245,8 +245,8 @@ def test_two_at_once_in_one_folder_are_refused(toy, tmp_path):
 
 def test_the_code_hash_covers_what_train_imports_and_nothing_of_the_comparison():
     names = {path.relative_to(REPO).as_posix() for path in reached(REPO / "train.py")}
-    assert {"train.py", "utils/schedules.py", "data/mosaic.py", "models/loss.py", "utils/env.py"} <= names
-    assert not {"compare.py", "val.py", "utils/verdict.py", "utils/report.py", "utils/arms.py"} & names
+    assert {"train.py", "utils/schedule/rates.py", "data/loading/mosaic.py", "models/loss.py", "utils/env.py"} <= names
+    assert not {"compare.py", "val.py", "utils/compare/arms.py", "utils/compare/report/page.py"} & names
     assert code_hash() != code_hash("val.py")
 
 

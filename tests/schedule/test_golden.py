@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.traces import GOLDEN, PER_EPOCH, close, column, curve, each, hf_rates, load, number
+from tests.helpers.traces import GOLDEN, PER_EPOCH, close, column, curve, each, hf_rates, load, number
 from utils.config.schema import Hyp
 from utils.schedule.curves import cycle_at, gradual_power_at, plateau_at, value_at
 from utils.schedule.rates import Schedule, build_schedule, ema_decay_at, rates_of_original, scaled_weight_decay, steps

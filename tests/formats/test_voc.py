@@ -258,7 +258,7 @@ def test_an_entity_bomb_takes_no_memory(tmp_path):
     write(tmp_path / "a.xml", bomb())
     code = """
 import resource, sys
-from data.voc import parse_voc
+from data.formats.voc import parse_voc
 content = open(sys.argv[1], "rb").read()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 assert not parse_voc(content, "a.xml", ["cat"], (60, 80)).usable

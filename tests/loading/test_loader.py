@@ -82,16 +82,17 @@ import sys
 sys.path.insert(0, {repo!r})
 import utils.env
 import torch
-import data.loader
-from data.index import build_index, load_dataset_yaml
-from utils.config import Hyp
+import data.loading.loader
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.index.index import build_index
+from utils.config.schema import Hyp
 
 if __name__ == "__main__":
-    data.loader._start_method = lambda: "spawn"
+    data.loading.loader._start_method = lambda: "spawn"
     index = build_index(load_dataset_yaml({yaml!r}), "val")
     for cache in ("off", "disk", "ram"):
         hyp = Hyp(imgsz=64, epochs=1, cache=cache)
-        two, none = (data.loader.build_train_loader(index, hyp, batch=16, workers=w) for w in (2, 0))
+        two, none = (data.loading.loader.build_train_loader(index, hyp, batch=16, workers=w) for w in (2, 0))
         for a, b in zip(two.epoch(0), none.epoch(0), strict=True):
             assert all(torch.equal(a[key], b[key]) for key in a)
         two.close()
@@ -214,9 +215,10 @@ SCRIPT = """
 import signal, sys, time
 sys.path.insert(0, {repo!r})
 import utils.env
-from data.index import build_index, load_dataset_yaml
-from data.loader import build_train_loader
-from utils.config import Hyp
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.index.index import build_index
+from data.loading.loader import build_train_loader
+from utils.config.schema import Hyp
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in a shell's background

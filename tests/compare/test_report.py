@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser import browse, find_chromium, listening, measure
-from tests.compared import EPOCHS, NB, make_comparison
+from tests.helpers.browser import browse, find_chromium, listening, measure
+from tests.helpers.compared import EPOCHS, NB, make_comparison
 from utils.compare.report.facts import read_facts, read_first_batches
 from utils.compare.report.markdown import fenced, markdown, plain
 from utils.compare.report.page import write_report

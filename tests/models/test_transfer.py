@@ -10,7 +10,7 @@ from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 
 from models.detector import build_detector, load_for_eval, model_from_yaml
-from tests.zoo import FAMILIES, NEW, OLD, assert_same_tensors, class_convs, noisy_checkpoint
+from tests.helpers.zoo import FAMILIES, NEW, OLD, assert_same_tensors, class_convs, noisy_checkpoint
 
 
 @pytest.fixture(params=FAMILIES)

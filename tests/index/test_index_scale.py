@@ -17,11 +17,12 @@ from PIL import Image
 
 import data.index.read
 import data.index.state
+import data.sources.coco
 import data.sources.yolo
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.file import index_file
 from data.index.index import Index, build_index, count_pictures
-from tests.test_index import coco_json, make_dataset
+from tests.index.test_index import coco_json, make_dataset
 from utils.env import REPO
 from utils.errors import UserError
 
@@ -35,9 +36,9 @@ def file(request, tmp_path, monkeypatch) -> Path:
     """Yaml of four pictures in two folders, with a cache folder of its own; read in one process, or in several."""
     monkeypatch.setenv("PREHEAT_CACHE", str(tmp_path / "cache"))
     if request.param == "forked":
-        monkeypatch.setattr(data.reading, "CHUNK", 1)
-        monkeypatch.setattr(data.stamps, "CHUNK", 1)
-        monkeypatch.setattr(data.stamps, "FEW", 0)
+        monkeypatch.setattr(data.index.read, "CHUNK", 1)
+        monkeypatch.setattr(data.index.state, "CHUNK", 1)
+        monkeypatch.setattr(data.index.state, "FEW", 0)
     return make_dataset(tmp_path / "set", LABELS)
 
 
@@ -245,7 +246,7 @@ def test_trust_looks_at_nothing(file, caplog):
 @pytest.mark.parametrize("damage", ["cut", "longer", "empty", "header", "column", "other", "version"])
 def test_a_damaged_file_is_rebuilt(file, damage, monkeypatch):
     if damage == "version":
-        monkeypatch.setattr("data.index_file.VERSION", 0)
+        monkeypatch.setattr("data.index.file.VERSION", 0)
     first = build(file)
     kept = index_file(load_dataset_yaml(file), "train", False)
     content = bytearray(kept.read_bytes())
@@ -325,7 +326,7 @@ def test_json_counts_by_its_content(tmp_path, monkeypatch):
     path = tmp_path / "ann/instances_train.json"
     before = build(file)
     with monkeypatch.context() as patch:
-        patch.setattr(data.sources, "read_coco", lambda *_: pytest.fail("the json was parsed again"))
+        patch.setattr(data.sources.coco, "read_coco", lambda *_: pytest.fail("the json was parsed again"))
         build(file)
         os.utime(path)
         assert build(file).boxes.tolist() == before.boxes.tolist()
@@ -361,7 +362,8 @@ def test_reading_an_index_needs_no_torch(tmp_path):
     code = f"""
 import sys
 sys.path.insert(0, {str(REPO)!r})
-from data.index import build_index, load_dataset_yaml
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.index.index import build_index
 assert build_index(load_dataset_yaml({str(make_dataset(tmp_path, LABELS))!r}), "train").n == 4
 assert "torch" not in sys.modules
 """

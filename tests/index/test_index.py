@@ -113,7 +113,7 @@ def test_binary_label_is_left_out_with_its_picture(tmp_path):
 def test_exif_rotation_swaps_the_shape(tmp_path):
     file = make_dataset(tmp_path, {"a": "0 0.5 0.5 0.2 0.2"})
     exif = Image.Exif()
-    exif[data.header.ORIENTATION] = 6
+    exif[data.formats.header.ORIENTATION] = 6
     Image.new("RGB", (80, 60)).save(tmp_path / "images/a.jpg", exif=exif)
     assert build_index(load_dataset_yaml(file), "train").shapes.tolist() == [[80, 60]]
 
@@ -121,8 +121,8 @@ def test_exif_rotation_swaps_the_shape(tmp_path):
 def test_second_start_reads_no_label(tmp_path, monkeypatch):
     file = make_dataset(tmp_path, {"a": "0 0.5 0.5 0.2 0.2\nbad\n", "b": None})
     first = build_index(load_dataset_yaml(file), "train")
-    monkeypatch.setattr(data.sources, "read_label", lambda *_: pytest.fail("labels were read again"))
-    monkeypatch.setattr(data.sources, "picture_shape", lambda *_: pytest.fail("pictures were opened again"))
+    monkeypatch.setattr(data.sources.yolo, "read_label", lambda *_: pytest.fail("labels were read again"))
+    monkeypatch.setattr(data.sources.yolo, "picture_shape", lambda *_: pytest.fail("pictures were opened again"))
     second = build_index(load_dataset_yaml(file), "train")
     for column in ("shapes", "boxes", "classes", "area", "crowd", "offsets", "image_ids"):
         a, b = getattr(first, column), getattr(second, column)

@@ -50,7 +50,7 @@ def test_a_process_that_was_killed_is_an_error():
 SCRIPT = """
 import os, sys, time
 sys.path.insert(0, {repo!r})
-from data.processes import do_all
+from utils.parallel import do_all
 from utils.errors import run_script
 
 def job():

@@ -14,7 +14,7 @@ from models.loss import DetectionLoss
 from models.weights.find import zoo_yamls
 from models.weights.load import load_weights
 from models.weights.save import save_ultralytics
-from tests.zoo import FAMILIES, NEW, OLD, assert_same_tensors, class_convs, noisy_checkpoint
+from tests.helpers.zoo import FAMILIES, NEW, OLD, assert_same_tensors, class_convs, noisy_checkpoint
 from utils.config.schema import Hyp
 from utils.errors import UserError
 from utils.run.checkpoint import save_state

@@ -16,7 +16,7 @@ from torch import nn
 
 from models.detector import build_detector
 from models.weights.find import zoo_yamls
-from tests.zoo import NEW, checkpoint_with, network, refusal
+from tests.helpers.zoo import NEW, checkpoint_with, network, refusal
 
 
 class Call:

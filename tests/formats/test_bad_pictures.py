@@ -218,8 +218,8 @@ def test_a_bomb_is_refused_in_little_memory(tmp_path):
 import resource, sys
 from pathlib import Path
 from PIL import Image
-from data.header import picture_shape
-from data.decode import load_picture
+from data.formats.header import picture_shape
+from data.pictures.decode import load_picture
 from utils.errors import UserError
 Image.MAX_IMAGE_PIXELS = {limit}
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

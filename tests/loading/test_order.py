@@ -106,7 +106,8 @@ def test_other_processes_draw_the_same():
     weights = np.linspace(1, 3, 300)
     weights /= weights.sum()
     code = (
-        f"import sys; sys.path.insert(0, {str(REPO)!r})\nimport numpy as np\nfrom data.sampling import epoch_order\n"
+        f"import sys; sys.path.insert(0, {str(REPO)!r})\n"
+        "import numpy as np\nfrom data.loading.order import epoch_order\n"
         "w = np.linspace(1, 3, 300)\nprint(*epoch_order(5, 9, 300, w / w.sum()))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

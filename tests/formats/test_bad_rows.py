@@ -156,7 +156,7 @@ def test_binary_garbage_takes_its_picture_along(tmp_path, content):
 def test_a_huge_label_file_is_not_read(tmp_path):
     file = dataset(tmp_path, {"a": GOOD.encode(), "b": GOOD.encode()})
     with open(tmp_path / "labels/a.txt", "r+b") as f:
-        f.truncate(data.text.MAX_BYTES * 1000)  # 16 GB of nothing
+        f.truncate(data.formats.text.MAX_BYTES * 1000)  # 16 GB of nothing
     index = build_index(load_dataset_yaml(file), "train")
     assert index.n == 1 and "too large for a label file" in index.problems[0].message
 
@@ -197,8 +197,8 @@ line = st.one_of(row, tidy).map(" ".join) | st.sampled_from(["", " ", "0 0.5", f
 @example(GOOD, 3)
 def test_the_fast_way_and_the_careful_way_agree(text, nc):
     fast = parse_yolo(text, "x.txt", nc, NAMES)
-    problems: list[data.formats.Problem] = []
-    table = data.formats._parse_line_by_line(text, "x.txt", nc, NAMES, problems)
+    problems: list[data.formats.rows.Problem] = []
+    table = data.formats.yolo._parse_line_by_line(text, "x.txt", nc, NAMES, problems)
     np.testing.assert_array_equal(fast.classes, table[:, 0].astype(np.int32))
     np.testing.assert_array_equal(fast.boxes, table[:, 1:].astype(np.float32))
     assert fast.problems == problems
@@ -206,4 +206,4 @@ def test_the_fast_way_and_the_careful_way_agree(text, nc):
 
 
 def test_plain_files_take_the_fast_way():
-    assert data.formats._parse_clean(f"{GOOD}\n1 0.3 0.3 0.1 0.1\n", 2) is not None
+    assert data.formats.yolo._parse_clean(f"{GOOD}\n1 0.3 0.3 0.1 0.1\n", 2) is not None

@@ -132,7 +132,7 @@ def merged(levels: int) -> str:
 def test_alias_bombs_are_refused_in_little_memory_and_time(tmp_path, text):
     code = """
 import resource, sys, time
-from data.index import load_dataset_yaml
+from data.definition.dataset_yaml import load_dataset_yaml
 from utils.errors import UserError
 before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
 try:

@@ -46,7 +46,7 @@ def test_warmup_with_a_value_is_the_key():
 
 def test_nothing_named_is_the_demo():
     options, _, arms, notes, _ = read_command(["--warmup"])
-    assert options.seeds == 6 and arms[0].hyp.data == "data/toy-target.yaml" and "demo" in notes[0]
+    assert options.seeds == 6 and arms[0].hyp.data == "data/toy/toy-target.yaml" and "demo" in notes[0]
     assert read_command(["--warmup", "--seeds", "9"])[0].seeds == 9
     assert read_command([*RUN, "--warmup"])[0].seeds == 8
 

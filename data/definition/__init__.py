@@ -1,0 +1,8 @@
+"""A dataset yaml -> paths and class names, every fault named. Rooms, lowest first; a room imports only those above it:
+
+download      a dataset's archive, where the user asked for it
+names         the names of the classes
+places        paths of a yaml -> paths of this machine
+safe_yaml     a yaml from anywhere -> plain values
+dataset_yaml  the whole definition
+"""

@@ -1,0 +1,12 @@
+"""Sample = f(seed, epoch, position), and batches of samples. Rooms, lowest first; a room imports only those above it:
+
+augment     colour, flips, blending, pixel transforms
+mosaic      four pictures -> one
+multiscale  training at varying sizes
+order       which picture stands at which position
+shared      arrays in memory that processes share
+blocks      pictures decoded once for all workers
+dataset     one sample
+ring        batches through shared buffers
+loader      batches: which samples, by how many processes
+"""

@@ -1,0 +1,5 @@
+"""Two small drawn worlds, for trying things out. Rooms, lowest first; a room imports only those above it:
+
+shapes  outlines and textures
+draw    the datasets
+"""

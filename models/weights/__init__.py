@@ -1,0 +1,7 @@
+"""Files -> tensors, and back; nothing in a file runs. Rooms, lowest first; a room imports only those above it:
+
+find      names on the command line -> files
+save      a detector as ultralytics' own checkpoint
+unpickle  a checkpoint file read without running anything in it
+load      a checkpoint file -> architecture, class names, fp32 tensors
+"""

@@ -1,0 +1,13 @@
+"""The experiment: arms, runs, verdict, report. Rooms, lowest first; a room imports only those above it:
+
+fingerprint  what a run was made by
+launch       runs as processes, several at once
+statistics   from paired scores to a verdict
+record       comparison.json: declared, run, seen when
+arms         the arms of a comparison, and what differs
+scores       what a run came to
+live         the progress as a table
+report       the page, its pictures and its words
+conclude     from the runs to what may be said
+runs         which runs are to be made, and what each came to
+"""

@@ -1,0 +1,7 @@
+"""Everything a run is told. Rooms, lowest first; a room imports only those above it:
+
+foreign  files of YOLOv5 and ultralytics: their words, ours
+recipes  the timing rules of this and other trainers, a row each
+schema   the one schema, and every default
+options  a command line and hyp files -> Hyp
+"""

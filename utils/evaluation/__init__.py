@@ -1,0 +1,11 @@
+"""Detections -> COCO scores. Rooms, lowest first; a room imports only those above it:
+
+matching  which detection found which true box
+nms       a detector's raw output -> boxes
+truth     the boxes that detections are scored against
+coco      the numbers of pycocotools
+metrics   all scores of a set of detections
+evaluate  one pass of a detector over a loader
+output    tables, metrics.json, predictions.json, label files
+plots     curves and the confusion matrix
+"""
