@@ -6,59 +6,12 @@ fake, and a report. Repeated, it goes on where it stopped. Read downward.
 
 import utils.env  # noqa: F401, I001  (first: sets the environment that the libraries read on import)
 
-import logging
-import math
-import shutil
 import sys
-import time
-from pathlib import Path
-from typing import Any
 
-import torch
-
-from data.definition.dataset_yaml import load_dataset_yaml
-from data.index.identity import Identity
-from data.index.identity import identify
-from models.weights.find import find_weights
-from utils.compare.arms import EXAMPLE
-from utils.compare.arms import Arm
-from utils.compare.arms import Compare
-from utils.compare.arms import cautions
-from utils.compare.arms import read_command
-from utils.compare.arms import split_settings
-from utils.compare.conclude import conclude
-from utils.compare.fingerprint import file_sha256
-from utils.compare.fingerprint import fingerprint
-from utils.compare.launch import Job
-from utils.compare.launch import run_all
-from utils.compare.live import Live
-from utils.compare.live import table
-from utils.compare.record import choose_folder
-from utils.compare.record import declare
-from utils.compare.record import known_data
-from utils.compare.record import read_record
-from utils.compare.record import write_record
-from utils.compare.report.page import write_report
-from utils.compare.runs import ended
-from utils.compare.runs import list_runs
-from utils.compare.runs import record_run
-from utils.compare.runs import run_words
+from utils.compare.arms import EXAMPLE, Arm, Compare, cautions, read_command, split_settings
 from utils.config.options import help_text
-from utils.config.schema import Command
-from utils.config.schema import save_hyp
-from utils.env import cores
-from utils.errors import SomeFailed
-from utils.errors import StoppedBySignal
-from utils.errors import UserError
-from utils.errors import run_script
-from utils.files import locked
-from utils.run.console import configure_console
-from utils.run.ranks import pick_device
-from utils.schedule.plan import group_names
-from utils.schedule.rates import build_schedule
+from utils.errors import SomeFailed, StoppedBySignal, UserError, answer_first, run_script
 
-log = logging.getLogger(__name__)
-ROOM = 50e6  # bytes that must be free beside what a run's weights take
 USAGE = f"""usage: python compare.py --weights W --data D {EXAMPLE} [--key value | key=value ...]
 
 Without options it compares warm-up on and off on the embedded demo.
@@ -68,12 +21,54 @@ Without options it compares warm-up on and off on the embedded demo.
 """
 
 
+def answered(argv: list[str]) -> bool:
+    """Whether --help was all that is asked for; UserError for words that cannot be understood."""
+    if not {"--help", "-h"} & set(argv):
+        read_command(argv)
+        return False
+    print(USAGE + "\n".join(help_text("compare.py", Compare).splitlines()[1:]))
+    return True
+
+
+if __name__ == "__main__":
+    answer_first(lambda: answered(sys.argv[1:]))  # before torch is loaded
+
+import logging
+import math
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.index.identity import Identity, identify
+from models.weights.find import find_weights
+from utils.compare.conclude import conclude
+from utils.compare.fingerprint import file_sha256, fingerprint
+from utils.compare.launch import Job, run_all
+from utils.compare.live import Live, table
+from utils.compare.record import choose_folder, declare, known_data, read_record, write_record
+from utils.compare.report.page import write_report
+from utils.compare.runs import ended, list_runs, record_run, run_words
+from utils.config.schema import Command, save_hyp
+from utils.env import cores
+from utils.files import locked
+from utils.run.console import configure_console
+from utils.run.ranks import pick_device
+from utils.schedule.plan import group_names
+from utils.schedule.rates import build_schedule
+
+log = logging.getLogger(__name__)
+ROOM = 50e6  # bytes that must be free beside what a run's weights take
+
+
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """One comparison, from the command line to its record, which also stands in its folder."""
     argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
     configure_console()
-    if {"--help", "-h"} & set(argv):
-        print(USAGE + "\n".join(help_text("compare.py", Compare).splitlines()[1:]))
+    if answered(argv):
         return {}
     options, command, arms, notes, given = read_command(argv)
     for note in notes:

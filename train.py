@@ -2,9 +2,31 @@
 
 import utils.env  # noqa: F401, I001  (first: sets the environment that the libraries read on import)
 
+import sys
+
+from data.index.index import Index, count_pictures
+from utils.config.options import help_text, parse_args
+from utils.errors import Diverged, StoppedBySignal, UserError, answer_first, run_script, stop_if_signalled
+from utils.schedule.preview import announce, asks_for_plan, preview
+
+
+def answered(argv: list[str]) -> bool:
+    """Whether --help or --plan was all that is asked for; UserError for words that cannot be understood."""
+    if {"--help", "-h"} & set(argv):
+        print(help_text("train.py"))
+    elif asks_for_plan(argv):
+        preview(argv, count_pictures)
+    else:
+        parse_args(argv)
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    answer_first(lambda: answered(sys.argv[1:]))  # before torch is loaded
+
 import logging
 import math
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -16,80 +38,32 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from data.definition.dataset_yaml import load_dataset_yaml
-from data.index.index import Index
-from data.index.index import build_index
-from data.index.index import count_pictures
-from data.index.index import report_problems
-from data.index.subset import left_out
-from data.index.subset import subset
-from data.loading.loader import TrainLoader
-from data.loading.loader import build_eval_loader
-from data.loading.loader import build_train_loader
-from data.loading.loader import first_batch
-from data.loading.multiscale import random_size
-from data.loading.multiscale import resize
+from data.index.subset import open_split
+from data.loading.loader import TrainLoader, build_eval_loader, build_train_loader, first_batch
+from data.loading.multiscale import random_size, resize
 from data.loading.order import class_counts
 from data.pictures.cache import open_pictures
-from models.detector import build_detector
-from models.detector import load_for_eval
-from models.detector import model_from_yaml
+from models.detector import build_detector, load_for_eval, model_from_yaml
 from models.ema import EMA
 from models.fit import largest_batch
-from models.freeze import freeze
-from models.freeze import keep_frozen_bn_eval
+from models.freeze import freeze, keep_frozen_bn_eval
 from models.head import Transfer
 from models.loss import DetectionLoss
-from models.optim import applied_rates
-from models.optim import build_optimizer
-from models.optim import optimizer_step
-from models.optim import parameter_groups
-from models.optim import set_rates
+from models.optim import applied_rates, build_optimizer, optimizer_step, parameter_groups, set_rates
 from models.weights.save import save_ultralytics
-from utils.config.options import help_text
-from utils.config.options import parse_args
-from utils.config.schema import Command
-from utils.config.schema import Hyp
-from utils.config.schema import save_hyp
-from utils.errors import Diverged
-from utils.errors import StoppedBySignal
-from utils.errors import UserError
-from utils.errors import run_script
-from utils.errors import stop_if_signalled
-from utils.evaluation.evaluate import Evaluation
-from utils.evaluation.evaluate import evaluate
-from utils.evaluation.evaluate import preprocess
-from utils.run.checkpoint import collect
-from utils.run.checkpoint import open_resume
-from utils.run.checkpoint import restore
-from utils.run.checkpoint import resume_command
-from utils.run.checkpoint import save_state
-from utils.run.console import configure_console
-from utils.run.console import epoch_line
-from utils.run.console import progress_bar
-from utils.run.folder import make_run_folder
-from utils.run.folder import write_run_json
+from utils.config.schema import Command, Hyp, save_hyp
+from utils.evaluation.evaluate import Settings, Validation, preprocess
+from utils.run.checkpoint import collect, open_resume, restore, resume_command, save_state
+from utils.run.console import closing_lines, configure_console, data_lines, epoch_line, model_lines, progress_bar
+from utils.run.folder import make_run_folder, write_run_json
 from utils.run.log import RunLog
 from utils.run.meter import Meter
-from utils.run.pictures import plot_run
-from utils.run.pictures import show_training
-from utils.run.pictures import show_validation
-from utils.run.progress import Progress
-from utils.run.progress import require_score
-from utils.run.ranks import DTYPES
-from utils.run.ranks import Ranks
-from utils.run.ranks import from_rank_zero
-from utils.run.ranks import pick_amp
-from utils.run.ranks import start_ranks
-from utils.run.ranks import stop_ranks
-from utils.run.ranks import thread_count
-from utils.run.ranks import worker_count
+from utils.run.pictures import plot_run, show_training, show_validation
+from utils.run.progress import Progress, require_score
+from utils.run.ranks import DTYPES, Ranks, from_rank_zero, pick_amp, start_ranks, stop_ranks, thread_count, worker_count
 from utils.run.seed import set_seed
 from utils.schedule.plan import make_plan
-from utils.schedule.preview import announce
-from utils.schedule.preview import asks_for_plan
-from utils.schedule.preview import preview
-from utils.schedule.rates import Schedule
-from utils.schedule.rates import build_schedule
+from utils.schedule.rates import Schedule, build_schedule
 
 log = logging.getLogger(__name__)
 
@@ -130,11 +104,8 @@ class Training:
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """One run, from the command line to its final metrics, which also stand in the run folder."""
     argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
-    if {"--help", "-h"} & set(argv):
-        print(help_text("train.py"))
+    if answered(argv):
         return {}
-    if asks_for_plan(argv):
-        return preview(argv, count_pictures)
     command, hyp, notes = parse_args(argv or ["--hyp", "demo"])
     state, folder = None, None
     if command.resume:
@@ -170,16 +141,10 @@ def fine_tune(
     workers, pin = worker_count(hyp.workers, ranks), ranks.device.type == "cuda"
     share = {"rank": ranks.rank, "world_size": ranks.world_size}
     train_loader = build_train_loader(train_index, hyp, batch=hyp.batch, workers=workers, pin=pin, **share)
-    val_pictures = open_pictures(
-        val_index, hyp.imgsz, hyp.cache, reduce=False, cache_gb=hyp.cache_gb, strict=hyp.strict,
-        beside=[train_loader.dataset.pictures],
-    )  # fmt: skip
-    val_loader = build_eval_loader(
-        val_index, imgsz=hyp.imgsz, stride=run.stride, batch=hyp.batch, workers=workers, pin=pin, pictures=val_pictures
-    )
+    val = open_validation(val_index, run, [train_loader.dataset.pictures], workers, pin)
     nb = len(train_loader)  # batches per epoch
     schedule = build_schedule(hyp, nb, hyp.batch, tuple(parameter_groups(model, hyp)))
-    plan = make_plan(schedule, hyp, hyp.batch)
+    plan = make_plan(schedule, hyp)
     training = Training(
         model=model,
         ema=EMA(model, hyp.ema_decay, plan.ema_tau),
@@ -192,36 +157,37 @@ def fine_tune(
     if state:
         restore(state, training.parts(), model)
     if ranks.rank > 0:
-        run_epochs(training, train_loader, val_loader, val_index, run, None, command.stop_after)
+        run_epochs(training, train_loader, val, run, None, command.stop_after)
         return training.progress.metrics
 
-    introduce(run, model, train_index, val_index, transfer, frozen)
-    announce(plan, schedule, hyp, nb, run.folder)
+    about = [f"folder    {run.folder}", f"device    {ranks.describe()}, amp {hyp.amp}, torch {torch.__version__}"]
+    for line in about + data_lines(train_index, val_index) + model_lines(model, len(frozen), transfer):
+        log.info(line)
+    announce(plan, schedule, hyp, run.folder)
     if state:
         log.info(f"going on after epoch {training.progress.epoch} of {hyp.epochs}")
-    books = RunLog(run.folder, training.progress.epoch, training.progress.ni)
+    runlog = RunLog(run.folder, training.progress.epoch, training.progress.ni)
     try:
         if not state:
             if not hyp.noplots:
-                show_training(run.folder, books, train_index, first_batch(train_loader.dataset, 9))
-            score_untrained(training, val_loader, val_index, run, books, transfer)
-        run_epochs(training, train_loader, val_loader, val_index, run, books, command.stop_after)
-        return finish(training, val_loader, val_index, run, books)
+                show_training(run.folder, runlog, train_index, first_batch(train_loader.dataset, 9))
+            score_untrained(training, val, run, runlog, transfer)
+        run_epochs(training, train_loader, val, run, runlog, command.stop_after)
+        return finish(training, val, run, runlog)
     except (StoppedBySignal, Diverged):
         log.info(f"kept: the state of the last finished epoch. Go on from it: {resume_command(run.folder)}")
         raise
     finally:
-        books.close()
+        runlog.close()
         train_loader.close()
 
 
 def run_epochs(
     training: Training,
     train_loader: TrainLoader,
-    val_loader: Iterable,
-    val_index: Index,
+    val: Validation,
     run: Run,
-    books: RunLog | None,
+    runlog: RunLog | None,
     stop_after: int | None,
 ) -> None:
     """Epoch after epoch, `stop_after` at most as if interrupted; rank 0 evaluates, decides and writes."""
@@ -231,7 +197,7 @@ def run_epochs(
     over = False
     while progress.epoch < until and not over:
         began = time.perf_counter()
-        losses = train_one_epoch(training, forward, train_loader.epoch(progress.epoch), run, books)
+        losses = train_one_epoch(training, forward, train_loader.epoch(progress.epoch), run, runlog)
         training.loss_fn.end_epoch()
         progress.epoch += 1
         progress.hours += (time.perf_counter() - began) / 3600
@@ -239,15 +205,15 @@ def run_epochs(
         if hyp.time is not None and progress.hours >= hyp.time and not over:
             log.info(f"time: {hyp.time:g} hours have passed, so the run stops in the middle of its schedule")
             over = True
-        if books:
-            over = end_epoch(training, losses, val_loader, val_index, run, books, over)
+        if runlog:
+            over = end_epoch(training, losses, val, run, runlog, over)
         over = bool(from_rank_zero(over, run.ranks))
-        seen = from_rank_zero(progress.history[-1] if books else math.nan, run.ranks)
+        seen = from_rank_zero(progress.history[-1] if runlog else math.nan, run.ranks)
         progress.history[progress.epoch - 1 :] = [seen]  # every rank must know the scores that a plateau is found by
 
 
 def train_one_epoch(
-    training: Training, forward: nn.Module, batches: Iterable[dict[str, Any]], run: Run, books: RunLog | None
+    training: Training, forward: nn.Module, batches: Iterable[dict[str, Any]], run: Run, runlog: RunLog | None
 ) -> dict[str, float]:
     """One pass over `batches`; `forward` is the model, or its DDP wrapper. Returns the epoch's means and last rates.
 
@@ -258,8 +224,7 @@ def train_one_epoch(
     progress, last_batch = t.progress, t.schedule.total - 1
     t.model.train()
     keep_frozen_bn_eval(t.model)
-    nb = t.schedule.total // hyp.epochs
-    bar = progress_bar(batches, nb, f"epoch {progress.epoch + 1}/{hyp.epochs}", books is not None)
+    bar = progress_bar(batches, t.schedule.nb, f"epoch {progress.epoch + 1}/{hyp.epochs}", runlog is not None)
     meter = Meter(device, t.loss_fn.names, bar)
     if t.schedule.drops_at(progress.ni):
         t.optimizer.zero_grad()
@@ -281,8 +246,8 @@ def train_one_epoch(
         if t.schedule.is_step(ni, progress.last_step):
             meter.step(optimizer_step(t.model, t.optimizer, t.scaler, t.ema, hyp.clip_norm))
             progress.last_step = ni
-        if books:
-            books.batch(ni, applied, meter.latest())
+        if runlog:
+            runlog.batch(ni, applied, meter.latest())
             meter.show(applied)
         if meter.diverged(ni, ni == last_batch):
             raise Diverged(f"the loss is NaN or infinite at batch {ni}, in epoch {progress.epoch + 1}")
@@ -291,49 +256,32 @@ def train_one_epoch(
 
 
 def end_epoch(
-    training: Training,
-    losses: dict[str, float],
-    val_loader: Iterable,
-    val_index: Index,
-    run: Run,
-    books: RunLog,
-    over: bool,
+    training: Training, losses: dict[str, float], val: Validation, run: Run, runlog: RunLog, over: bool
 ) -> bool:
     """Evaluate, log and save after an epoch; returns whether the run is over."""
     progress, hyp, ema = training.progress, run.hyp, training.ema
     row = dict(losses)
     if over or (progress.epoch % hyp.val_every == 0 and not hyp.noval):
-        metrics = score(ema.model, val_loader, val_index, run).metrics
+        metrics = val.score(ema.model).metrics
         progress.metrics = metrics
         row |= metrics
         if progress.is_best(metrics["val/mAP50-95"]) or not (run.folder / "weights/best.pt").exists():
             best = run.folder / "weights/best.pt"
-            save_ultralytics(best, ema.model, val_index.names, hyp.model_dump(), progress.epoch, metrics)
-        nb = training.schedule.total // hyp.epochs
-        if not over and progress.out_of_patience(hyp.patience, training.schedule.nw, nb):
-            log.info(
-                f"no better mAP50-95 for {hyp.patience} epochs (best: epoch {progress.best_epoch}): stopping early"
-            )
+            save_ultralytics(best, ema.model, val.truth.names, hyp.model_dump(), progress.epoch, metrics)
+        if not over and progress.out_of_patience(hyp.patience, training.schedule.nw, training.schedule.nb):
+            best = f"best: epoch {progress.best_epoch}"
+            log.info(f"no better mAP50-95 for {hyp.patience} epochs ({best}): stopping early")
             over = True
         if over:  # the raw weights beside their average: did the average help?
-            row["raw/mAP50-95"] = score(training.model, val_loader, val_index, run).metrics["val/mAP50-95"]
+            row["raw/mAP50-95"] = val.score(training.model).metrics["val/mAP50-95"]
     progress.history.append(row.get(hyp.plateau_metric, math.nan))
     progress.finished = over
-    books.epoch(progress.epoch, progress.ni, row)
+    runlog.epoch(progress.epoch, progress.ni, row)
     save_training(training, run, run.folder / "weights/last.pt")
     if hyp.save_period and progress.epoch % hyp.save_period == 0:
         save_training(training, run, run.folder / f"weights/epoch{progress.epoch}.pt")
     log.info(epoch_line(progress.epoch, hyp.epochs, row))  # last: an epoch that is printed is an epoch that is kept
     return over
-
-
-def score(model: nn.Module, val_loader: Iterable, val_index: Index, run: Run) -> Evaluation:
-    """`evaluate` with the settings of the run."""
-    hyp = run.hyp
-    return evaluate(
-        model, val_loader, val_index, run.ranks.device, conf=hyp.conf, iou=hyp.iou, max_det=hyp.max_det,
-        multi_label=hyp.multi_label, agnostic=hyp.agnostic_nms, amp_dtype=run.dtype, channels_last=True,
-    )  # fmt: skip
 
 
 def save_training(training: Training, run: Run, path: Path) -> None:
@@ -346,15 +294,19 @@ def save_training(training: Training, run: Run, path: Path) -> None:
 def open_data(hyp: Hyp, command: Command) -> tuple[Index, Index]:
     """Indexes of the training and the evaluation pictures; what is wrong with them, or left out, is printed."""
     config = load_dataset_yaml(hyp.data, command.download)
-    single = hyp.single_cls and hyp.classes is None  # else classes are chosen first, by the names that they have
-    wholes = [build_index(config, split, hyp.strict, single, command.trust_index) for split in ("train", "val")]
-    for index in wholes:
-        report_problems(index, log.info)
-    parts = [subset(index, hyp, training) for index, training in zip(wholes, (True, False), strict=True)]
-    for split, whole, part in zip(("train", "val"), wholes, parts, strict=True):
-        if note := left_out(whole, part):
-            log.info(f"{split}: {note}")
-    return parts[0], parts[1]
+    train = open_split(config, "train", hyp, command.trust_index, training=True)
+    return train, open_split(config, "val", hyp, command.trust_index)
+
+
+def open_validation(index: Index, run: Run, beside: list[Any], workers: int, pin: bool) -> Validation:
+    """What the run is scored on; its decoded pictures share the cache's room with those of `beside`."""
+    hyp = run.hyp
+    pictures = open_pictures(
+        index, hyp.imgsz, hyp.cache, reduce=False, cache_gb=hyp.cache_gb, strict=hyp.strict, beside=beside
+    )
+    sizes = {"imgsz": hyp.imgsz, "stride": run.stride, "batch": hyp.batch}
+    loader = build_eval_loader(index, **sizes, workers=workers, pin=pin, pictures=pictures)
+    return Validation(loader, index, run.ranks.device, Settings.of(hyp, run.dtype))
 
 
 def open_model(
@@ -385,41 +337,18 @@ def start_run(hyp: Hyp, ranks: Ranks, model: nn.Module, folder: Path | None, exi
     return Run(hyp, ranks, folder or Path(hyp.project), int(model.stride.max()))
 
 
-def introduce(
-    run: Run, model: nn.Module, train: Index, val: Index, transfer: Transfer | None, frozen: list[str]
-) -> None:
-    """Say what there is, before the plan says what is going to happen."""
-    ranks, hyp = run.ranks, run.hyp
-    log.info(f"folder    {run.folder}")
-    log.info(f"device    {ranks.describe()}, amp {hyp.amp}, torch {torch.__version__}")
-    log.info(
-        f"data      {len(train)} + {len(val)} pictures, {len(train.boxes)} + {len(val.boxes)} boxes, {train.nc} classes"
-    )
-    empty = [int((index.offsets[1:] == index.offsets[:-1]).sum()) for index in (train, val)]
-    if any(empty):
-        log.info(f"          {empty[0]} + {empty[1]} of the pictures have no box: background")
-    if train.paths == val.paths:
-        log.info("warning: train and val are the same pictures: the score says nothing about new ones")
-    parameters = sum(p.numel() for p in model.parameters())
-    log.info(f"model     {parameters / 1e6:.2f} M parameters" + (f", {len(frozen)} tensors frozen" if frozen else ""))
-    if transfer:
-        log.info(f"weights   {transfer.summary()}")
-
-
-def score_untrained(
-    training: Training, val_loader: Iterable, val_index: Index, run: Run, books: RunLog, transfer: Transfer | None
-) -> None:
+def score_untrained(training: Training, val: Validation, run: Run, runlog: RunLog, transfer: Transfer | None) -> None:
     """Epoch 0: the score before the first batch, where a class name was carried over; and a state to go on from."""
     if run.hyp.noval or not (transfer and transfer.carried_names):
         log.info(f"epoch 0/{run.hyp.epochs}  not evaluated: {'noval' if run.hyp.noval else 'head fresh'}")
     else:
-        metrics = score(training.ema.model, val_loader, val_index, run).metrics
+        metrics = val.score(training.ema.model).metrics
         log.info(epoch_line(0, run.hyp.epochs, metrics))
-        books.epoch(0, 0, metrics)
+        runlog.epoch(0, 0, metrics)
     save_training(training, run, run.folder / "weights/last.pt")
 
 
-def finish(training: Training, val_loader: Any, val_index: Index, run: Run, books: RunLog) -> dict[str, float]:
+def finish(training: Training, val: Validation, run: Run, runlog: RunLog) -> dict[str, float]:
     """Close a run: score best.pt as read back from disk, draw the plots. An interrupted run says how to go on."""
     progress = training.progress
     if not progress.finished:
@@ -427,20 +356,14 @@ def finish(training: Training, val_loader: Any, val_index: Index, run: Run, book
         return progress.metrics
     best = run.folder / "weights/best.pt"
     model = load_for_eval(str(best)).to(run.ranks.device, memory_format=torch.channels_last)
-    result = score(model, val_loader, val_index, run)
+    result = val.score(model)
     if not run.hyp.noplots:
-        batch = first_batch(val_loader.dataset, min(9, run.hyp.batch))
-        show_validation(run.folder, books, result, batch, val_index.names, progress.epoch)
-        plot_run(run.folder, result, val_index, training.schedule.nw)
-    metrics = result.metrics
-    log.info(f"last epoch: mAP50-95 {progress.metrics['val/mAP50-95']:.4f} (EMA)")
-    log.info(
-        f"best epoch: mAP50-95 {metrics['val/mAP50-95']:.4f}  mAP50 {metrics['val/mAP50']:.4f} "
-        f"(epoch {progress.best_epoch}, {best} as read back from disk)"
-    )
-    if run.hyp.data and Path(run.hyp.data).stem == "toy-target":
-        log.info("your own: python train.py --weights yolo11n.pt --data your.yaml --hyp finetune --imgsz 640")
-    return progress.metrics | {key.replace("val/", "best/"): value for key, value in metrics.items()}
+        batch = first_batch(val.loader.dataset, min(9, run.hyp.batch))
+        show_validation(run.folder, runlog, result, batch, val.truth.names, progress.epoch)
+        plot_run(run.folder, result, val.truth, training.schedule.nw)
+    for line in closing_lines(progress, result.metrics, best, run.hyp.data):
+        log.info(line)
+    return progress.metrics | {key.replace("val/", "best/"): value for key, value in result.metrics.items()}
 
 
 if __name__ == "__main__":

@@ -2,50 +2,15 @@
 
 import utils.env  # noqa: F401, I001  (first: sets the environment that the libraries read on import)
 
-import logging
 import sys
-from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from pydantic import ConfigDict, Field, create_model
-from torch import nn
 
-from data.definition.dataset_yaml import load_dataset_yaml
-from data.index.index import Index
-from data.index.index import build_index
-from data.index.index import report_problems
-from data.index.subset import left_out
-from data.index.subset import subset
-from data.loading.loader import build_eval_loader
-from models.detector import load_for_eval
 from utils.config.options import parse_tokens
-from utils.config.schema import Command
-from utils.config.schema import Hyp
-from utils.config.schema import check
-from utils.errors import UserError
-from utils.errors import run_script
-from utils.evaluation.evaluate import Evaluation
-from utils.evaluation.evaluate import evaluate
-from utils.evaluation.evaluate import forward
-from utils.evaluation.output import Samples
-from utils.evaluation.output import speed_line
-from utils.evaluation.output import table_lines
-from utils.evaluation.output import write_json
-from utils.evaluation.output import write_labels
-from utils.evaluation.output import write_pictures
-from utils.evaluation.plots import plot_evaluation
-from utils.run.console import configure_console
-from utils.run.console import progress_bar
-from utils.run.folder import make_run_folder
-from utils.run.ranks import DTYPES
-from utils.run.ranks import Ranks
-from utils.run.ranks import pick_amp
-from utils.run.ranks import pick_device
-from utils.run.ranks import thread_count
-from utils.run.ranks import worker_count
+from utils.config.schema import Command, Hyp, check
+from utils.errors import UserError, answer_first, run_script
 
-log = logging.getLogger(__name__)
 SHARED = (
     "imgsz", "device", "workers", "amp", "strict", "single_cls", "noplots", "conf", "iou", "max_det", "multi_label",
     "agnostic_nms", "classes",
@@ -67,20 +32,60 @@ Options = create_model(
 )
 
 
+def read_options(argv: list[str]) -> tuple[Any, list[str]]:
+    """Options of a command line, and notes on old spellings; None: --help was asked for, and is printed."""
+    if {"--help", "-h"} & set(argv):
+        print(help_text())
+        return None, []
+    given_options, notes = parse_tokens(argv, Options.model_fields)
+    options = check(given_options, Options)
+    for key in ("weights", "data"):
+        if getattr(options, key) is None:
+            raise UserError(f"--{key} is missing: {Options.model_fields[key].description}. All options: --help")
+    return options, notes
+
+
+def help_text() -> str:
+    """Every option with its default and meaning, made from the schema."""
+    lines = ["usage: python val.py --weights best.pt --data data.yaml [--key value | key=value ...]", ""]
+    for name, field in Options.model_fields.items():
+        lines.append(f"  --{name.replace('_', '-'):<18} {field.description} (default: {field.default})")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    answer_first(lambda: read_options(sys.argv[1:])[0] is None)  # before torch is loaded
+
+import logging
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.index.index import Index
+from data.index.subset import open_split
+from data.loading.loader import build_eval_loader
+from models.detector import load_for_eval
+from utils.evaluation.evaluate import Evaluation, Settings, evaluate, forward
+from utils.evaluation.output import Samples, speed_line, table_lines, write_json, write_labels, write_pictures
+from utils.evaluation.plots import plot_evaluation
+from utils.run.console import configure_console, progress_bar
+from utils.run.folder import make_run_folder
+from utils.run.ranks import DTYPES, Ranks, pick_amp, pick_device, thread_count, worker_count
+
+log = logging.getLogger(__name__)
+
+
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """One evaluation, from the command line to its metrics, also printed and written to a folder."""
     argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
     configure_console()
-    if {"--help", "-h"} & set(argv):
-        print(help_text())
+    options, notes = read_options(argv)
+    if options is None:
         return {}
-    given, notes = parse_tokens(argv, Options.model_fields)
     for note in notes:
         log.info(note)
-    options = check(given, Options)
-    for key in ("weights", "data"):
-        if getattr(options, key) is None:
-            raise UserError(f"--{key} is missing: {Options.model_fields[key].description}. All options: --help")
 
     ranks = Ranks(0, 1, pick_device(options.device))
     torch.set_num_threads(thread_count(ranks))
@@ -88,12 +93,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     stride = int(model.stride.max())
     check_imgsz(options.imgsz, stride)
     config = load_dataset_yaml(options.data, options.download)
-    single = options.single_cls and options.classes is None  # else classes are chosen first, by the names they have
-    whole = build_index(config, options.split, options.strict, single, options.trust_index)
-    report_problems(whole, log.info)
-    index = subset(whole, options)
-    if note := left_out(whole, index):
-        log.info(f"{options.split}: {note}")
+    index = open_split(config, options.split, options, options.trust_index)
     names = list(model.names.values())
     class_map = [0] * len(names) if options.single_cls else match_names(names, index.names, options)
     folder = make_run_folder(options.project, options.name, options.exist_ok)
@@ -126,11 +126,7 @@ def run(
     if device.type == "cuda":  # the first pass loads kernels: not a cost of the first picture
         forward(model, torch.zeros(1, 3, options.imgsz, options.imgsz, device=device), dtype)
     bar = samples.watch(progress_bar(loader, len(loader), options.split, True), len(loader))
-    return evaluate(
-        model, bar, index, device, conf=options.conf, iou=options.iou, max_det=options.max_det,
-        multi_label=options.multi_label, agnostic=options.agnostic_nms, amp_dtype=dtype, channels_last=True,
-        class_map=class_map,
-    )  # fmt: skip
+    return evaluate(model, bar, index, device, Settings.of(options, dtype, class_map))
 
 
 def check_imgsz(imgsz: int, stride: int) -> None:
@@ -186,14 +182,6 @@ def write_files(folder: Path, result: Evaluation, index: Index, samples: Samples
         plot_evaluation(folder, result, index.names)
         write_pictures(folder / "pictures.jpg", samples, index, result.detections)
     log.info(f"written to {folder}: {', '.join(sorted(p.name for p in folder.iterdir()))}")
-
-
-def help_text() -> str:
-    """Every option with its default and meaning, made from the schema."""
-    lines = ["usage: python val.py --weights best.pt --data data.yaml [--key value | key=value ...]", ""]
-    for name, field in Options.model_fields.items():
-        lines.append(f"  --{name.replace('_', '-'):<18} {field.description} (default: {field.default})")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

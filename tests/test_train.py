@@ -318,7 +318,7 @@ def test_ema_tau_auto_is_used_and_stored(toy_args, tmp_path):
     words = [w for w in toy_args if not w.startswith("ema_tau")]
     folder = run_train(*words, "ema_tau=auto", "--epochs", 1, project=tmp_path)
     hyp = Hyp(epochs=1, nbs=32, warmup_epochs=1, ema_tau="auto")
-    assert state_of(folder)["ema"]["tau"] == make_plan(build_schedule(hyp, 3, 8), hyp, 8).ema_tau
+    assert state_of(folder)["ema"]["tau"] == make_plan(build_schedule(hyp, 3, 8), hyp).ema_tau
 
 
 OFFLINE = """

@@ -66,6 +66,17 @@ def run_script(main: Callable[[], Any]) -> int:
     return 0
 
 
+def answer_first(answer: Callable[[], bool]) -> None:
+    """Exit when `answer` is True (it was all that the command line asks for) or ends in an error.
+
+    Scripts call it before they import torch: --help and a mistyped option should not take seconds.
+    """
+    answers: list[bool] = []
+    code = run_script(lambda: answers.append(answer()))
+    if code or answers[0]:
+        sys.exit(code)
+
+
 def suggest(word: str, known: list[str]) -> str:
     """' Did you mean x?' or an empty string."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)

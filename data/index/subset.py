@@ -1,12 +1,27 @@
 """Part of a dataset: some of its classes, a fraction of its pictures."""
 
+import logging
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from data.index.index import Index
+from data.definition.dataset_yaml import DatasetConfig
+from data.index.index import Index, build_index, report_problems
 from utils.errors import UserError, suggest
+
+log = logging.getLogger(__name__)
+
+
+def open_split(config: DatasetConfig, split: str, options: Any, trust: bool = False, training: bool = False) -> Index:
+    """The part of a split that a Hyp, or the options of val.py, choose; problems and what is left out are said."""
+    single = options.single_cls and options.classes is None  # else classes are chosen first, by their names
+    whole = build_index(config, split, options.strict, single, trust)
+    report_problems(whole, log.info)
+    part = subset(whole, options, training)
+    if note := left_out(whole, part):
+        log.info(f"{split}: {note}")
+    return part
 
 
 def subset(index: Index, hyp: Any, training: bool = False) -> Index:

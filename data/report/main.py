@@ -9,21 +9,14 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, create_model
 
-from data.definition.dataset_yaml import DatasetConfig
-from data.definition.dataset_yaml import load_dataset_yaml
-from data.index.copies import Copies
-from data.index.copies import find_copies
-from data.index.index import Index
-from data.index.index import build_index
-from data.report.counts import Counts
-from data.report.counts import count
-from data.report.files import CLASSES
-from data.report.files import SHOWN
-from data.report.files import write_report
+from data.definition.dataset_yaml import DatasetConfig, load_dataset_yaml
+from data.index.copies import Copies, find_copies
+from data.index.index import Index, build_index
+from data.report.counts import Counts, count
+from data.report.files import CLASSES, SHOWN, write_report
 from data.report.text import leaks
 from utils.config.options import parse_tokens
-from utils.config.schema import Hyp
-from utils.config.schema import check
+from utils.config.schema import Hyp, check
 from utils.errors import UserError
 from utils.run.console import configure_console
 from utils.run.folder import make_run_folder

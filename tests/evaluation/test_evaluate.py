@@ -15,7 +15,7 @@ from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import Index, build_index
 from data.loading.loader import build_eval_loader
 from utils.boxes import xywhn_to_xyxy
-from utils.evaluation.evaluate import evaluate
+from utils.evaluation.evaluate import Settings, evaluate
 
 CPU = torch.device("cpu")
 
@@ -103,7 +103,7 @@ def test_classes_of_the_model_are_mapped(index):
     """The model knows five classes in another order; 3 is 'left', 1 is 'right', the others are not in the data."""
     loader = loader_of(index)
     model = Oracle(loader, nc=5, classes=(3, 1))
-    result = evaluate(model, loader, index, CPU, class_map=[-1, 1, -1, 0, -1])
+    result = evaluate(model, loader, index, CPU, Settings(class_map=[-1, 1, -1, 0, -1]))
     assert result.metrics["val/mAP50-95"] == pytest.approx(1, abs=1e-6)
 
 
@@ -149,7 +149,7 @@ def test_real_weights_score_on_coco128_what_pycocotools_says(testdata: Path, tmp
     loader = build_eval_loader(index, imgsz=640, stride=32, batch=16, workers=0)
     model = load_for_eval(str(testdata / "weights/yolov8n-int8restored.pt"))
     model.to(memory_format=torch.channels_last)
-    result = evaluate(model, loader, index, CPU, channels_last=True)
+    result = evaluate(model, loader, index, CPU, Settings(channels_last=True))
     (tmp_path / "predictions.json").write_text(json.dumps(result.predictions))
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(truth_file))

@@ -167,7 +167,7 @@ def start_as(theirs: Recorder, weights: Path) -> Training:
     model.load_state_dict(theirs.initial, strict=False)
     model.to(memory_format=torch.channels_last)
     schedule = build_schedule(HYP, -(-PICTURES // HYP.batch), HYP.batch, tuple(parameter_groups(model, HYP)))
-    weight_decay = make_plan(schedule, HYP, HYP.batch).weight_decay
+    weight_decay = make_plan(schedule, HYP).weight_decay
     assert {group["weight_decay"] for group in theirs.optimizer.param_groups} == {weight_decay, 0.0}
     return Training(
         model=model,
@@ -206,7 +206,7 @@ def test_every_step_equals_ultralytics_own(family, tmp_path, settings_restored):
 
     training = start_as(theirs, weights)
     run = Run(HYP, Ranks(0, 1, torch.device("cpu")), tmp_path, 32)
-    run_epochs(training, Comparison(training, moments), [], None, run, None, None)
+    run_epochs(training, Comparison(training, moments), None, run, None, None)
 
     assert training.progress.ni == len(moments) and training.progress.last_step == steps[-1]
     assert training.ema.updates == theirs.ema.updates == len(steps)

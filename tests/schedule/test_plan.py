@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from test_plots import is_picture
 
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import build_index, count_pictures
+from tests.evaluation.test_plots import is_picture
 from utils.config.schema import Hyp
 from utils.env import REPO
 from utils.schedule.describe import describe, moments, table
@@ -32,12 +32,12 @@ CALM = {  # a run about which there is nothing to say
 def said(nb: int = 20, **keys) -> list[str]:
     hyp = Hyp(**(CALM | keys))
     schedule = build_schedule(hyp, nb, hyp.batch, group_names(hyp))
-    return warnings(make_plan(schedule, hyp, hyp.batch), schedule, hyp, nb, hyp.batch)
+    return warnings(make_plan(schedule, hyp), schedule, hyp)
 
 
 def cells(schedule, nb: int) -> dict[str, dict[str, str]]:
     """The table by row label and column."""
-    head, *rows = [line.split("  ") for line in table(schedule, nb)]
+    head, *rows = [line.split("  ") for line in table(schedule)]
     head, rows = [c.strip() for c in head if c.strip()], [[c.strip() for c in row if c.strip()] for row in rows]
     return {row[0]: dict(zip(head, row, strict=True)) for row in rows}
 
@@ -73,9 +73,9 @@ def test_a_warmup_beyond_the_run_has_no_row_for_its_end():
 def test_description_counts_the_steps():
     hyp = Hyp(epochs=20, batch=16, warmup_epochs=2)
     schedule = build_schedule(hyp, 10, 16)
-    plan = make_plan(schedule, hyp, 16)
+    plan = make_plan(schedule, hyp)
     windows = list(steps(schedule))
-    text = "\n".join(describe(plan, schedule, hyp, 10, 16))
+    text = "\n".join(describe(plan, schedule, hyp))
     assert "20 batches (2.00 epochs, 10% of the run)" in text
     assert f"{len(windows)} optimizer steps of 1 to 4 batches" in text
     for size in {n for _, n in windows}:
@@ -89,7 +89,7 @@ def test_peaks_are_those_of_every_batch():
         hyp = Hyp(**({"epochs": 120, "warmup_bias_lr": None} | keys))
         schedule = build_schedule(hyp, 61, 16)
         assert len(grid(schedule)) < schedule.total
-        plan = make_plan(schedule, hyp, 16)
+        plan = make_plan(schedule, hyp)
         lr = [schedule(ni).lr["weight"] for ni in range(schedule.total)]
         assert plan.peak_lr["weight"] == max(lr)
         assert plan.peak_ni["weight"] == lr.index(max(lr))
@@ -147,7 +147,7 @@ def test_parts_have_rates_of_their_own():
 def test_parts_may_have_warmups_of_their_own():
     hyp = Hyp(**(CALM | {"warmup_epochs_head": 0.5}))
     schedule = build_schedule(hyp, 20, 16, group_names(hyp))
-    text = describe(make_plan(schedule, hyp, 16), schedule, hyp, 20, 16)[1]
+    text = describe(make_plan(schedule, hyp), schedule, hyp)[1]
     assert "backbone 40 batches (2.00 epochs, 4% of the run), head 10 batches (0.50 epochs, 1% of the run)" in text
     rows = cells(schedule, 20)
     assert [rows[k]["ni"] for k in ("head nw/2", "head nw", "backbone nw/2", "backbone nw")] == ["5", "10", "20", "40"]
@@ -165,7 +165,7 @@ def test_parts_may_have_warmups_of_their_own():
 def test_effective_factor_of_lr(keys, words):
     hyp = Hyp(**(CALM | keys))
     schedule = build_schedule(hyp, 20, hyp.batch)
-    lines = describe(make_plan(schedule, hyp, hyp.batch), schedule, hyp, 20, hyp.batch)
+    lines = describe(make_plan(schedule, hyp), schedule, hyp)
     assert [line for line in lines if line.startswith("scale") and words in line] if words else len(lines) == 6
 
 
@@ -183,7 +183,7 @@ def test_groups_are_those_of_the_optimizer():
 def test_picture_of_a_plan(tmp_path, nb, epochs, batch):
     hyp = Hyp(epochs=epochs, batch=batch)
     schedule = build_schedule(hyp, nb, batch)
-    plot_plan([Drawn("x", schedule, make_plan(schedule, hyp, batch), hyp)], tmp_path / "plan.png")
+    plot_plan([Drawn("x", schedule, make_plan(schedule, hyp), hyp)], tmp_path / "plan.png")
     assert is_picture(tmp_path / "plan.png")
 
 
@@ -191,7 +191,7 @@ def test_a_long_run_is_planned_in_seconds():
     """COCO for 100 epochs in batches of 16: 740,000 batches."""
     hyp = Hyp(epochs=100)
     began = time.perf_counter()
-    make_plan(build_schedule(hyp, 7393, 16), hyp, 16)
+    make_plan(build_schedule(hyp, 7393, 16), hyp)
     assert time.perf_counter() - began < 10
 
 
@@ -255,7 +255,7 @@ def test_a_run_keeps_its_plan(tmp_path):
         hyp = Hyp(epochs=3, batch=16, noplots=noplots)
         (tmp_path / name).mkdir()
         schedule = build_schedule(hyp, 10, 16)
-        announce(make_plan(schedule, hyp, 16), schedule, hyp, 10, tmp_path / name)
+        announce(make_plan(schedule, hyp), schedule, hyp, tmp_path / name)
         assert (tmp_path / name / "plan.png").exists() != noplots
 
 

@@ -116,7 +116,7 @@ def test_our_loop_repeats_the_recorded_one(recipe, name, tmp_path):
     columns = {key: unpacked(column) for key, column in trace["iters"].items()}
     hyp, nb, model = hyp_of(recipe, trace), trace["cfg"]["nb"], Toy()
     schedule = build_schedule(hyp, nb, hyp.batch, tuple(parameter_groups(model, hyp)))
-    plan = make_plan(schedule, hyp, hyp.batch)
+    plan = make_plan(schedule, hyp)
     training = Training(
         model=model,
         ema=EMA(model, hyp.ema_decay, plan.ema_tau),
@@ -129,7 +129,7 @@ def test_our_loop_repeats_the_recorded_one(recipe, name, tmp_path):
     ours = {group["weight_decay"] for group in training.optimizer.param_groups}
     assert sorted(ours) == pytest.approx(sorted({group["weight_decay"] for group in trace["groups"]}))
     run = Run(hyp, Ranks(0, 1, torch.device("cpu")), tmp_path, 32)
-    run_epochs(training, Replay(training, nb, hyp.batch, columns), [], SimpleNamespace(), run, None, None)
+    run_epochs(training, Replay(training, nb, hyp.batch, columns), SimpleNamespace(), run, None, None)
 
     ends = trace.get("final_mean_model_ema") or {key: [mean] for key, mean in trace["final_mean"].items()}
     averaged = dict(training.ema.model.named_parameters())

@@ -1,7 +1,7 @@
 """One pass of a detector over an evaluation loader, scored as COCO does; train.py and val.py both call it."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +29,26 @@ class Evaluation:
     speed: dict[str, float]  # ms per picture: preprocess, inference, nms
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How detections are made and chosen."""
+
+    conf: float = 0.001
+    iou: float = 0.7
+    max_det: int = 300
+    multi_label: bool = True
+    agnostic: bool = False
+    dtype: torch.dtype | None = None  # of autocast; None: full precision
+    channels_last: bool = False
+    class_map: list[int] | None = None  # class of the truth for each class of the model, -1 for none; None: the same
+
+    @classmethod
+    def of(cls, options: Any, dtype: torch.dtype | None, class_map: list[int] | None = None) -> "Settings":
+        """As a Hyp or the options of val.py have them; channels-last, the faster layout for convolutions."""
+        chosen = {name: getattr(options, name) for name in ("conf", "iou", "max_det", "multi_label")}
+        return cls(**chosen, agnostic=options.agnostic_nms, dtype=dtype, channels_last=True, class_map=class_map)
+
+
 class Stopwatch:
     """Seconds spent per named part; on CUDA it waits for the device, so that queued work counts where it was queued."""
 
@@ -52,55 +72,59 @@ class Stopwatch:
 def evaluate(
     model: nn.Module,
     loader: Iterable[dict[str, Any]],
-    index: Any,
+    truth: Any,
     device: torch.device,
-    *,
-    conf: float = 0.001,
-    iou: float = 0.7,
-    max_det: int = 300,
-    multi_label: bool = True,
-    agnostic: bool = False,
-    amp_dtype: torch.dtype | None = None,
-    channels_last: bool = False,
-    class_map: list[int] | None = None,
-    progress: Callable[[Iterable], Iterable] | None = None,
+    settings: Settings = Settings(),  # noqa: B008  (frozen)
 ) -> Evaluation:
-    """Detects on every picture of the loader and scores the result against the index.
+    """Detects on every picture of the loader and scores the result against the index `truth`.
 
-    `class_map[i]` is the class of the index that the model's class i stands for, -1 for none; None: the same classes.
-    `progress` wraps the loader (tqdm). Pictures that the loader leaves out count as pictures without detections. The
-    model's train or eval mode is restored.
+    Pictures that the loader leaves out count as pictures without detections. The mode of the model is restored.
     """
+    s = settings
     end2end = bool(getattr(model, "end2end", False))
-    mapping = None if class_map is None else torch.tensor(class_map, device=device)
+    mapping = None if s.class_map is None else torch.tensor(s.class_map, device=device)
     watch = Stopwatch(device)
     detections: dict[int, np.ndarray] = {}
     was_training = model.training
     model.eval()
     try:
-        for batch in progress(loader) if progress else loader:
+        for batch in loader:
             watch.start()
-            images = preprocess(batch["img"], device, channels_last)
+            images = preprocess(batch["img"], device, s.channels_last)
             watch.lap("preprocess")
-            pred = forward(model, images, amp_dtype)
+            pred = forward(model, images, s.dtype)
             watch.lap("inference")
             if mapping is not None:
-                pred = remap_classes(pred, mapping, len(index.names), end2end)
+                pred = remap_classes(pred, mapping, len(truth.names), end2end)
             if end2end:
-                found = end2end_detections(pred, conf, max_det)
+                found = end2end_detections(pred, s.conf, s.max_det)
             else:
-                found = non_max_suppression(pred, conf, iou, max_det, multi_label, agnostic)
+                found = non_max_suppression(pred, s.conf, s.iou, s.max_det, s.multi_label, s.agnostic)
             watch.lap("nms")
             detections |= to_original(found, batch)
     finally:
         model.train(was_training)
-    return score(index, dict(sorted(detections.items())), watch.seconds)
+    return score(truth, dict(sorted(detections.items())), watch.seconds)
 
 
 def preprocess(images: Tensor, device: torch.device, channels_last: bool = False) -> Tensor:
     """uint8 (b, 3, h, w) on the host -> float32 in 0..1 on the device."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     return images.to(device, non_blocking=True).to(torch.float32, memory_format=layout).div_(255)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a detector is scored on, and how."""
+
+    loader: Any  # batches of the evaluation pictures; its .dataset makes single ones
+    truth: Any  # their index
+    device: torch.device
+    settings: Settings
+
+    def score(self, model: nn.Module) -> Evaluation:
+        """One pass over all pictures."""
+        return evaluate(model, self.loader, self.truth, self.device, self.settings)
 
 
 @torch.no_grad()  # not inference_mode: the head keeps its anchors, and training cannot use inference tensors

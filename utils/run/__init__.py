@@ -1,9 +1,9 @@
 """One run's folder, console, log and state. Rooms, lowest first; a room imports only those above it:
 
+progress    what changes while a run goes on, in plain values
 console     what a run prints
 folder      the folder and run.json
 plots       rates, losses and scores as pictures
-progress    what changes while a run goes on, in plain values
 ranks       device and ranks
 seed        the random state of the libraries
 log         metrics.csv and TensorBoard

@@ -3,8 +3,12 @@
 import logging
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
+
+from utils.run.progress import Progress
 
 
 def progress_bar(batches: Iterable, total: int, title: str, show: bool) -> Iterable:
@@ -21,6 +25,37 @@ def configure_console(rank: int = 0) -> None:
     logging.basicConfig(level=logging.INFO if rank == 0 else logging.ERROR, handlers=[handler], force=True)
     for name in ("ultralytics", "matplotlib", "PIL", "fontTools", "albumentations", "tensorboard"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def data_lines(train: Any, val: Any) -> list[str]:
+    """What the indexes of the training and the evaluation pictures hold, and a warning where they are the same."""
+    boxes = f"{len(train.boxes)} + {len(val.boxes)} boxes"
+    lines = [f"data      {len(train)} + {len(val)} pictures, {boxes}, {train.nc} classes"]
+    empty = [int((index.offsets[1:] == index.offsets[:-1]).sum()) for index in (train, val)]
+    if any(empty):
+        lines.append(f"          {empty[0]} + {empty[1]} of the pictures have no box: background")
+    if train.paths == val.paths:
+        lines.append("warning: train and val are the same pictures: the score says nothing about new ones")
+    return lines
+
+
+def model_lines(model: Any, frozen: int, transfer: Any) -> list[str]:
+    """The size of a network, how many of its tensors are frozen, and what it took from a checkpoint, if from one."""
+    parameters = sum(p.numel() for p in model.parameters())
+    lines = [f"model     {parameters / 1e6:.2f} M parameters" + (f", {frozen} tensors frozen" if frozen else "")]
+    return lines + ([f"weights   {transfer.summary()}"] if transfer else [])
+
+
+def closing_lines(progress: Progress, best: Mapping[str, float], file: Path, data: str | None) -> list[str]:
+    """The last epoch's score and that of best.pt, as read back from disk; after the demo, how to train on own data."""
+    lines = [
+        f"last epoch: mAP50-95 {progress.metrics['val/mAP50-95']:.4f} (EMA)",
+        f"best epoch: mAP50-95 {best['val/mAP50-95']:.4f}  mAP50 {best['val/mAP50']:.4f} "
+        f"(epoch {progress.best_epoch}, {file} as read back from disk)",
+    ]
+    if data and Path(data).stem == "toy-target":
+        lines.append("your own: python train.py --weights yolo11n.pt --data your.yaml --hyp finetune --imgsz 640")
+    return lines
 
 
 def weight_rates(row: Mapping[str, float]) -> str:

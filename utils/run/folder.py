@@ -9,8 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from utils.env import REPO
 from utils.errors import UserError
 
@@ -36,6 +34,8 @@ def make_run_folder(project: str, name: str, exist_ok: bool) -> Path:
 
 def write_run_json(folder: Path, extra: dict[str, Any]) -> None:
     """Command, versions, git revision, device and threads: what is needed to explain a result later."""
+    import torch  # late: whoever only makes a folder starts faster without
+
     content = {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),

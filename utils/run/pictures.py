@@ -26,16 +26,16 @@ def plot_run(folder: Path, result: Evaluation, index: Any, nw: int) -> None:
     plot_evaluation(folder, result, index.names)
 
 
-def show_training(folder: Path, books: RunLog, index: Any, batch: dict[str, Any]) -> None:
+def show_training(folder: Path, runlog: RunLog, index: Any, batch: dict[str, Any]) -> None:
     """Label statistics and a sheet of one augmented training batch, as files and in TensorBoard."""
     plot_labels(index.classes, index.boxes, index.names, folder / "labels.png")
     sheet = batch_sheet(batch, index.names, SHOWN)
     save_sheet(sheet, folder / "train_batch.jpg")
-    books.picture("train/batch", sheet, 0)
+    runlog.picture("train/batch", sheet, 0)
 
 
 def show_validation(
-    folder: Path, books: RunLog, result: Evaluation, batch: dict[str, Any], names: list[str], epoch: int
+    folder: Path, runlog: RunLog, result: Evaluation, batch: dict[str, Any], names: list[str], epoch: int
 ) -> None:
     """What the network finds on the first evaluation pictures (scores above 0.25), as a file and in TensorBoard."""
     boxes, classes, scores = [], [], []
@@ -47,4 +47,4 @@ def show_validation(
         scores.append(found[:, 4])
     sheet = picture_sheet(batch["img"][:SHOWN], boxes, classes, names, scores)
     save_sheet(sheet, folder / "val_predictions.jpg")
-    books.picture("val/predictions", sheet, epoch)
+    runlog.picture("val/predictions", sheet, epoch)

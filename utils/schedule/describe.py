@@ -10,15 +10,16 @@ from utils.schedule.rates import Schedule, lr_scale
 WIDE = 125  # characters in a line
 
 
-def describe(plan: Plan, schedule: Schedule, hyp: Hyp, nb: int, batch: int) -> list[str]:
+def describe(plan: Plan, schedule: Schedule, hyp: Hyp) -> list[str]:
     """Lines for the console."""
     stuck = " while the metric never falls behind" if hyp.decay == "plateau" else ""
     return [
-        f"run       {hyp.epochs} epochs x {nb} batches of {batch} = {schedule.total} batches, {hyp.optimizer}"
+        f"run       {hyp.epochs} epochs x {schedule.nb} batches of {hyp.batch} = {schedule.total} batches, "
+        + hyp.optimizer
         + ("" if hyp.recipe == "preheat" else f", timing of {hyp.recipe}"),
-        *_fitted("warm-up", _warmup(schedule, hyp, nb)),
+        *_fitted("warm-up", _warmup(schedule, hyp)),
         *_fitted("lr", [_peaks(plan), f"{hyp.decay} to {_shared(schedule(schedule.total - 1).lr)}{stuck}"]),
-        *_scale(schedule, hyp, batch),
+        *_scale(schedule, hyp),
         f"steps     {_windows(plan, schedule)}",
         f"decay     weight decay {plan.weight_decay:g} (given as {hyp.weight_decay:g})",
         f"EMA       {_ema(plan, hyp)}",
@@ -31,15 +32,16 @@ def _fitted(title: str, texts: list[str]) -> list[str]:
     return [line] if len(line) <= WIDE else [f"{'' if i else title:<10}{text}" for i, text in enumerate(texts)]
 
 
-def _warmup(schedule: Schedule, hyp: Hyp, nb: int) -> list[str]:
+def _warmup(schedule: Schedule, hyp: Hyp) -> list[str]:
     """Length and shape of the warm-up, by part where they have their own."""
     lengths = warmup_lengths(schedule)
     if hyp.decay == "one_cycle_torch":
         return [f"none but the rise of one_cycle_torch, {hyp.pct_start:.0%} of the run"]
     if not any(lengths.values()):
         return ["none"]
+    nb, total = schedule.nb, schedule.total
     texts = [
-        f"{part + ' ' if part else ''}{nw} batches ({nw / nb:.2f} epochs, {nw / schedule.total:.0%} of the run)"
+        f"{part + ' ' if part else ''}{nw} batches ({nw / nb:.2f} epochs, {nw / total:.0%} of the run)"
         for part, nw in lengths.items()
     ]
     return [f"{', '.join(texts)}, {hyp.warmup}", f"lr at ni = 0: {_shared(schedule(0).lr)}"]
@@ -53,14 +55,14 @@ def _ema(plan: Plan, hyp: Hyp) -> str:
     return f"spans {plan.ema_span:.1f} steps at the end (decay {hyp.ema_decay:g}, tau {plan.ema_tau:.4g}{chosen})"
 
 
-def _scale(schedule: Schedule, hyp: Hyp, batch: int) -> list[str]:
+def _scale(schedule: Schedule, hyp: Hyp) -> list[str]:
     """How much longer a step is than one of nbs pictures, and who made it so."""
-    ratio = batch * schedule.nominal / hyp.nbs
+    ratio = hyp.batch * schedule.nominal / hyp.nbs
     if ratio == 1.0 or not schedule.scales_weight_decay:
         return []
     kind = "the summed loss" if hyp.optimizer == "sgd" else f"scale_lr {hyp.scale_lr}"
-    factor = ratio if hyp.optimizer == "sgd" else lr_scale(hyp, batch)
-    pictures = f"{batch * schedule.nominal} pictures in a step, {ratio:.3g} x nbs {hyp.nbs}"
+    factor = ratio if hyp.optimizer == "sgd" else lr_scale(hyp, hyp.batch)
+    pictures = f"{hyp.batch * schedule.nominal} pictures in a step, {ratio:.3g} x nbs {hyp.nbs}"
     return [f"scale     {pictures}: {kind} makes lr {factor:.3g} times as large in effect"]
 
 
@@ -110,12 +112,12 @@ def moments(schedule: Schedule) -> list[tuple[str, int]]:
     return sorted(rows, key=lambda row: row[1])
 
 
-def table(schedule: Schedule, nb: int) -> list[str]:
+def table(schedule: Schedule) -> list[str]:
     """The rates at the moments that matter, as aligned lines."""
     rows = [["at", "ni", "epoch", *(f"lr/{name}" for name in schedule(0).lr), "momentum", "accumulate"]]
     for label, ni in moments(schedule):
         rates = schedule(ni)
         lrs = [f"{lr:.4g}" for lr in rates.lr.values()]
-        rows.append([label, str(ni), f"{ni / nb:.2f}", *lrs, f"{rates.momentum:.4g}", f"{rates.accumulate:g}"])
+        rows.append([label, str(ni), f"{ni / schedule.nb:.2f}", *lrs, f"{rates.momentum:.4g}", f"{rates.accumulate:g}"])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]

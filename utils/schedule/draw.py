@@ -12,16 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from utils.config.schema import Hyp
-from utils.schedule.plan import Plan
-from utils.schedule.plan import grid
-from utils.schedule.plan import warmup_lengths
-from utils.figure import COLOURS
-from utils.figure import DASHES
-from utils.figure import panel
-from utils.figure import save
-from utils.schedule.rates import Schedule
-from utils.schedule.rates import ema_span
-from utils.figure import SHADE
+from utils.figure import COLOURS, DASHES, SHADE, panel, save
+from utils.schedule.plan import Plan, grid, warmup_lengths
+from utils.schedule.rates import Schedule, ema_span
 
 
 @dataclass(frozen=True)

@@ -31,14 +31,14 @@ class Plan:
         return self.windows[-1][1] if self.windows else 0
 
 
-def make_plan(schedule: Schedule, hyp: Hyp, batch: int) -> Plan:
+def make_plan(schedule: Schedule, hyp: Hyp) -> Plan:
     """Every step of the schedule, and its highest rates."""
     windows = list(steps(schedule))
     tau = 1.0 if hyp.ema_tau == "auto" else float(hyp.ema_tau)
     if hyp.ema_tau == "auto" and hyp.ema_decay > 0:  # 0: no average at all
         tau = auto_ema_tau(max(len(windows), 1), hyp.ema_decay)
     span = ema_span(len(windows), hyp.ema_decay, tau)
-    decay = scaled_weight_decay(hyp, batch) if schedule.scales_weight_decay else hyp.weight_decay
+    decay = scaled_weight_decay(hyp, hyp.batch) if schedule.scales_weight_decay else hyp.weight_decay
     peak = {name: _peak(schedule, name) for name in schedule(0).lr}
     lr, ni = {k: v for k, (v, _) in peak.items()}, {k: at for k, (_, at) in peak.items()}
     return Plan(windows, schedule.total - sum(n for _, n in windows), tau, span, decay, lr, ni)
@@ -74,10 +74,10 @@ def _peak(schedule: Schedule, name: str) -> tuple[float, int]:
     return schedule(best).lr[name], best
 
 
-def reference_lr(name: str, hyp: Hyp, batch: int) -> float:
+def reference_lr(name: str, hyp: Hyp) -> float:
     """lr0 of a group: with scale_lr's factor and that of its part, where its name has one ('head.bias')."""
     part = name.rpartition(".")[0]
-    return hyp.lr0 * lr_scale(hyp, batch) * (getattr(hyp, f"lr_{part}") if part else 1.0)
+    return hyp.lr0 * lr_scale(hyp, hyp.batch) * (getattr(hyp, f"lr_{part}") if part else 1.0)
 
 
 def warmup_lengths(schedule: Schedule) -> dict[str, int]:

@@ -56,29 +56,29 @@ def preview(argv: list[str], count: Count) -> dict[str, float]:
         n = max(round(n * hyp.fraction), 1)
         nb = -(-n // hyp.batch)  # batches per epoch
         schedule = build_schedule(hyp, nb, hyp.batch, group_names(hyp))
-        plan = make_plan(schedule, hyp, hyp.batch)
+        plan = make_plan(schedule, hyp)
         log.info(f"pictures  {n} for training{'' if exact else ' (files counted; no index of them is kept yet)'}")
-        say(plan, schedule, hyp, nb)
+        say(plan, schedule, hyp)
         log.info("")
-        for line in table(schedule, nb):
+        for line in table(schedule):
             log.info(line)
         drawn.append(Drawn(variant.name, schedule, plan, hyp))
     log.info(f"\ndrawn: {_draw(drawn)}")
     return {}
 
 
-def announce(plan: Plan, schedule: Schedule, hyp: Hyp, nb: int, folder: Path) -> None:
+def announce(plan: Plan, schedule: Schedule, hyp: Hyp, folder: Path) -> None:
     """The plan of a run that starts now, on the console and as plan.png in its folder."""
-    say(plan, schedule, hyp, nb)
+    say(plan, schedule, hyp)
     if not hyp.noplots:
         plot_plan([Drawn(folder.name, schedule, plan, hyp)], folder / "plan.png")
 
 
-def say(plan: Plan, schedule: Schedule, hyp: Hyp, nb: int) -> None:
+def say(plan: Plan, schedule: Schedule, hyp: Hyp) -> None:
     """The figures of a plan and the warnings on it."""
-    for line in describe(plan, schedule, hyp, nb, hyp.batch):
+    for line in describe(plan, schedule, hyp):
         log.info(line)
-    for line in warnings(plan, schedule, hyp, nb, hyp.batch):
+    for line in warnings(plan, schedule, hyp):
         log.info(f"warning: {line}")
 
 
