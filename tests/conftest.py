@@ -1,9 +1,11 @@
 """Every test runs from the repo root with the environment that the scripts set, and a cache folder of its own."""
 
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -51,3 +53,18 @@ def toy_args(toy) -> list[str]:
         *("--weights", str(REPO / "models/demo.yaml"), "--data", str(toy), "--imgsz", "64", "--epochs", "3"),
         *("--batch", "8", "--workers", "0", "nbs=32", "warmup_epochs=1", "ema_tau=5", "--noplots", "--device", "cpu"),
     ]
+
+
+@pytest.fixture
+def forked_runs(monkeypatch) -> None:
+    """Runs that compare.py starts are forked from this process, in place of a Python each that imports torch."""
+    import utils.compare.launch
+    from tests.helpers import forked
+
+    names = vars(subprocess) | {"Popen": forked.Popen}
+    monkeypatch.setattr(utils.compare.launch, "subprocess", SimpleNamespace(**names))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow ones first: at the end of the queue they would keep one process busy while the others have none."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

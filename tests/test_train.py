@@ -15,6 +15,7 @@ import yaml
 
 import train
 from models.detector import load_for_eval
+from tests.helpers import forked
 from tests.helpers.runs import assert_same, replaced, run_train, state_of
 from utils.config.schema import Hyp
 from utils.errors import Diverged, UserError
@@ -171,16 +172,14 @@ def test_seed_changes_the_run(toy_args, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_keeps_the_last_epoch(toy_args, tmp_path, number):
-    words = [*toy_args, "--epochs", "500", "--workers", "1", "--project", str(tmp_path)]
-    process = subprocess.Popen(
-        [sys.executable, REPO / "train.py", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    for line in process.stdout:
-        if line.startswith("epoch 2/"):
-            break
+    words = [*replaced(toy_args, "--epochs", 500), "--workers", "1", "--project", str(tmp_path)]
+    process = forked.start("train.py", *words, folder=tmp_path)
+    out, deadline = tmp_path / "out.txt", time.monotonic() + 60
+    while "\nepoch 2/" not in out.read_text() and time.monotonic() < deadline:
+        time.sleep(0.02)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
+    assert process.wait(60) == 128 + number
+    out, err = out.read_text(), (tmp_path / "err.txt").read_text()
     assert "--resume" in out and "Traceback" not in err
     assert state_of(tmp_path / "exp")["progress"]["epoch"] >= 2
 
@@ -202,12 +201,8 @@ def test_a_nan_loss_stops_with_3_and_keeps_the_last_good_state(toy_args, tmp_pat
         run_train(*words, project=tmp_path)
     state = state_of(tmp_path / "exp")
     assert all(bool(v.isfinite().all()) for v in state["model"].values())
-    done = subprocess.run(
-        [sys.executable, REPO / "train.py", *words, "--project", tmp_path, "--name", "again"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 3
-    assert "diverged" in done.stderr and "Traceback" not in done.stderr
+    code, _, err = forked.run("train.py", *words, "--project", tmp_path, "--name", "again")
+    assert code == 3 and "diverged" in err and "Traceback" not in err
 
 
 def bad(words: list[str], match: str) -> None:

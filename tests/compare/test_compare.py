@@ -19,7 +19,7 @@ from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.identity import identify
 from data.index.index import build_index
 from data.loading.loader import build_train_loader
-from tests.helpers.runs import assert_same
+from tests.helpers.runs import assert_same, replaced
 from utils.compare.arms import read_command
 from utils.compare.conclude import conclude
 from utils.compare.fingerprint import code_hash, reached
@@ -42,7 +42,7 @@ def run_of(record: dict, arm: str, seed: int) -> dict:
 
 
 @pytest.mark.slow
-def test_two_equal_arms_from_the_first_run_to_the_third_pair(toy, tmp_path):
+def test_two_equal_arms_from_the_first_run_to_the_third_pair(toy, tmp_path, forked_runs):
     """One comparison, looked at in three ways: its runs are the expensive part."""
     line = [*words(toy, tmp_path), "--aa", "--seeds", "2", "--arm", "a", "--arm", "b", "seed=0"]
     record = compare.main(line)
@@ -64,7 +64,8 @@ def equal_arms_on_equal_seeds_differ_by_exactly_zero(folder: Path, record: dict)
 @pytest.mark.slow
 def test_equal_arms_on_other_seeds_make_no_claim(toy, tmp_path):
     """The runs in this process, for they are many; the rest is the comparison's own way to a verdict."""
-    line = [*words(toy, tmp_path), "--seeds", "6", "--arm", "a", "--arm", "b", "seed=1000"]
+    short = replaced(replaced(words(toy, tmp_path), "--epochs", 2), "--val-every", 2)
+    line = [*short, "--noplots", "--seeds", "6", "--arm", "a", "--arm", "b", "seed=1000"]
     options, command, arms, _, given = read_command(line)
     record, _ = compare.settle(options, command, arms, ["cpu"], 1, line)
     declare(record, given, options, "a")
@@ -121,7 +122,7 @@ def repeated_it_makes_only_what_is_missing(line: list[str], folder: Path, record
 
 
 @pytest.mark.slow
-def test_a_crash_and_a_divergence_are_kept_and_said(toy, tmp_path, capsys):
+def test_a_crash_and_a_divergence_are_kept_and_said(toy, tmp_path, capsys, forked_runs):
     (tmp_path / "broken.pt").write_bytes(b"no weights")
     line = [*words(toy, tmp_path), "--seeds", "2", "--arm", "broken", f"weights={tmp_path}/broken.pt"]
     line += ["--arm", "wild", "optimizer=sgd", "lr0=10", "clip_norm=null", "warmup=none", "nbs=8", "box=1e30"]

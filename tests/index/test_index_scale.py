@@ -153,7 +153,13 @@ CHANGES = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("change", CHANGES)
+# by several processes, which look at the same columns in parts: a change of each column
+COLUMNS = (edited, removed_label, touched_picture, renamed_picture, added_picture, removed_label_folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "change"), [("alone", c) for c in CHANGES] + [("forked", c) for c in COLUMNS], indirect=["file"]
+)
 def test_every_change_is_noticed(file, change):
     for label in file.parent.glob("labels/x/*.txt"):
         os.utime(label, (1e9, 1e9))  # the same time for all, as an archive leaves it

@@ -81,18 +81,19 @@ SPAWN = """
 import sys
 sys.path.insert(0, {repo!r})
 import utils.env
-import torch
-import data.loading.loader
-from data.definition.dataset_yaml import load_dataset_yaml
-from data.index.index import build_index
-from utils.config.schema import Hyp
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # what a worker does not need is imported here: it runs this file, too
+    import torch
+    import data.loading.loader
+    from data.definition.dataset_yaml import load_dataset_yaml
+    from data.index.index import build_index
+    from utils.config.schema import Hyp
+
     data.loading.loader._start_method = lambda: "spawn"
     index = build_index(load_dataset_yaml({yaml!r}), "val")
-    for cache in ("off", "disk", "ram"):
+    for cache, workers in (("off", 2), ("disk", 1), ("ram", 1)):
         hyp = Hyp(imgsz=64, epochs=1, cache=cache)
-        two, none = (data.loading.loader.build_train_loader(index, hyp, batch=16, workers=w) for w in (2, 0))
+        two, none = (data.loading.loader.build_train_loader(index, hyp, batch=16, workers=w) for w in (workers, 0))
         for a, b in zip(two.epoch(0), none.epoch(0), strict=True):
             assert all(torch.equal(a[key], b[key]) for key in a)
         two.close()
