@@ -1,4 +1,4 @@
-"""CPU seconds until a script has answered what needs no training: python benchmarks/startup.py --other FOLDER --rounds 5
+"""CPU seconds until a script has answered what needs no training: python benchmarks/startup.py --other FOLDER
 
 `--other` is a checkout of another version, measured in turns with this one; the last column is the share of its time.
 """
