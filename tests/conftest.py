@@ -5,7 +5,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -57,12 +56,11 @@ def toy_args(toy) -> list[str]:
 
 @pytest.fixture
 def forked_runs(monkeypatch) -> None:
-    """Runs that compare.py starts are forked from this process, in place of a Python each that imports torch."""
-    import utils.compare.launch
-    from tests.helpers import forked
+    """Python programs that the test starts, or compare.py, are forks of this process, which has imported torch."""
+    if sys.platform == "linux":
+        from tests.helpers import forked
 
-    names = vars(subprocess) | {"Popen": forked.Popen}
-    monkeypatch.setattr(utils.compare.launch, "subprocess", SimpleNamespace(**names))
+        monkeypatch.setattr(subprocess, "Popen", forked.Popen)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
