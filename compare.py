@@ -34,7 +34,6 @@ if __name__ == "__main__":
     answer_first(lambda: answered(sys.argv[1:]))  # before torch is loaded
 
 import logging
-import math
 import shutil
 import time
 from pathlib import Path
@@ -46,7 +45,7 @@ from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.identity import Identity, identify
 from models.weights.find import find_weights
 from utils.compare.conclude import conclude
-from utils.compare.fingerprint import file_sha256, fingerprint
+from utils.compare.fingerprint import fingerprint
 from utils.compare.launch import Job, run_all
 from utils.compare.live import Live, table
 from utils.compare.record import choose_folder, declare, known_data, read_record, write_record
@@ -54,11 +53,11 @@ from utils.compare.report.page import write_report
 from utils.compare.runs import ended, list_runs, record_run, run_words
 from utils.config.schema import Command, save_hyp
 from utils.env import cores
-from utils.files import locked
+from utils.files import locked, sha256
 from utils.run.console import configure_console
 from utils.run.ranks import pick_device
 from utils.schedule.plan import group_names
-from utils.schedule.rates import build_schedule
+from utils.schedule.rates import batches_per_epoch, build_schedule
 
 log = logging.getLogger(__name__)
 ROOM = 50e6  # bytes that must be free beside what a run's weights take
@@ -131,8 +130,7 @@ def settle(
     files = {weights: find_weights(weights, command.download) for weights in {str(arm.hyp.weights): 0 for arm in arms}}
     plans = []
     for arm in arms:
-        n = max(round(identities[str(arm.hyp.data)].indexes["train"].n * arm.hyp.fraction), 1)
-        nb = math.ceil(n / arm.hyp.batch)  # batches per epoch
+        nb = batches_per_epoch(identities[str(arm.hyp.data)].indexes["train"].n, arm.hyp)
         schedule = build_schedule(arm.hyp, nb, arm.hyp.batch, group_names(arm.hyp))
         plans.append({"name": arm.name, "words": list(arm.words), "nw": schedule.nw, "nb": nb, "total": schedule.total})
     differs, shared = split_settings(arms)
@@ -161,7 +159,7 @@ def settle(
                 }
                 for data, identity in identities.items()
             },
-            "weights": {name: file_sha256(path) for name, path in files.items()},
+            "weights": {name: digest_of(path) for name, path in files.items()},
         },
         "looks": [],
         "runs": [],
@@ -171,6 +169,14 @@ def settle(
     if not differs:
         record["notes"].append("the arms are identical (an A/A test): what they differ by is noise")
     return record, identities
+
+
+def digest_of(path: Path) -> str:
+    """sha256 of a file that must be there; UserError when it cannot be read."""
+    digest = sha256(path)
+    if digest == "-":
+        raise UserError(f"cannot read {path}. Check that it is there and that you may read it.")
+    return digest
 
 
 def make_folder(folder: Path) -> None:

@@ -12,9 +12,13 @@ def cache_dir() -> Path:
     return Path(os.environ.get("PREHEAT_CACHE") or Path.home() / ".cache" / "preheat").expanduser().absolute()
 
 
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def set_environment() -> None:
     """Offline, no telemetry, safe loading, every core; what the user has set already is kept, safe loading excepted."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"  # without it a yaml's `activation`, also one inside a .pt, is evaluated
     os.environ.setdefault("YOLO_CONFIG_DIR", str(cache_dir() / "ultralytics"))
     os.environ.setdefault("YOLO_OFFLINE", "true")
@@ -23,7 +27,7 @@ def set_environment() -> None:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks a server for its newest version
     os.environ.setdefault("MPLBACKEND", "Agg")
     os.environ.setdefault("MPLCONFIGDIR", str(cache_dir() / "matplotlib"))  # its list of fonts
-    os.environ.setdefault("OMP_NUM_THREADS", str(cores))  # ultralytics, imported before torch, sets 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(cores()))  # ultralytics, imported before torch, sets 1
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # repeatable matrix products on CUDA
     try:
         Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)
@@ -33,8 +37,3 @@ def set_environment() -> None:
 
 
 set_environment()
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,11 +1,12 @@
-"""Files: their state, their digest, and a lock, which the system lets go of when its holder dies."""
+"""Files: written whole, their state and digest, and a lock, which the system lets go of when its holder dies."""
 
 import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 try:
     import fcntl
@@ -14,6 +15,24 @@ except ImportError:  # Windows: nobody waits; what is written there must be move
 
 Stamp = tuple[int, int]  # size, mtime_ns
 log = logging.getLogger(__name__)
+
+
+def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
+    """Write a file so that `path` is at every instant the old file or the new one, also after a loss of power.
+
+    content: bytes, or a function that writes them into the open file. It is written beside the target, flushed to the
+    disk and moved over it; what is raised on the way, OSError too, is the caller's to explain, and leaves the old file.
+    """
+    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(beside, "w+b") as file:
+            file.write(content) if isinstance(content, bytes) else content(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)  # there only if writing was cut short
 
 
 @contextlib.contextmanager
@@ -61,8 +80,8 @@ def _is_at(fd: int, path: Path) -> bool:
         return False
 
 
-def sha256(path: str) -> str:
-    """Of a file's content; '-' where there is none to read."""
+def sha256(path: str | Path) -> str:
+    """The digest of a file's content; '-' where there is none to read."""
     try:
         with open(path, "rb") as f:
             return hashlib.file_digest(f, "sha256").hexdigest()

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from utils.env import cores
 from utils.errors import UserError
 
 T = TypeVar("T")
@@ -48,13 +49,12 @@ def do_all(jobs: Sequence[Callable[[], R]], title: str = "", unit: int = 1, fork
 
 def _done(jobs: Sequence[Callable[[], R]], fork: bool) -> Iterator[tuple[int, R]]:
     """Number and result of every job, as they are done."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not fork or len(jobs) < 2:
         yield from ((k, job()) for k, job in enumerate(jobs))
     elif sys.platform == "linux" and not multiprocessing.current_process().daemon:
-        yield from _forked(jobs, min(max(2, cores), len(jobs)))
+        yield from _forked(jobs, min(max(2, cores()), len(jobs)))
     else:
-        with ThreadPoolExecutor(min(8, cores)) as pool:
+        with ThreadPoolExecutor(min(8, cores())) as pool:
             yield from enumerate(pool.map(lambda job: job(), jobs))
 
 
@@ -117,5 +117,5 @@ def parallel(function: Callable[[T], R], items: list[T]) -> list[R]:
     """[function(item) for item in items], by threads: reading files waits for the disk more than for Python."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PIL warns about large pictures and odd EXIF; what is unusable is reported
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(min(8, cores())) as pool:
             return list(pool.map(function, items))

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from data.formats.coco import coco_names
 from data.formats.voc_folder import is_voc, voc_names, voc_xmls
 from utils.env import cache_dir
 from utils.errors import UserError
-from utils.files import stamp
+from utils.files import stamp, write_whole
 
 EXAMPLE = "Write 'names: [first, second]' or 'names: {0: first, 1: second}'."
 
@@ -91,7 +90,5 @@ def _remembered(place: Path, files: list[str]) -> list[str]:
     names = coco_names(place) if place.suffix.lower() == ".json" else voc_names(place)
     with contextlib.suppress(OSError):  # no room in the cache folder costs only the time
         kept.parent.mkdir(parents=True, exist_ok=True)
-        beside = kept.with_suffix(f".{os.getpid()}.tmp")
-        beside.write_text(json.dumps(names))
-        os.replace(beside, kept)
+        write_whole(kept, json.dumps(names).encode())
     return names

@@ -1,10 +1,8 @@
 """The index of a split as one file in the cache folder: a line of json that describes it, then columns to be mapped."""
 
-import contextlib
 import hashlib
 import json
 import logging
-import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ import numpy as np
 
 from data.definition.dataset_yaml import DatasetConfig
 from utils.env import cache_dir
+from utils.files import write_whole
 
 VERSION = 4  # of the cached file: raise it when the columns or the rules change
 ALIGN = 64  # bytes; every column starts at a multiple
@@ -67,21 +66,18 @@ def write_index(path: Path, header: dict[str, Any], columns: dict[str, np.ndarra
     text = json.dumps(header | {"version": VERSION, "columns": places, "end": end}).encode()
     head = MAGIC + hashlib.sha256(text).hexdigest().encode() + f" {len(text):12d}\n".encode() + text
     head += b" " * (-len(head) % ALIGN)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+
+    def write(f: BinaryIO) -> None:
+        f.write(head)
+        for name, column in columns.items():
+            f.seek(len(head) + places[name]["bytes"]["start"])
+            f.write(np.ascontiguousarray(column).data)
+        f.truncate(len(head) + end)
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as f:
-            f.write(head)
-            for name, column in columns.items():
-                f.seek(len(head) + places[name]["bytes"]["start"])
-                f.write(np.ascontiguousarray(column).data)
-            f.truncate(len(head) + end)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(temporary, path)
+        write_whole(path, write)
     except OSError as e:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         logging.getLogger(__name__).warning(
             f"the index could not be kept in {path.parent} ({e}); it is rebuilt next time"
         )

@@ -9,14 +9,16 @@ import secrets
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 
 from data.pictures.decode import Decoder
 from data.pictures.packed import Packed, for_each
-from utils.files import stamp
+from utils.files import stamp, write_whole
 from utils.parallel import parallel
 
 HEADER = np.dtype([("magic", "S8"), ("kept", "<i8"), ("build", "<u8")])
@@ -109,9 +111,9 @@ def build(file: Path, decoder: Decoder, packed: Packed, stored: Stored | None, f
     """
     kept, rows = len(found.rows), found.rows
     places = Packed(stored.table["shape"], decoder.imgsz) if stored else packed
-    temporary, one_at_a_time = file.with_suffix(f".{os.getpid()}.tmp"), threading.Lock()
+    one_at_a_time = threading.Lock()
 
-    def one(i: int) -> None:
+    def one(f: BinaryIO, i: int) -> None:
         if found.right[i]:
             pixels = stored.pixels[places.bytes_of(i)]
         else:  # the stamp first, then the digest, then the pixels: what changes meanwhile is seen next time
@@ -124,17 +126,13 @@ def build(file: Path, decoder: Decoder, packed: Packed, stored: Stored | None, f
             f.seek(_pixels_at(kept) + int(packed.offsets[i]))
             f.write(pixels)  # a full disk is an OSError here; in a mapped file it would be a crash
 
-    try:
-        with open(temporary, "w+b") as f:
-            for_each(one, range(kept), "decoding pictures")
-            f.seek(0)
-            f.write(np.array([(MAGIC, kept, secrets.randbits(64))], HEADER))
-            f.write(rows)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    def write(f: BinaryIO) -> None:
+        for_each(partial(one, f), range(kept), "decoding pictures")
+        f.seek(0)
+        f.write(np.array([(MAGIC, kept, secrets.randbits(64))], HEADER))
+        f.write(rows)
+
+    write_whole(file, write)
 
 
 def digest(path: str) -> bytes:

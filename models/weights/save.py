@@ -1,6 +1,5 @@
 """Write a detector in ultralytics' own checkpoint format."""
 
-import os
 from copy import deepcopy
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from utils.errors import UserError
+from utils.files import write_whole
 
 
 def save_ultralytics(
@@ -40,15 +40,9 @@ def save_ultralytics(
         "license": "AGPL-3.0 License (https://ultralytics.com/license)",
         "docs": "https://docs.ultralytics.com",
     }
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with beside.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+        write_whole(path, lambda file: torch.save(checkpoint, file))
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {error.strerror}. Make room or choose another --project.") from error
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from utils.env import REPO
-from utils.errors import UserError
 from utils.run.folder import git_revision, package_versions
 
 
@@ -50,12 +49,3 @@ def reached(script: Path) -> set[Path]:
             modules = [REPO.joinpath(*name.split(".")).with_suffix(".py") for name in names]
             todo += [module for module in modules if module.is_file()]
     return found
-
-
-def file_sha256(path: Path) -> str:
-    """Of a file's content."""
-    try:
-        with open(path, "rb") as f:
-            return hashlib.file_digest(f, "sha256").hexdigest()
-    except OSError as e:
-        raise UserError(f"cannot read {path}: {e.strerror}.") from e

@@ -3,13 +3,13 @@
 import glob
 import json
 import logging
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
+from utils.files import write_whole
 
 log = logging.getLogger(__name__)
 FORMAT = 1  # of comparison.json: raise it when a key changes its meaning
@@ -102,12 +102,9 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write beside the file and move over it: a reader sees the old or the new one; UserError when there is no room."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_text(text, encoding="utf-8", errors="replace")  # a name may hold bytes that are no text
-        os.replace(beside, path)
+        write_whole(path, text.encode("utf-8", "replace"))  # a name may hold bytes that are no text
     except OSError as e:
-        beside.unlink(missing_ok=True)
         raise UserError(
             f"cannot write {path}: {e.strerror}. Make room, and repeat the command: finished runs are kept."
         ) from e

@@ -1,6 +1,5 @@
 """The state of a run on disk: a dictionary of tensors and plain values, written beside its target and moved over it."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 
 from utils.config.schema import Command, Hyp
 from utils.errors import UserError
+from utils.files import write_whole
 from utils.run.seed import random_state, set_random_state
 
 FORMAT = "preheat-1"
@@ -15,17 +15,10 @@ FORMAT = "preheat-1"
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write `state` so that `path` is at every instant the old file or the new one, never a part of it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(beside, "wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+        write_whole(path, lambda file: torch.save({"format": FORMAT, **state}, file))
     except OSError as e:
         raise UserError(f"cannot write {path}: {e.strerror}. Make room or choose another --project.") from e
-    finally:
-        beside.unlink(missing_ok=True)  # there only if writing was cut short
 
 
 def load_state(path: Path) -> dict[str, Any]:

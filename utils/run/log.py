@@ -1,13 +1,15 @@
 """The run folder: console, metrics.csv and TensorBoard under one set of names; only rank 0 writes."""
 
 import csv
+import io
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
+
+from utils.files import write_whole
 
 log = logging.getLogger(__name__)
 FLUSH_EVERY = 10  # batches between two transfers of losses from the device
@@ -48,12 +50,11 @@ class RunLog:
             if tag not in self.over_batches:
                 self.writer.add_scalar(tag, value, epoch)
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        beside = self.csv_path.with_name(f".metrics.{os.getpid()}")
-        with open(beside, "w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, columns)
-            table.writeheader()
-            table.writerows(self.rows)
-        os.replace(beside, self.csv_path)
+        text = io.StringIO(newline="")
+        table = csv.DictWriter(text, columns)
+        table.writeheader()
+        table.writerows(self.rows)
+        write_whole(self.csv_path, text.getvalue().encode())
         self.writer.flush()
 
     def picture(self, tag: str, image: Any, step: int) -> None:

@@ -12,7 +12,7 @@ from utils.run.console import configure_console
 from utils.schedule.describe import describe, table
 from utils.schedule.draw import Drawn, plot_plan
 from utils.schedule.plan import Plan, group_names, make_plan
-from utils.schedule.rates import Schedule, build_schedule
+from utils.schedule.rates import Schedule, batches_per_epoch, build_schedule
 from utils.schedule.warn import warnings
 
 log = logging.getLogger(__name__)
@@ -53,8 +53,7 @@ def preview(argv: list[str], count: Count) -> dict[str, float]:
         if where not in counted:
             counted[where] = count(*where, command.download)
         n, exact = counted[where]
-        n = max(round(n * hyp.fraction), 1)
-        nb = -(-n // hyp.batch)  # batches per epoch
+        nb, n = batches_per_epoch(n, hyp), max(round(n * hyp.fraction), 1)
         schedule = build_schedule(hyp, nb, hyp.batch, group_names(hyp))
         plan = make_plan(schedule, hyp)
         log.info(f"pictures  {n} for training{'' if exact else ' (files counted; no index of them is kept yet)'}")

@@ -87,6 +87,11 @@ def nominal_accumulate(batch: int, nbs: int) -> int:
     return max(round(nbs / batch), 1)
 
 
+def batches_per_epoch(pictures: int, hyp: Hyp) -> int:
+    """nb: batches of an epoch over the `fraction` of a split of so many pictures; the last one may be smaller."""
+    return math.ceil(max(round(pictures * hyp.fraction), 1) / hyp.batch)
+
+
 def warmup_batches(hyp: Hyp, nb: int, total: int, epochs: float | None = None) -> int:
     """nw: warmup_iters, or `epochs` or warmup_epochs in batches, within the limits of the recipe; 0: no warm-up."""
     recipe = RECIPES[hyp.recipe]
