@@ -1,5 +1,6 @@
 """Every test runs from the repo root with the environment that the scripts set, and a cache folder of its own."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -66,3 +67,9 @@ def forked_runs(monkeypatch) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The slow ones first: at the end of the queue they would keep one process busy while the others have none."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the collector need not look through it again, nor touch it in a fork."""
+    gc.collect()
+    gc.freeze()

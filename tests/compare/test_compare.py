@@ -30,7 +30,10 @@ from utils.errors import SomeFailed, UserError
 from utils.run.log import read_metrics
 
 REPO = Path(__file__).resolve().parents[2]
-TOY = ["--imgsz", "64", "--epochs", "4", "--val-every", "4", "--batch", "8", "--hyp", "demo", "--jobs", "2"]
+TOY = [
+    *("--imgsz", "64", "--epochs", "2", "--val-every", "2", "--batch", "8", "--hyp", "demo", "--jobs", "2"),
+    *("--workers", "0", "--noplots"),
+]
 
 
 def words(toy: Path, project: Path) -> list[str]:
@@ -64,8 +67,8 @@ def equal_arms_on_equal_seeds_differ_by_exactly_zero(folder: Path, record: dict)
 @pytest.mark.slow
 def test_equal_arms_on_other_seeds_make_no_claim(toy, tmp_path):
     """The runs in this process, for they are many; the rest is the comparison's own way to a verdict."""
-    short = replaced(replaced(words(toy, tmp_path), "--epochs", 2), "--val-every", 2)
-    line = [*short, "--noplots", "--seeds", "6", "--arm", "a", "--arm", "b", "seed=1000"]
+    short = replaced(replaced(words(toy, tmp_path), "--epochs", 1), "--val-every", 1)
+    line = [*short, "--seeds", "6", "--arm", "a", "--arm", "b", "seed=1000"]
     options, command, arms, _, given = read_command(line)
     record, _ = compare.settle(options, command, arms, ["cpu"], 1, line)
     declare(record, given, options, "a")
@@ -141,7 +144,7 @@ def test_a_crash_and_a_divergence_are_kept_and_said(toy, tmp_path, capsys, forke
 
 @pytest.mark.slow
 def test_ctrl_c_stops_every_run_and_keeps_what_is_finished(toy, tmp_path):
-    line = [*words(toy, tmp_path), "--seeds", "4", "--warmup", "--epochs", "60"]
+    line = [*words(toy, tmp_path), "--seeds", "4", "--warmup", "--epochs", "60", "--workers", "1"]
     process = subprocess.Popen(
         [sys.executable, "compare.py", *line], cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

@@ -3,16 +3,14 @@
 import json
 import math
 import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import build_index, count_pictures
 from tests.evaluation.test_plots import is_picture
+from tests.helpers import forked
 from utils.config.schema import Hyp
 from utils.env import REPO
 from utils.schedule.describe import describe, moments, table
@@ -259,20 +257,14 @@ def test_a_run_keeps_its_plan(tmp_path):
         assert (tmp_path / name / "plan.png").exists() != noplots
 
 
-def plan(*words: object, cwd: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(REPO / "train.py"), *map(str, words)]
-    return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False, env=dict(os.environ)
-    )
-
-
 @pytest.mark.slow
 def test_plan_loads_no_model_and_starts_no_run(tmp_path, toy):
     """Weights that do not exist are never asked for, and runs/train stays free for the run itself."""
-    done = plan("--plan", "--weights", "nowhere/at-all.pt", "--data", toy, "--epochs", 5, "--batch", 4, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "5 epochs x 5 batches of 4 = 25 batches" in done.stdout
-    assert "100 %" in done.stdout and "warning: biases of pretrained weights" in done.stdout
+    words = ("--plan", "--weights", "nowhere/at-all.pt", "--data", toy, "--epochs", 5, "--batch", 4)
+    code, out, err = forked.run("train.py", *words, cwd=tmp_path)
+    assert code == 0, err
+    assert "5 epochs x 5 batches of 4 = 25 batches" in out
+    assert "100 %" in out and "warning: biases of pretrained weights" in out
     assert is_picture(tmp_path / "runs/plan/plan.png")
     assert not (tmp_path / "runs/train").exists()
 
@@ -281,9 +273,9 @@ def test_plan_loads_no_model_and_starts_no_run(tmp_path, toy):
 def test_plan_overlays_several_files(tmp_path, toy):
     (tmp_path / "slow.yaml").write_text("warmup_epochs: 4\nwarmup_max: 0.9\nbatch: 4\n")
     words = ("--plan", "--hyp", "slow.yaml", "--hyp", "finetune", "--weights", "no.pt", "--data", toy, "--epochs", 6)
-    done = plan(*words, "--project", tmp_path / "here", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("100 %") == 2 and "\nslow\n" in done.stdout and "\nfinetune\n" in done.stdout
+    code, out, err = forked.run("train.py", *words, "--project", tmp_path / "here", cwd=tmp_path)
+    assert code == 0, err
+    assert out.count("100 %") == 2 and "\nslow\n" in out and "\nfinetune\n" in out
     assert is_picture(tmp_path / "here/plan.png")
 
 
