@@ -84,11 +84,11 @@ def found_names(splits: dict[str, list[Path] | None]) -> list[str]:
 def _remembered(place: Path, files: list[str]) -> list[str]:
     """The names of one place, read again only when one of its files has changed: a json may have half a gigabyte."""
     state = json.dumps([str(place), [(file, *stamp(file)) for file in files]])
-    kept = cache_dir() / "names" / f"{hashlib.sha256(state.encode()).hexdigest()[:24]}.json"
+    stored = cache_dir() / "names" / f"{hashlib.sha256(state.encode()).hexdigest()[:24]}.json"
     with contextlib.suppress(OSError, ValueError):
-        return json.loads(kept.read_text())
+        return json.loads(stored.read_text())
     names = coco_names(place) if place.suffix.lower() == ".json" else voc_names(place)
     with contextlib.suppress(OSError):  # no room in the cache folder costs only the time
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(kept, json.dumps(names).encode())
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(stored, json.dumps(names).encode())
     return names

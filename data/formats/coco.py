@@ -58,7 +58,7 @@ def read_coco(path: Path, names: list[str]) -> CocoFile:
         said.append("ids of 'images' that are no whole numbers: pictures are numbered from 1 instead.")
         ids = list(range(1, len(ids) + 1))
     sizes = [_size(entry) for entry in firsts]
-    problems = [Problem(str(path), None, text) for text in said]
+    problems = [Problem(str(path), None, text, "file") for text in said]
     return CocoFile(list(images), ids, sizes, annotations, category_ids, class_of, problems)
 
 

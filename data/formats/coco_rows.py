@@ -18,7 +18,7 @@ def coco_rows(coco: CocoFile, i: int, hw: tuple[int, int], path: str) -> Rows:
         if size == tuple(hw)[::-1]:  # EXIF: tools draw on the upright picture and note the size of the other
             (height, width), how = hw, "boxes are taken as drawn on the upright picture. Look at them"
         text = f"the json says {size[1]}x{size[0]}, {coco.file_names[i]} has {hw[1]}x{hw[0]} pixels; {how}."
-        problems.append(Problem(path, None, text))
+        problems.append(Problem(path, None, text, "remark"))
     for a in coco.annotations[i]:
         cls = coco.class_of.get(whole(a["category_id"]))
         if cls is None:
@@ -26,11 +26,12 @@ def coco_rows(coco: CocoFile, i: int, hw: tuple[int, int], path: str) -> Rows:
         try:
             box, pixels, note = _box(a, height, width)
         except RowError as e:
-            problems.append(Problem(path, None, f"annotation {str(a.get('id'))[:40]} of {coco.file_names[i]}: {e}"))
+            text = f"annotation {str(a.get('id'))[:40]} of {coco.file_names[i]}: {e}"
+            problems.append(Problem(path, None, text, e.kind))
             continue
         if note:
             text = f"annotation {str(a.get('id'))[:40]} of {coco.file_names[i]}: {note}"
-            problems.append(Problem(path, None, text))
+            problems.append(Problem(path, None, text, "remark"))
         classes.append(cls)
         boxes.append(box)
         area.append(_area(a, pixels))

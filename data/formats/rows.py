@@ -1,6 +1,7 @@
 """Rows of labels: what is known of the boxes of one picture, what is wrong with them, and when a box is usable."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -11,13 +12,26 @@ SMALLEST = 1e-6  # of a side: far below one pixel of any picture
 EXACT = 1e-6  # a box that reaches out by less is left as it is written
 
 
+Kind = Literal[
+    "picture",  # a picture that cannot be used is left out; `path` is the picture
+    "label",  # a label file that cannot be used: its picture is left out; `path` is the label file
+    "row",  # a row, annotation or object is left out
+    "past_last",  # the same, for its class is one past the last: ids may count from 1
+    "repeated",  # the same thing twice: it is used once
+    "remark",  # something is read in spite of a fault
+    "file",  # of a list, json or name table as a whole
+    "cause",  # one cause behind many of the others
+]
+
+
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with the dataset: where, and what to do; `line` counts from 1."""
+    """One thing that is wrong with the dataset: where, what to do, and of which kind; `line` counts from 1."""
 
     path: str
     line: int | None
     message: str
+    kind: Kind
 
     def __str__(self) -> str:
         return f"{self.path}{f', line {self.line}' if self.line else ''}: {self.message}"
@@ -45,6 +59,10 @@ def no_rows(problems: list[Problem], usable: bool = True) -> Rows:
 
 class RowError(ValueError):
     """A label row that cannot be used, and why."""
+
+    def __init__(self, message: str, kind: Kind = "row") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 def check_box(box: np.ndarray) -> tuple[np.ndarray, str | None]:

@@ -57,21 +57,21 @@ def parse_voc(content: bytes, path: str, names: Sequence[str], hw: tuple[int, in
         root = read_xml(content)
     except XmlError as e:
         message = f"{e}; its picture is left out. Export it again, or write it by hand."
-        return no_rows([Problem(path, None, message)], usable=False)
+        return no_rows([Problem(path, None, message, "label")], usable=False)
     problems: list[Problem] = []
     said = PurePath((root.findtext("filename") or "").replace("\\", "/").strip())
     if stem and said.name and stem not in (said.stem, said.name):
         text = f"<filename> says {said.name}; the xml's own name counts, which is that of the picture {stem}."
-        problems.append(Problem(path, None, text))
+        problems.append(Problem(path, None, text, "remark"))
     size = _size(root, hw, path, problems)
     classes, boxes, crowd = [], [], []
     for k, item in enumerate(root.findall("object"), 1):
         try:
             cls, box, remarks = _parse_object(item, names, size)
         except RowError as e:
-            problems.append(Problem(path, None, f"object {k}: {e} The object is left out."))
+            problems.append(Problem(path, None, f"object {k}: {e} The object is left out.", e.kind))
             continue
-        problems += [Problem(path, None, f"object {k}: {remark}") for remark in remarks]
+        problems += [Problem(path, None, f"object {k}: {remark}", "remark") for remark in remarks]
         classes.append(cls)
         boxes.append(box)
         crowd.append((item.findtext("difficult") or "").strip() == "1")
@@ -93,12 +93,11 @@ def _size(root: ElementTree.Element, hw: tuple[int, int], path: str, problems: l
         return hw
     if said == tuple(hw)[::-1]:
         how = "its sides are swapped, so boxes are taken as drawn on the upright picture. Look at them"
-        problems.append(
-            Problem(path, None, f"<size> says {said[1]}x{said[0]}, the picture has {hw[1]}x{hw[0]}: {how}.")
-        )
+        text = f"<size> says {said[1]}x{said[0]}, the picture has {hw[1]}x{hw[0]}: {how}."
+        problems.append(Problem(path, None, text, "remark"))
         return hw
     text = f"<size> says {said[1]}x{said[0]}, the picture has {hw[1]}x{hw[0]} pixels; boxes are scaled."
-    problems.append(Problem(path, None, text))
+    problems.append(Problem(path, None, text, "remark"))
     return said
 
 

@@ -18,10 +18,11 @@ def read_label(path: str, nc: int | None, names: Sequence[str] = ()) -> Rows:
         return no_rows([])
     except (OSError, NotText) as e:
         message = f"cannot be read ({e}); its picture is left out. Write rows 'class x y w h' as UTF-8 text."
-        return no_rows([Problem(path, None, message)], usable=False)
+        return no_rows([Problem(path, None, message, "label")], usable=False)
     rows = parse_yolo(text, path, nc, names)
     if encoding:
-        rows.problems.insert(0, Problem(path, None, f"this is {encoding}; it is read as such. Save it as UTF-8."))
+        remark = f"this is {encoding}; it is read as such. Save it as UTF-8."
+        rows.problems.insert(0, Problem(path, None, remark, "remark"))
     return rows
 
 
@@ -69,16 +70,17 @@ def _parse_line_by_line(
         try:
             row, remarks = parse_row(line, nc, names)
         except RowError as e:
-            problems.append(Problem(path, number, f"{e} The row is left out."))
+            problems.append(Problem(path, number, f"{e} The row is left out.", e.kind))
             continue
         for remark in remarks:
             said.setdefault(remark, []).append(number)
         if row in seen:
-            problems.append(Problem(path, number, f"the same row as line {seen[row]}. Delete one; it is used once."))
+            again = f"the same row as line {seen[row]}. Delete one; it is used once."
+            problems.append(Problem(path, number, again, "repeated"))
         else:
             seen[row] = number
     for remark, numbers in said.items():
         more = f" (So in {len(numbers)} rows of this file.)" if len(numbers) > 1 else ""
-        problems.append(Problem(path, numbers[0], remark + more))
+        problems.append(Problem(path, numbers[0], remark + more, "remark"))
     problems.sort(key=lambda problem: problem.line)
     return np.array(list(seen), np.float64).reshape(-1, 5)

@@ -74,7 +74,8 @@ def _check_class(value: float, nc: int | None) -> int:
         raise RowError(f"class {value:g} is not a whole number. The first column is the class id, from 0.")
     if value < 0 or (nc is not None and value >= nc):
         known = f"'names' has {nc} classes (0-{nc - 1})" if nc is not None else "ids start at 0"
-        raise RowError(f"class {value:.17g} is out of range: {known}. Correct the label, or add the class to 'names'.")
+        message = f"class {value:.17g} is out of range: {known}. Correct the label, or add the class to 'names'."
+        raise RowError(message, "past_last" if value == nc else "row")
     return 0 if nc is None else int(value)
 
 

@@ -1,4 +1,4 @@
-"""The kept index of a split: opened when no file that it depends on has changed, else built anew."""
+"""The stored index of a split: opened when no file that it depends on has changed, else built anew."""
 
 import logging
 from typing import Any
@@ -17,31 +17,31 @@ from utils.errors import UserError
 log = logging.getLogger(__name__)
 
 
-def open_kept(config: DatasetConfig, split: str, single_cls: bool) -> IndexFile | None:
-    """The kept index of a split, if it was made by the same yaml; whether it is still true is another question."""
-    kept = open_index(index_file(config, split, single_cls))
-    return kept if kept and kept.header["settings"] == _settings(config, split) else None
+def open_stored(config: DatasetConfig, split: str, single_cls: bool) -> IndexFile | None:
+    """The stored index of a split, if it was made by the same yaml; whether it is still true is another question."""
+    stored = open_index(index_file(config, split, single_cls))
+    return stored if stored and stored.header["settings"] == _settings(config, split) else None
 
 
-def find_kept(config: DatasetConfig, split: str, single_cls: bool, strict: bool, trust: bool) -> IndexFile:
-    """The kept index if it is current (strict: never; trust: it is believed), or a new one."""
-    kept = None if strict else open_kept(config, split, single_cls)
-    if kept and (trust or is_current(kept)):
-        return kept
+def find_stored(config: DatasetConfig, split: str, single_cls: bool, strict: bool, trust: bool) -> IndexFile:
+    """The stored index if it is current (strict: never; trust: it is believed), or a new one."""
+    stored = None if strict else open_stored(config, split, single_cls)
+    if stored and (trust or is_current(stored)):
+        return stored
     if trust and not strict:
         log.info(f"trust_index: no index of '{split}' is kept; {config.path} is read")
-    return _build(config, split, single_cls, kept)
+    return _build(config, split, single_cls, stored)
 
 
-def is_current(kept: IndexFile) -> bool:
-    """Whether no file that the index depends on has changed, and the kept index itself is whole."""
-    state = from_columns(State, kept.columns)
-    return state.same_places(kept.header["sha256"]) and state.same_files(kept.checks())
+def is_current(stored: IndexFile) -> bool:
+    """Whether no file that the index depends on has changed, and the stored index itself is whole."""
+    state = from_columns(State, stored.columns)
+    return state.same_places(stored.header["sha256"]) and state.same_files(stored.checks())
 
 
-def same_pictures(kept: IndexFile, pictures: list[str]) -> bool:
-    """Whether the kept index would be that of these pictures, of which none was read; it may lack useless ones."""
-    paths, n = from_columns(State, kept.columns).paths, kept.header["usable"]
+def same_pictures(stored: IndexFile, pictures: list[str]) -> bool:
+    """Whether the stored index would be that of these pictures, of which none was read; it may lack useless ones."""
+    paths, n = from_columns(State, stored.columns).paths, stored.header["usable"]
     return len(pictures) in (n, len(paths)) and sorted(pictures) in (sorted(paths[:n]), sorted(paths))
 
 
@@ -50,10 +50,10 @@ def _settings(config: DatasetConfig, split: str) -> list[Any]:
     return [config.names, str(config.root), [str(source) for source in getattr(config, split) or []]]
 
 
-def _build(config: DatasetConfig, split: str, single_cls: bool, kept: IndexFile | None) -> IndexFile:
-    """Read a split, and keep what was read; what the kept index knows of unchanged files is taken from there."""
+def _build(config: DatasetConfig, split: str, single_cls: bool, stored: IndexFile | None) -> IndexFile:
+    """Read a split, and keep what was read; what the stored index knows of unchanged files is taken from there."""
     source = open_source(config, split, single_cls)
-    known = kept if kept and kept.undamaged() else None
+    known = stored if stored and stored.undamaged() else None
     header, columns = read_split(source, known, f"reading {split}")
     header["settings"] = _settings(config, split)
     if single_cls:

@@ -16,7 +16,7 @@ from data.definition.dataset_yaml import DatasetConfig
 from utils.env import cache_dir
 from utils.files import write_whole
 
-VERSION = 4  # of the cached file: raise it when the columns or the rules change
+VERSION = 5  # of the cached file: raise it when the columns or the rules change
 ALIGN = 64  # bytes; every column starts at a multiple
 BLOCK = 2**18  # bytes read at once
 MAGIC = b"preheat index\n"
@@ -50,7 +50,7 @@ class IndexFile:
 
 
 def index_file(config: DatasetConfig, split: str, single_cls: bool) -> Path:
-    """Where the index of a split is kept, whatever state its files are in."""
+    """Where the index of a split is stored, whatever state its files are in."""
     which = hashlib.sha256(json.dumps([str(config.path), split, single_cls]).encode()).hexdigest()[:12]
     return cache_dir() / "indexes" / f"{config.path.stem}-{split}-{which}.index"
 
@@ -86,7 +86,7 @@ def write_index(path: Path, header: dict[str, Any], columns: dict[str, np.ndarra
 
 
 def open_index(path: Path) -> IndexFile | None:
-    """The kept index, or None where there is none, or only part of one, or that of another version."""
+    """The stored index, or None where there is none, or only part of one, or that of another version."""
     try:
         with open(path, "rb") as f:
             key, start, header = _read_head(f)

@@ -9,7 +9,7 @@ import numpy as np
 
 from data.definition.dataset_yaml import DatasetConfig, load_dataset_yaml
 from data.formats.rows import Problem
-from data.index.build import find_kept, open_kept, same_pictures
+from data.index.build import find_stored, open_stored, same_pictures
 from data.index.columns import Paths, from_columns, spread
 from data.index.file import IndexFile, open_index
 from data.index.state import State
@@ -71,11 +71,11 @@ class Index:
 def build_index(
     config: DatasetConfig, split: str, strict: bool = False, single_cls: bool = False, trust: bool = False
 ) -> Index:
-    """Index of 'train', 'val' or 'test'; kept in the cache folder for as long as no picture and no label changes.
+    """Index of 'train', 'val' or 'test'; stored in the cache folder for as long as no picture and no label changes.
 
-    strict: everything is read again, and a problem is an error. trust: what is kept is used without looking.
+    strict: everything is read again, and a problem is an error. trust: what is stored is used without looking.
     """
-    index = _index(find_kept(config, split, single_cls, strict, trust))
+    index = _index(find_stored(config, split, single_cls, strict, trust))
     if strict and index.problems:
         shown = "\n".join(map(str, index.problems[:10]))
         raise UserError(f"{len(index.problems)} problems in '{split}' of {config.path}, and --strict is set:\n{shown}")
@@ -83,16 +83,16 @@ def build_index(
 
 
 def count_pictures(data: str | None, single_cls: bool = False, download: bool = False) -> tuple[int, bool]:
-    """Training pictures of a dataset yaml, none of them read: of the kept index and True, else files and False."""
+    """Training pictures of a dataset yaml, none of them read: of the stored index and True, else files and False."""
     config = load_dataset_yaml(data, download)
-    kept = open_kept(config, "train", single_cls)
-    if kept and from_columns(State, kept.columns).same_places(kept.header["sha256"]):
-        return kept.header["usable"], True
+    stored = open_stored(config, "train", single_cls)
+    if stored and from_columns(State, stored.columns).same_places(stored.header["sha256"]):
+        return stored.header["usable"], True
     source = open_source(config, "train", single_cls)
     if not source.pictures:
         raise UserError(f"no pictures in {source.where} ('train' of {config.path}).")
-    if kept and same_pictures(kept, source.pictures):
-        return kept.header["usable"], True
+    if stored and same_pictures(stored, source.pictures):
+        return stored.header["usable"], True
     return len(source.pictures), False
 
 
@@ -104,10 +104,10 @@ def report_problems(index: Index, log: Callable[[str], None], limit: int = 10) -
         log(f"... and {len(index.problems) - limit} more problems ({len(index.problems)} in all)")
 
 
-def _index(kept: IndexFile) -> Index:
+def _index(stored: IndexFile) -> Index:
     """The index whose columns are those of a file; pictures that cannot be used stand at the end, and are left out."""
-    table, n = from_columns(Table, kept.columns), kept.header["usable"]
-    paths = from_columns(State, kept.columns).paths
+    table, n = from_columns(Table, stored.columns), stored.header["usable"]
+    paths = from_columns(State, stored.columns).paths
     index = Index(
         paths=Paths(paths.flat, paths.offsets[: n + 1]),
         shapes=table.shapes[:n],
@@ -116,17 +116,17 @@ def _index(kept: IndexFile) -> Index:
         area=table.area,
         crowd=table.crowd,
         offsets=table.offsets[: n + 1],
-        names=kept.header["names"],
-        image_ids=kept.columns["image_ids"][:n],
-        category_ids=kept.header["category_ids"],
+        names=stored.header["names"],
+        image_ids=stored.columns["image_ids"][:n],
+        category_ids=stored.header["category_ids"],
         problems=table.problems,
     )
-    object.__setattr__(index, "file", kept)
+    object.__setattr__(index, "file", stored)
     return index
 
 
 def _open_again(path: Path, key: str) -> Index:
-    kept = open_index(path)
-    if kept is None or kept.key != key:
+    stored = open_index(path)
+    if stored is None or stored.key != key:
         raise UserError(f"{path} was replaced by another run: the dataset has changed. Start again.")
-    return _index(kept)
+    return _index(stored)

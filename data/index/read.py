@@ -1,4 +1,4 @@
-"""A split is read: every picture's header and label, but for those known already from a kept index."""
+"""A split is read: every picture's header and label, but for those known already from a stored index."""
 
 import os
 import time
@@ -22,15 +22,15 @@ CHUNK = 100  # pictures that a process reads in one go
 TICK = 0.02  # seconds; the clock that files are dated by stands still for up to 10 ms
 
 
-def read_split(source: Source, kept: IndexFile | None, title: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def read_split(source: Source, stored: IndexFile | None, title: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Header and columns of an index; pictures that can be used come first, then those that cannot."""
     time.sleep(TICK)  # else a file that was written just now could change again and keep its time
     state = _look(source)
-    known = _known(source, state, kept)
+    known = _known(source, state, stored)
     fresh = np.flatnonzero(known < 0)
     table = _read(source, fresh, title)
     if len(fresh) < len(known):
-        before = from_columns(Table, kept.columns)
+        before = from_columns(Table, stored.columns)
         known[fresh] = len(before.shapes) + np.arange(len(fresh))
         table = join([before, table]).take(known)
     image_ids = np.array(source.image_ids, np.int64)
@@ -57,12 +57,12 @@ def _look(source: Source) -> State:
     return State(pictures, labels, Paths.of(source.watched), *stamp_all(pictures, labels), watched)
 
 
-def _known(source: Source, state: State, kept: IndexFile | None) -> np.ndarray:
-    """Row of each picture (n,) in the kept index, or -1 where its files, or their folders, are not as they were."""
+def _known(source: Source, state: State, stored: IndexFile | None) -> np.ndarray:
+    """Row of each picture (n,) in the stored index, or -1 where its files, or their folders, are not as they were."""
     known = np.full(len(state.paths), -1, np.int64)
-    if kept is None or not source.by_picture:
+    if stored is None or not source.by_picture:
         return known
-    old = from_columns(State, kept.columns)
+    old = from_columns(State, stored.columns)
     then = dict(zip(old.watched, map(tuple, old.watched_stamps.tolist()), strict=True))
     same = {path for path, stamp in source.watched.items() if then.get(path) == stamp}
     changed = set(source.watched) - same  # two files of a folder may have changed places

@@ -40,7 +40,7 @@ class State:
         return all(path in hashes and hashes[path] == sha256(path) for path in self.watched.take(changed))
 
     def same_files(self, more: list[Callable[[], bool]]) -> bool:
-        """Whether every picture and every label has the size and time it had, and whatever `more` asks holds."""
+        """Whether every picture and label has the size and time it had, and every one of the checks `more` is true."""
         columns = [(self.paths, self.path_stamps), (self.labels, self.label_stamps)]
         jobs = [partial(_same, *column, *part) for column in columns for part in _parts(len(column[0]))]
         return all(do_all([*jobs, *more], fork=len(jobs) > FEW))

@@ -54,7 +54,7 @@ def of_classes(index: Index, wanted: list[str | int]) -> Index:
     keep = new_id[index.classes] >= 0
     if not keep.any():
         raise UserError(f"none of the {index.n} pictures has a box of {', '.join(index.names[i] for i in ids)}.")
-    before = np.concatenate([[0], keep.cumsum()])  # boxes kept before each row
+    before = np.concatenate([[0], keep.cumsum()])  # boxes left before each row
     return replace(
         index,
         classes=new_id[index.classes[keep]],

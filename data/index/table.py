@@ -15,7 +15,7 @@ class Problems(Texts):
     @classmethod
     def of(cls, problems: list[Problem]) -> "Problems":
         """From any problems."""
-        return cls.pack([json.dumps([p.path, p.line, p.message]).encode() for p in problems])
+        return cls.pack([json.dumps([p.path, p.line, p.message, p.kind]).encode() for p in problems])
 
     def decode(self, text: bytes) -> Problem:
         """As it was found."""

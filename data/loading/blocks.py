@@ -12,7 +12,7 @@ from data.loading.shared import SharedArray
 EMPTY, BUSY, FULL = range(3)
 
 
-class Shelf:
+class Blocks:
     """The decoded pictures of two blocks of positions: mosaic partners come from the block of their sample.
 
     A block takes the place of the one before the last when no sample under way reads that one any more.
@@ -63,7 +63,7 @@ class Shelf:
             time.sleep(2e-4)
 
     def _place(self, epoch: int, position: int) -> tuple[int, int, int]:
-        """Number of the block, counted over all epochs, which half of the shelf it has, and the place there."""
+        """Number of the block, counted over all epochs, which half of the array it has, and the place there."""
         first, _ = block_of(position, self.n)
         number = epoch * max(self.n // BLOCK, 1) + first // BLOCK
         return number, number % 2, position - first

@@ -8,7 +8,7 @@ import torch
 
 from data.index.index import Index
 from data.loading.augment import PixelTransforms, blend, change_colour, draw_flips, flip_boxes, split_flipped
-from data.loading.blocks import Shelf
+from data.loading.blocks import Blocks
 from data.loading.mosaic import compose, draw_centre, draw_geometry, place_four, place_one
 from data.loading.order import BLOCK, block_of, epoch_order, generator, picture_weights
 from data.pictures.cache import Pictures, open_pictures
@@ -42,7 +42,7 @@ class TrainDataset(torch.utils.data.Dataset):
         remember = min(KEEP, KEEP_BYTES // (3 * imgsz**2))
         self.pictures = open_pictures(index, imgsz, hyp.cache, True, remember, hyp.cache_gb, hyp.strict)
         self._room: tuple[int, np.ndarray] | None = None
-        self.shelf: Shelf | None = None  # of the worker processes of a ring, when nothing is cached
+        self.blocks: Blocks | None = None  # of the worker processes of a ring, when nothing is cached
 
     def __len__(self) -> int:
         return self.index.n
@@ -50,7 +50,7 @@ class TrainDataset(torch.utils.data.Dataset):
     @property
     def decodes(self) -> bool:
         """Whether some pictures are decoded for each sample."""
-        return self.pictures.kept < len(self)
+        return self.pictures.cached < len(self)
 
     @property
     def most_boxes(self) -> int:
@@ -127,11 +127,11 @@ class TrainDataset(torch.utils.data.Dataset):
         return self._pixels(epoch, position, i), boxes, classes
 
     def _pixels(self, epoch: int, position: int, i: int) -> np.ndarray:
-        """Row i of the index, which stands at a position of the epoch; from the shelf if there is one."""
-        if self.shelf is None or i < self.pictures.kept:
+        """Row i of the index, which stands at a position of the epoch; from the shared blocks if there are any."""
+        if self.blocks is None or i < self.pictures.cached:
             return self.pictures[i]
         hw = long_side_shape(tuple(self.index.shapes[i].tolist()), self.imgsz)
-        return self.shelf.get(epoch, position, hw, lambda: self.pictures.load(i))
+        return self.blocks.get(epoch, position, hw, lambda: self.pictures.load(i))
 
 
 class EvalDataset(torch.utils.data.Dataset):

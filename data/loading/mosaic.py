@@ -99,16 +99,19 @@ def compose(tiles: list[Tile], geometry: Geometry, out: np.ndarray) -> tuple[np.
     if not seen:
         return np.zeros((0, 4)), np.zeros(0, np.int32)
     boxes = np.concatenate([tile.boxes for tile, _ in seen]).astype(np.float64)
-    about = [(*tile.img.shape[1::-1] * 2, *tile.region, *mapping) for tile, mapping in seen]
-    about = np.array(about).repeat([len(tile.boxes) for tile, _ in seen], 0)  # (n, 17) of each box's tile
+    tiles_of = np.repeat(np.arange(len(seen)), [len(tile.boxes) for tile, _ in seen])  # (n,) tile of each box
+    size = np.array([tile.img.shape[1::-1] * 2 for tile, _ in seen])[tiles_of]  # (n, 4) w h w h of its picture
+    x1, y1, x2, y2 = np.array([tile.region for tile, _ in seen])[tiles_of].T  # (n,) what of it the canvas shows
     half = boxes[:, 2:] / 2
-    boxes = np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], 1) * about[:, :4]  # xyxy, pixels of the picture
-    before = np.minimum(np.maximum(boxes, about[:, [4, 5, 4, 5]]), about[:, [6, 7, 6, 7]])  # what the canvas shows
-    mapping = about[:, 8:]
+    boxes = np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], 1) * size  # xyxy, pixels of the picture
+    low, high = np.stack([x1, y1, x1, y1], 1), np.stack([x2, y2, x2, y2], 1)
+    before = np.minimum(np.maximum(boxes, low), high)
+    matrix = np.array([mapping for _, mapping in seen]).reshape(-1, 3, 3)[tiles_of]  # (n, 3, 3)
     if geometry.axis_aligned:
-        after = before * mapping[:, [0, 4, 0, 4]] + mapping[:, [2, 5, 2, 5]]
+        gain, shift = matrix[:, [0, 1], [0, 1]], matrix[:, :2, 2]  # (n, 2) each, x y
+        after = before * np.tile(gain, 2) + np.tile(shift, 2)
     else:
-        after = map_boxes(before, mapping.reshape(-1, 3, 3))
+        after = map_boxes(before, matrix)
     after = np.minimum(np.maximum(after, 0), geometry.imgsz)
     keep = still_useful(before * geometry.scale, after)
     return after[keep], np.concatenate([tile.classes for tile, _ in seen])[keep]

@@ -43,7 +43,7 @@ def epoch_order(seed: int, epoch: int, n: int, weights: np.ndarray | None = None
 
 
 class _Same:
-    """An array as a key: equal to itself only."""
+    """An array as a key of a cache; two keys are equal when they hold the very same array, whatever its numbers are."""
 
     def __init__(self, array: np.ndarray):
         self.array = array

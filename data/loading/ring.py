@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import torch
 
-from data.loading.blocks import Shelf
+from data.loading.blocks import Blocks
 from data.loading.dataset import TrainDataset
 from data.loading.shared import SharedArray
 from utils.errors import UserError
@@ -58,7 +58,7 @@ class Ring:
         self.counts = SharedArray((self.slots, share), np.int64)  # rows of each sample
         self.done = SharedArray((self.slots,), np.int64)  # samples written
         self.control = SharedArray((), CONTROL)
-        self.shelf = Shelf(len(dataset), dataset.imgsz, context) if dataset.decodes else None
+        self.blocks = Blocks(len(dataset), dataset.imgsz, context) if dataset.decodes else None
         self.lock, self.room, self.errors = context.Lock(), context.Semaphore(0), context.SimpleQueue()
         self.ready = [context.Semaphore(0) for _ in range(self.slots)]
         self.given = self.consumed = 0  # batches of the stream that the loop has got, and has finished with
@@ -164,7 +164,7 @@ class Ring:
         cv2.setNumThreads(1)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        self.dataset.shelf = self.shelf
+        self.dataset.blocks = self.blocks
         try:
             while os.getppid() == self.parent:
                 claimed = self._claim()
@@ -185,7 +185,7 @@ class Ring:
             if k >= control["limit"]:
                 return None  # the permit was of an earlier stream
             epoch, _, positions = self._at(k)
-            if self.shelf is None or self.shelf.enter(epoch, positions[place]):
+            if self.blocks is None or self.blocks.enter(epoch, positions[place]):
                 control["claimed"] += 1
                 over = place + 1 == len(positions)
                 control["batch"], control["place"] = (k + 1, 0) if over else (k, place + 1)
@@ -201,8 +201,8 @@ class Ring:
         with self.lock:
             self.control.array["finished"] += 1
             self.done.array[slot] += 1
-            if self.shelf:
-                self.shelf.leave(epoch, position)
+            if self.blocks:
+                self.blocks.leave(epoch, position)
             if self.done.array[slot] == size:
                 self.ready[slot].release()
 

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 class Pictures(Protocol):
     """Source of pictures by row of the index."""
 
-    kept: int  # the first `kept` pictures are not decoded when asked for
+    cached: int  # the first `cached` pictures are not decoded when asked for
     nbytes: int  # of what is kept
 
     def __getitem__(self, i: int) -> np.ndarray:
@@ -48,25 +48,27 @@ def open_pictures(
 
     reduce: a large JPEG may be decoded at 1/2, 1/4 or 1/8 while that stays twice imgsz: it costs little, and is a
     little smoother. Not for evaluation, whose pixels are to be those of every other program.
-    cache_gb: bound of all that is kept, `beside` (what this run keeps already) included; the first pictures that fit
+    cache_gb: bound of all that is cached, `beside` (what this run keeps already) included; the first pictures that fit
     are kept. strict: compare the content of every picture with what the file was made from, not only size and mtime.
     """
     decoder = Decoder(index.paths, index.shapes, imgsz, reduce, remember)
     if cache == "off":
         return decoder
-    packed, limit, kept = Packed(index.shapes, imgsz), None, index.n
+    packed, limit, cached = Packed(index.shapes, imgsz), None, index.n
     if cache_gb is not None:
         limit = max(int(cache_gb * GB) - sum(pictures.nbytes for pictures in beside), 0)
-        kept = fitting(packed, limit) if cache == "disk" else packed.fitting(limit)
-    if kept < index.n:
+        cached = fitting(packed, limit) if cache == "disk" else packed.fitting(limit)
+    if cached < index.n:
         log.info(
             f"--cache {cache}: all {index.n} pictures need {packed.offsets[-1] / GB:.3g} GB, --cache-gb {cache_gb:g} "
-            f"leaves {limit / GB:.3g}: the first {kept} are kept, {index.n - kept} are decoded each time"
+            f"leaves {limit / GB:.3g}: the first {cached} are kept, {index.n - cached} are decoded each time"
         )
-    if kept == 0:
+    if cached == 0:
         return decoder
     return (
-        DiskCache(decoder, packed, kept, limit, strict, beside) if cache == "disk" else RamCache(decoder, packed, kept)
+        DiskCache(decoder, packed, cached, limit, strict, beside)
+        if cache == "disk"
+        else RamCache(decoder, packed, cached)
     )
 
 
@@ -77,13 +79,13 @@ class DiskCache(Kept):
         self,
         decoder: Decoder,
         packed: Packed,
-        kept: int,
+        cached: int,
         limit: int | None,
         strict: bool,
         beside: Sequence[Pictures],
     ):
-        super().__init__(decoder, packed, kept)
-        self.nbytes = file_size(packed, kept)
+        super().__init__(decoder, packed, cached)
+        self.nbytes = file_size(packed, cached)
         folder = cache_dir() / "pictures"
         self.file = folder / f"{file_name(decoder)}.bin"
         ours = [self.file, *(pictures.file for pictures in beside if isinstance(pictures, DiskCache))]
@@ -109,15 +111,15 @@ class DiskCache(Kept):
         if stored is not None and stored.build == self.build:
             self.flat = stored.pixels
         else:  # another run has replaced or removed it since
-            self.kept = 0
+            self.cached = 0
 
     def _prepare(self, limit: int | None, strict: bool, ours: Sequence[Path]) -> None:
         """Bring the file up to date, or make it; the lock is held."""
         for left in self.file.parent.glob(f"{self.file.stem}.*.tmp"):  # by a builder that was killed
             left.unlink(missing_ok=True)
         stored = Stored.find(self.file, self.decoder.imgsz)
-        found = check(stored, self.decoder, self.kept, strict)
-        whole = found.right.all() and stored is not None and stored.kept == self.kept
+        found = check(stored, self.decoder, self.cached, strict)
+        whole = found.right.all() and stored is not None and stored.cached == self.cached
         others = None if limit is None else limit - self.nbytes
         make_room(self.file.parent, 0 if whole else self.nbytes, others, ours)
         if not whole:
@@ -133,8 +135,8 @@ class DiskCache(Kept):
 class RamCache(Kept):
     """Shared memory: workers see the same bytes however they are started."""
 
-    def __init__(self, decoder: Decoder, packed: Packed, kept: int):
-        super().__init__(decoder, packed, kept)
+    def __init__(self, decoder: Decoder, packed: Packed, cached: int):
+        super().__init__(decoder, packed, cached)
         if Path("/dev/shm").is_dir():
             require_room(self.nbytes, Path("/dev/shm"), "ram")
         self.shared = torch.empty(self.nbytes, dtype=torch.uint8).share_memory_()
@@ -143,7 +145,7 @@ class RamCache(Kept):
         def one(i: int) -> None:
             packed.view(self.flat, i)[:] = decoder.load(i)
 
-        for_each(one, range(kept), "decoding pictures")
+        for_each(one, range(cached), "decoding pictures")
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"flat": None}  # torch passes the memory on, numpy would copy it

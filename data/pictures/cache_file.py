@@ -21,7 +21,7 @@ from data.pictures.packed import Packed, for_each
 from utils.files import stamp, write_whole
 from utils.parallel import parallel
 
-HEADER = np.dtype([("magic", "S8"), ("kept", "<i8"), ("build", "<u8")])
+HEADER = np.dtype([("magic", "S8"), ("cached", "<i8"), ("build", "<u8")])
 ROW = np.dtype([("size", "<i8"), ("mtime", "<i8"), ("digest", "V16"), ("shape", "<i4", 2)])  # shape: h, w in the file
 MAGIC = b"preheat1"  # raise it when the layout or the decoding changes
 CHUNK = 256  # files that one thread looks at in one go
@@ -35,9 +35,9 @@ def file_name(decoder: Decoder) -> str:
     return key.hexdigest()[:24]
 
 
-def file_size(packed: Packed, kept: int) -> int:
-    """Bytes of a file of the first `kept` pictures."""
-    return _pixels_at(kept) + int(packed.offsets[kept])
+def file_size(packed: Packed, cached: int) -> int:
+    """Bytes of a file of the first `cached` pictures."""
+    return _pixels_at(cached) + int(packed.offsets[cached])
 
 
 def fitting(packed: Packed, limit: int) -> int:
@@ -46,15 +46,15 @@ def fitting(packed: Packed, limit: int) -> int:
 
 
 class Stored:
-    """A file of decoded pictures, mapped: table (kept,) of ROW, pixels (bytes,), and the number of its build."""
+    """A file of decoded pictures, mapped: table (cached,) of ROW, pixels (bytes,), and the number of its build."""
 
     def __init__(self, file: Path):
         header = np.fromfile(file, HEADER, 1)
         if len(header) == 0 or header["magic"][0] != MAGIC:
             raise ValueError(f"{file} is no file of decoded pictures")
-        self.kept, self.build = int(header["kept"][0]), int(header["build"][0])
-        self.table = np.memmap(file, ROW, "r", HEADER.itemsize, (self.kept,))
-        self.pixels = np.memmap(file, np.uint8, "r", _pixels_at(self.kept)).view(np.ndarray)  # memmaps slice slowly
+        self.cached, self.build = int(header["cached"][0]), int(header["build"][0])
+        self.table = np.memmap(file, ROW, "r", HEADER.itemsize, (self.cached,))
+        self.pixels = np.memmap(file, np.uint8, "r", _pixels_at(self.cached)).view(np.ndarray)  # memmaps slice slowly
 
     @classmethod
     def find(cls, file: Path, imgsz: int) -> "Stored | None":
@@ -75,15 +75,15 @@ class Check:
     new_stamps: bool
 
 
-def check(stored: Stored | None, decoder: Decoder, kept: int, strict: bool) -> Check:
-    """Compare a file with the first `kept` pictures.
+def check(stored: Stored | None, decoder: Decoder, cached: int, strict: bool) -> Check:
+    """Compare a file with the first `cached` pictures.
 
     Those whose size or mtime differs (strict: all) are hashed; when its content is the same, a picture is right.
     """
-    rows, changed = np.zeros(kept, ROW), np.ones(kept, bool)
+    rows, changed = np.zeros(cached, ROW), np.ones(cached, bool)
     if stored is None:
         return Check(rows, ~changed, False)
-    both = min(kept, stored.kept)
+    both = min(cached, stored.cached)
     rows[:both] = stored.table[:both]
     stamps = _stamps(decoder.paths, both)
     other = (rows["size"][:both] != stamps[:, 0]) | (rows["mtime"][:both] != stamps[:, 1])
@@ -109,7 +109,7 @@ def build(file: Path, decoder: Decoder, packed: Packed, stored: Stored | None, f
 
     The caller holds the lock.
     """
-    kept, rows = len(found.rows), found.rows
+    cached, rows = len(found.rows), found.rows
     places = Packed(stored.table["shape"], decoder.imgsz) if stored else packed
     one_at_a_time = threading.Lock()
 
@@ -123,13 +123,13 @@ def build(file: Path, decoder: Decoder, packed: Packed, stored: Stored | None, f
             rows["shape"][i] = decoder.shapes[i]
             pixels = np.ascontiguousarray(decoder.load(i))
         with one_at_a_time:
-            f.seek(_pixels_at(kept) + int(packed.offsets[i]))
+            f.seek(_pixels_at(cached) + int(packed.offsets[i]))
             f.write(pixels)  # a full disk is an OSError here; in a mapped file it would be a crash
 
     def write(f: BinaryIO) -> None:
-        for_each(partial(one, f), range(kept), "decoding pictures")
+        for_each(partial(one, f), range(cached), "decoding pictures")
         f.seek(0)
-        f.write(np.array([(MAGIC, kept, secrets.randbits(64))], HEADER))
+        f.write(np.array([(MAGIC, cached, secrets.randbits(64))], HEADER))
         f.write(rows)
 
     write_whole(file, write)
@@ -143,8 +143,8 @@ def digest(path: str) -> bytes:
         return bytes(16)
 
 
-def _pixels_at(kept: int) -> int:
-    return HEADER.itemsize + kept * ROW.itemsize
+def _pixels_at(cached: int) -> int:
+    return HEADER.itemsize + cached * ROW.itemsize
 
 
 def _stamps(paths: Sequence[str], n: int) -> np.ndarray:

@@ -87,7 +87,7 @@ def _to_8_bit(grey: np.ndarray) -> np.ndarray:
 class Decoder:
     """Decodes when asked."""
 
-    kept = nbytes = 0  # nothing is held in memory or on disk (data.cache.Pictures)
+    cached = nbytes = 0  # nothing is held in memory or on disk: see Pictures in cache.py
 
     def __init__(self, paths: list[str], shapes: np.ndarray, imgsz: int, reduce: bool, remember: int):
         self.paths, self.shapes, self.imgsz = paths, shapes, imgsz

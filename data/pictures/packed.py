@@ -42,15 +42,15 @@ class Kept:
 
     flat: np.ndarray  # (bytes,) uint8
 
-    def __init__(self, decoder: Decoder, packed: Packed, kept: int):
-        self.decoder, self.packed, self.kept = decoder, packed, kept
-        self.nbytes = int(packed.offsets[kept])
+    def __init__(self, decoder: Decoder, packed: Packed, cached: int):
+        self.decoder, self.packed, self.cached = decoder, packed, cached
+        self.nbytes = int(packed.offsets[cached])
 
     def __getitem__(self, i: int) -> np.ndarray:
-        return self.packed.view(self.flat, i) if i < self.kept else self.decoder[i]
+        return self.packed.view(self.flat, i) if i < self.cached else self.decoder[i]
 
     def load(self, i: int) -> np.ndarray:
-        return self.packed.view(self.flat, i) if i < self.kept else self.decoder.load(i)
+        return self.packed.view(self.flat, i) if i < self.cached else self.decoder.load(i)
 
 
 def for_each(function: Callable[[int], object], rows: Sequence[int], title: str) -> None:

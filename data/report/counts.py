@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.formats.find import SUFFIXES, label_path
+from data.formats.find import label_path
 from data.index.index import Index
 
 SMALL, MEDIUM = 32**2, 96**2  # pixels^2: COCO's borders between small, medium and large boxes
@@ -89,8 +89,4 @@ def _without_label_file(index: Index, backgrounds: np.ndarray) -> int:
 
 def _left_out(index: Index) -> int:
     """Pictures that are not in the index, because they or their label files cannot be read."""
-    named = {p.path for p in index.problems if p.line is None}
-    pictures = {path for path in named if os.path.splitext(path)[1].lower() in SUFFIXES}
-    labels = {path for path in named if path.endswith(".txt")}
-    found = len(pictures.difference(index.paths)) if pictures else 0
-    return found + (len(labels.difference(map(label_path, index.paths))) if labels else 0)
+    return len({p.path for p in index.problems if p.kind in ("picture", "label")})

@@ -17,7 +17,7 @@ def shared_labels(pictures: Sequence[str], labels: Sequence[str]) -> list[Proble
         other = first.setdefault(label, picture)
         if other is not picture:
             message = f"{other} has the same label file, {label}: both use it. Rename one picture and its label."
-            problems.append(Problem(picture, None, message))
+            problems.append(Problem(picture, None, message, "file"))
     return problems
 
 
@@ -26,7 +26,7 @@ def counted_from_one(classes: np.ndarray, problems: Sequence[Problem], names: Se
     nc = len(names)
     if (classes == 0).any():
         return None
-    refused = [p for p in problems if p.message.startswith(f"class {nc} is out of range")]
+    refused = [p for p in problems if p.kind == "past_last"]
     if not refused:
         return None
     return Problem(
@@ -35,4 +35,5 @@ def counted_from_one(classes: np.ndarray, problems: Sequence[Problem], names: Se
         f"class {nc} occurs ({len(refused)} rows left out) and class 0 ('{names[0]}') never does: the ids seem to "
         f"count from 1. If so, every box has a wrong class: subtract 1 from every id in the labels, or put a first "
         f"name in front of 'names'.",
+        "cause",
     )

@@ -47,7 +47,7 @@ class CocoSource:
         """Header of picture i, and its boxes in the json."""
         shape, reason = picture_shape(self.pictures[i])
         if shape is None:
-            return None, no_rows([Problem(self.pictures[i], None, reason)])
+            return None, no_rows([Problem(self.pictures[i], None, reason, "picture")])
         return shape, coco_rows(self.coco, i, shape, str(self.path))
 
     def no_labels(self) -> str:

@@ -82,7 +82,7 @@ class MixedSource:
         """Picture i, read by its own source; one that two of them have is used once."""
         if i in self.again:
             text = "two sources of this split have it; the labels of the first are used. Name it in one of them."
-            return None, no_rows([Problem(self.pictures[i], None, text)])
+            return None, no_rows([Problem(self.pictures[i], None, text, "repeated")])
         part, k = self.readers[i]
         return part.read(k)
 

@@ -31,14 +31,14 @@ class VocSource:
         """Header and xml of picture i; without an xml it is background."""
         shape, reason = picture_shape(self.pictures[i])
         if shape is None:
-            return None, no_rows([Problem(self.pictures[i], None, reason)])
+            return None, no_rows([Problem(self.pictures[i], None, reason, "picture")])
         if not self.labels[i]:
             return shape, no_rows([])
         try:
             content = read_bytes(self.labels[i])
         except (OSError, NotText) as e:
             message = f"cannot be read ({e}); its picture is left out."
-            return None, no_rows([Problem(self.labels[i], None, message)])
+            return None, no_rows([Problem(self.labels[i], None, message, "label")])
         rows = parse_voc(content, self.labels[i], self.names, shape, Path(self.pictures[i]).stem)
         return (shape if rows.usable else None), rows
 

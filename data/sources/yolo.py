@@ -34,7 +34,7 @@ class YoloSource:
         """Header and label of picture i; without a label file it is background."""
         shape, reason = picture_shape(self.pictures[i])
         if shape is None:
-            return None, no_rows([Problem(self.pictures[i], None, reason)])
+            return None, no_rows([Problem(self.pictures[i], None, reason, "picture")])
         rows = read_label(self.labels[i], self.nc, self.names)
         return (shape if rows.usable else None), rows
 

@@ -190,9 +190,10 @@ def test_a_part_is_kept_when_all_do_not_fit(index, tmp_path, cache, decoded, cap
     size = open_pictures(index, 96, cache, True).nbytes
     caplog.clear()
     pictures = open_pictures(index, 96, cache, True, cache_gb=0.6 * size / 2**30)
-    assert 0 < pictures.kept < 12 and pictures.nbytes <= 0.6 * size
+    assert 0 < pictures.cached < 12 and pictures.nbytes <= 0.6 * size
     assert (
-        sum(f"the first {pictures.kept} are kept, {12 - pictures.kept} are decoded" in m for m in caplog.messages) == 1
+        sum(f"the first {pictures.cached} are kept, {12 - pictures.cached} are decoded" in m for m in caplog.messages)
+        == 1
     )
     if cache == "disk":
         assert len(decoded) == 12, "what the larger file has is copied"
@@ -201,11 +202,11 @@ def test_a_part_is_kept_when_all_do_not_fit(index, tmp_path, cache, decoded, cap
     for i in range(12):
         np.testing.assert_array_equal(pictures[i], open_pictures(index, 96, "off", True)[i])
         np.testing.assert_array_equal(pictures[i], pictures.load(i))
-    assert len(decoded) == 12 + 3 * (12 - pictures.kept)
+    assert len(decoded) == 12 + 3 * (12 - pictures.cached)
     fuller = open_pictures(index, 96, cache, True, cache_gb=0.9 * size / 2**30)
-    assert fuller.kept > pictures.kept
+    assert fuller.cached > pictures.cached
     val = open_pictures(index, 96, cache, False, cache_gb=size / 2**30, beside=[fuller])
-    assert 0 <= val.kept < fuller.kept and val.nbytes + fuller.nbytes <= size, "both count"
+    assert 0 <= val.cached < fuller.cached and val.nbytes + fuller.nbytes <= size, "both count"
 
 
 def test_least_recently_used_files_go_first(index, tmp_path):
@@ -231,11 +232,11 @@ def test_worker_that_starts_after_its_file_was_replaced_decodes(copied, tmp_path
     assert len(sent) < pictures.nbytes / 10
     os.truncate(pictures.file, 500)
     late = pickle.loads(sent)
-    assert late.kept == 0
+    assert late.cached == 0
     np.testing.assert_array_equal(late[4], open_pictures(copied, 96, "off", True)[4])
     redraw(copied.paths[5], keep="nothing")
     open_pictures(copied, 96, "disk", True)
-    assert pickle.loads(sent).kept == 0
+    assert pickle.loads(sent).cached == 0
 
 
 def in_process(function, *args) -> multiprocessing.Process:
@@ -257,7 +258,7 @@ def build_slowly(index: Index, log: Path, stop_at: int) -> None:
     data.pictures.decode.load_picture = slow
     logging.basicConfig(filename=log, level="INFO", force=True)
     pictures = open_pictures(index, 96, "disk", True)
-    assert pictures.kept == index.n
+    assert pictures.cached == index.n
     os._exit(7)
 
 
