@@ -19,6 +19,7 @@ from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.identity import identify
 from data.index.index import build_index
 from data.loading.loader import build_train_loader
+from tests.helpers import forked
 from tests.helpers.runs import assert_same, replaced
 from utils.compare.arms import read_command
 from utils.compare.conclude import conclude
@@ -145,8 +146,8 @@ def test_a_crash_and_a_divergence_are_kept_and_said(toy, tmp_path, capsys, forke
 @pytest.mark.slow
 def test_ctrl_c_stops_every_run_and_keeps_what_is_finished(toy, tmp_path):
     line = [*words(toy, tmp_path), "--seeds", "4", "--warmup", "--epochs", "60", "--workers", "1"]
-    process = subprocess.Popen(
-        [sys.executable, "compare.py", *line], cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    process = forked.Popen(  # its runs are real starts of train.py, the only ones among the tests of compare.py
+        [sys.executable, REPO / "compare.py", *line], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and len(list(tmp_path.glob("exp/runs/*/seed0/metrics.csv"))) < 2:

@@ -42,6 +42,10 @@ def file(request, tmp_path, monkeypatch) -> Path:
     return make_dataset(tmp_path / "set", LABELS)
 
 
+# of the stored file, its pickle and the yaml: by how many processes the pictures were read says nothing here
+ALONE = pytest.mark.parametrize("file", ["alone"], indirect=True)
+
+
 def build(file: Path, **options: bool) -> Index:
     return build_index(load_dataset_yaml(file), "train", **options)
 
@@ -213,6 +217,7 @@ def test_what_is_taken_over_is_what_would_be_read(file):
     assert partly.paths == whole.paths and partly.problems == whole.problems
 
 
+@ALONE
 def test_lists_and_what_appears_beside_them(file):
     root = file.parent
     (root / "lists").mkdir()
@@ -226,17 +231,20 @@ def test_lists_and_what_appears_beside_them(file):
     assert list(build(file).paths) == [str(root / "lists/images/x/b.jpg")]
 
 
+@ALONE
 def test_another_source_in_the_yaml_is_another_index(file):
     build(file)
     file.write_text(yaml.safe_dump({"train": "images/x", "names": ["cat", "dog"]}))
     assert set(classes(build(file, trust=True))) == {"a", "b", "c"}
 
 
+@ALONE
 def test_a_folder_that_leads_back_to_itself(file):
     (file.parent / "images/x/again").symlink_to(file.parent / "images")
     assert set(classes(build(file))) == set(BOTH)
 
 
+@ALONE
 def test_trust_looks_at_nothing(file, caplog):
     caplog.set_level(logging.INFO)
     first = build(file, trust=True)
@@ -249,6 +257,7 @@ def test_trust_looks_at_nothing(file, caplog):
         build(file)
 
 
+@ALONE
 @pytest.mark.parametrize("damage", ["cut", "longer", "empty", "header", "column", "other", "version"])
 def test_a_damaged_file_is_rebuilt(file, damage, monkeypatch):
     if damage == "version":
@@ -289,6 +298,7 @@ def test_two_builders_at_once(file, tmp_path):
     assert len(list((tmp_path / "cache/indexes").iterdir())) == 1
 
 
+@ALONE
 def test_pickling_copies_no_column(file):
     index = build(file)
     content = pickle.dumps(index)
@@ -298,6 +308,7 @@ def test_pickling_copies_no_column(file):
     assert not again.boxes.flags.owndata and not again.boxes.flags.writeable
 
 
+@ALONE
 @pytest.mark.parametrize("why", ["some rows", "replaced file", "no file"])
 def test_pickling_copies_where_the_file_is_not_the_index(file, why, monkeypatch):
     if why == "no file":
@@ -354,6 +365,7 @@ def test_single_cls_has_an_index_of_its_own(tmp_path):
     assert build(file).classes.tolist() == [1, 0]
 
 
+@ALONE
 def test_pictures_are_counted_by_folders_alone(file):
     build(file)
     rewrite(file.parent / "labels/x/a.txt", DOG)

@@ -245,14 +245,18 @@ def in_process(function, *args) -> multiprocessing.Process:
     return process
 
 
-def build_slowly(index: Index, log: Path, stop_at: int) -> None:
-    """In a process of its own: open the cache, with a word in `log` for each picture decoded; `stop_at` is endless."""
+def build_slowly(index: Index, log: Path, stop_at: int, other: Path | None = None) -> None:
+    """In a process of its own: open the cache, with a word in `log` for each picture decoded.
+
+    Picture `stop_at` is endless, or takes until the log of another process says that it waits.
+    """
     load = data.pictures.decode.load_picture
 
     def slow(path: str, *args: object) -> np.ndarray:
         with open(log, "a") as f:
             f.write("decoded\n")
-        time.sleep(60 if path == (stop_at >= 0 and index.paths[stop_at]) else 0.02)
+        if stop_at >= 0 and path == index.paths[stop_at]:
+            wait_for("waiting", other) if other else time.sleep(60)
         return load(path, *args)
 
     data.pictures.decode.load_picture = slow
@@ -272,7 +276,7 @@ def wait_for(text: str, log: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="fork")
 def test_of_two_builders_the_second_waits(index, tmp_path):
     logs = tmp_path / "a.txt", tmp_path / "b.txt"
-    first = in_process(build_slowly, index, logs[0], -1)
+    first = in_process(build_slowly, index, logs[0], 5, logs[1])
     wait_for("decoded", logs[0])
     second = in_process(build_slowly, index, logs[1], -1)
     for process in (first, second):
