@@ -10,6 +10,7 @@ from ultralytics.nn import tasks
 from ultralytics.nn.tasks import DetectionModel
 
 from models.weights.load import Source, refuse_other_task
+from models.weights.variant import apply_variant, describe_variant, differing_settings
 from utils.errors import UserError
 
 BROKEN = (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, ArithmeticError)
@@ -20,9 +21,10 @@ def build_network(yaml: dict[str, Any], nc: int, where: str) -> DetectionModel:
     yaml = deepcopy(yaml)
     check_yaml(yaml, where)
     yaml.pop("head_nc", None)
+    class_branch, recorded = yaml.pop("class_branch", None), yaml.pop("recorded", None)
     yaml["nc"] = nc
     try:
-        return DetectionModel(yaml, ch=3, verbose=False)
+        return apply_variant(DetectionModel(yaml, ch=3, verbose=False), class_branch, recorded)
     except BROKEN as error:
         raise UserError(f"{where}: no network can be built from its yaml ({error}). Correct the yaml.") from error
 
@@ -38,8 +40,10 @@ def rebuild(source: Source) -> DetectionModel:
     if problems:
         raise UserError(
             f"{where} does not fit the network that its yaml describes ({len(problems)} tensors differ, first "
-            f"{problems[0]}): pruned, fused, or saved by a very different version. Use the unfused original weights."
+            f"{problems[0]}): pruned, fused, or saved by a very different version. Tried what its tensors show: "
+            f"{describe_variant(source.yaml)}. Use the unfused original weights."
         )
+    apply_variant(model, None, {**(source.yaml.get("recorded") or {}), **differing_settings(model, source.recorded)})
     model.load_state_dict(source.state)
     return label(model, source.names)
 

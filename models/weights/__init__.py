@@ -3,5 +3,6 @@
 find      names on the command line -> files
 save      a detector as ultralytics' own checkpoint
 unpickle  a checkpoint file read without running anything in it
+variant   which variant of its yaml a pickled network is
 load      a checkpoint file -> architecture, class names, fp32 tensors
 """

@@ -1,6 +1,6 @@
 """A checkpoint file -> architecture, class names and fp32 tensors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from models.weights.unpickle import Shell, read_checkpoint
+from models.weights.variant import ACTIVATIONS, SETTINGS, Settings, fitted_yaml
 from utils.errors import UserError
 
 TASKS = {  # class of a pickled model, or name of a head in a yaml -> the task it stands for
@@ -47,10 +48,12 @@ MALFORMED = (AttributeError, KeyError, TypeError, ValueError, RecursionError)
 class Source:
     """What is kept of a checkpoint; `state` holds fp32 tensors by the names of DetectionModel.state_dict()."""
 
-    yaml: dict[str, Any]
+    yaml: dict[str, Any]  # of the variant that the tensors show
     names: list[str]
     state: dict[str, Tensor]
     path: Path
+    recorded: Settings = field(default_factory=dict)  # what the pickled modules say of themselves
+    args: dict[str, Any] = field(default_factory=dict)  # what the run behind it was told, plain values only
 
 
 def load_weights(path: str | Path) -> Source:
@@ -79,15 +82,32 @@ def refuse_other_task(name: str, where: str | Path) -> None:
 def _source_of(checkpoint: dict[str, Any], path: Path) -> Source:
     """Pick architecture, names and tensors: the average where there is one."""
     if str(checkpoint.get("format", "")).startswith("preheat"):
-        return _source(checkpoint.get("yaml"), checkpoint.get("names"), checkpoint["ema"]["model"], path)
+        state, told = checkpoint["ema"]["model"], _plain(checkpoint.get("hyp"))
+        return _source(checkpoint.get("yaml"), checkpoint.get("names"), state, path, args=told)
     model = checkpoint.get("ema") or checkpoint.get("model")
     if not isinstance(model, Shell):
         raise UserError(f"{path} holds no model of ultralytics' kind. Use the .pt that a trainer saved.")
     refuse_other_task(type(model).__name__, path)
-    return _source(getattr(model, "yaml", None), getattr(model, "names", None), _state_of(model), path)
+    args = _plain(getattr(model, "args", None)) | _plain(checkpoint.get("train_args"))
+    yaml, names = getattr(model, "yaml", None), getattr(model, "names", None)
+    return _source(yaml, names, _state_of(model), path, _recorded_in(model), args)
 
 
-def _source(yaml: Any, names: Any, state: dict[str, Tensor], path: Path) -> Source:
+def _plain(values: Any) -> dict[str, Any]:
+    """The plain values of a mapping, or of the attributes of a pickled namespace."""
+    values = vars(values) if isinstance(values, Shell) else values
+    values = values if isinstance(values, dict) else {}
+    return {str(key): value for key, value in values.items() if isinstance(value, bool | int | float | str | list)}
+
+
+def _source(
+    yaml: Any,
+    names: Any,
+    state: dict[str, Tensor],
+    path: Path,
+    recorded: Settings | None = None,
+    args: dict[str, Any] | None = None,
+) -> Source:
     """Check that the three belong to a detection model; names as a list in class order."""
     if not isinstance(yaml, dict):
         raise UserError(f"{path} holds no model yaml, so its network cannot be rebuilt. Use a file of a newer trainer.")
@@ -95,7 +115,7 @@ def _source(yaml: Any, names: Any, state: dict[str, Tensor], path: Path) -> Sour
     if not names:
         names = [str(i) for i in range(yaml.get("nc", 80))]
     state = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
-    return Source(yaml, [str(name) for name in names], state, path)
+    return Source(fitted_yaml(yaml, state), [str(name) for name in names], state, path, recorded or {}, args or {})
 
 
 def _state_of(module: Shell, prefix: str = "") -> dict[str, Tensor]:
@@ -107,3 +127,15 @@ def _state_of(module: Shell, prefix: str = "") -> dict[str, Tensor]:
         if isinstance(child, Shell):
             state |= _state_of(child, f"{prefix}{name}.")
     return state
+
+
+def _recorded_in(module: Shell, prefix: str = "") -> Settings:
+    """Settings of every module behind a shell that no tensor shows, by the module's path."""
+    own = {key: value for key in SETTINGS if isinstance(value := vars(module).get(key), bool | int | float | str)}
+    if type(module).__name__ in ACTIVATIONS:
+        own["class"] = type(module).__name__
+    found = {prefix.rstrip("."): own} if own else {}
+    for name, child in getattr(module, "_modules", {}).items():
+        if isinstance(child, Shell):
+            found |= _recorded_in(child, f"{prefix}{name}.")
+    return found
