@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, create_model
 
-from utils.config.options import parse_tokens
+from utils.config.options import option_lines, parse_tokens
 from utils.config.schema import Command, Hyp, check
 from utils.errors import UserError, answer_first, run_script
 
@@ -48,9 +48,7 @@ def read_options(argv: list[str]) -> tuple[Any, list[str]]:
 def help_text() -> str:
     """Every option with its default and meaning, made from the schema."""
     lines = ["usage: python val.py --weights best.pt --data data.yaml [--key value | key=value ...]", ""]
-    for name, field in Options.model_fields.items():
-        lines.append(f"  --{name.replace('_', '-'):<18} {field.description} (default: {field.default})")
-    return "\n".join(lines)
+    return "\n".join(lines + option_lines(Options))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 log = logging.getLogger(__name__)
+LOOKALIKE = str.maketrans("oli", "011")  # lro is lr0
 
 
 class UserError(Exception):
@@ -79,5 +80,6 @@ def answer_first(answer: Callable[[], bool]) -> None:
 
 def suggest(word: str, known: list[str]) -> str:
     """' Did you mean x?' or an empty string."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    alike = [name for name in known if name.translate(LOOKALIKE) == word.lower().translate(LOOKALIKE)]
+    close = alike or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f" Did you mean '{close[0]}'?" if close else ""

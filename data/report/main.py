@@ -15,7 +15,7 @@ from data.index.index import Index, build_index
 from data.report.counts import Counts, count
 from data.report.files import CLASSES, SHOWN, write_report
 from data.report.text import leaks
-from utils.config.options import parse_tokens
+from utils.config.options import is_option, option_lines, parse_tokens
 from utils.config.schema import Hyp, check
 from utils.errors import UserError
 from utils.run.console import configure_console
@@ -90,7 +90,7 @@ def name_dataset(argv: list[str]) -> list[str]:
         key = before.removeprefix("--").removeprefix("no-").replace("-", "_")
         switch = key in Options.model_fields and Options.model_fields[key].annotation is bool
         is_value = before.startswith("--") and "=" not in before and (not switch or word.lower() in {"true", "false"})
-        if word.startswith("--") or is_value or ("=" in word and not Path(word).is_file()):
+        if word.startswith("--") or is_value or (is_option(word) and not Path(word).exists()):
             words.append(word)
         elif "--data" in words or "--data" in argv[i:]:
             raise UserError(f"'{word}': one dataset at a time. {USAGE}")
@@ -141,6 +141,4 @@ def end_as_asked(problems: list[str], copies: Copies, refused: list[str], strict
 def help_text() -> str:
     """Every option with its default and meaning, made from the schema."""
     lines = [USAGE, ""]
-    for name, field in Options.model_fields.items():
-        lines.append(f"  --{name.replace('_', '-'):<12} {field.description} (default: {field.default})")
-    return "\n".join(lines)
+    return "\n".join(lines + option_lines(Options))

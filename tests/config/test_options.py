@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from utils.config.options import help_text, load_hyp_file, parse_args
+from utils.compare.arms import read_command
+from utils.config.options import allowed_words, help_text, load_hyp_file, parse_args
 from utils.config.schema import Command, Hyp, save_hyp
 from utils.env import REPO
 from utils.errors import UserError
+from utils.schedule.preview import split_variants
 
 
 @pytest.mark.parametrize("words", [["--lr0", "0.02"], ["--lr0=0.02"], ["lr0=0.02"], ["lr0=2e-2"]])
@@ -80,6 +82,9 @@ def test_all_ways_to_switch_warmup_off_are_one(words):
         (["--epochs"], ["--epochs needs a value"]),
         (["train"], ["'train'", "--key value"]),
         (["--rect"], ["rect", "no meaning here"]),
+        (["rect=true"], ["rect", "no meaning here"]),
+        (["lro=0.1"], ["lro", "Did you mean 'lr0'?"]),
+        (["runs/lr0=0.1"], ["runs/lr0=0.1", "--key value"]),
         (["lr0=nan"], ["lr0", "nan"]),
         (["epochs=1.5"], ["epochs", "1.5"]),
         (["momentum=1"], ["momentum", "less than 1"]),
@@ -91,6 +96,39 @@ def test_wrong_words_get_one_message(words, parts):
     with pytest.raises(UserError) as error:
         parse_args(words)
     assert all(part in str(error.value) for part in parts), str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "value"),
+    [
+        (["--data", "/x/version=3/data.yaml"], "data", "/x/version=3/data.yaml"),
+        (["data=/x/version=3/data.yaml"], "data", "/x/version=3/data.yaml"),
+        (["--data", "version=3.yaml"], "data", "version=3.yaml"),
+        (["--weights", "runs/lr0=0.01/best.pt", "--epochs", "3"], "weights", "runs/lr0=0.01/best.pt"),
+        (["--name", "lr0=0.005"], "name", "lr0=0.005"),
+        (["--name=lr0=0.005", "lr0=0.005"], "name", "lr0=0.005"),
+        (["--project", "runs/box=1", "--cache", "box=1"], "project", "runs/box=1"),
+    ],
+)
+def test_values_may_hold_an_equals_sign(words, key, value):
+    assert getattr(parse_args(words)[1], key) == value
+
+
+def test_a_hyp_file_may_lie_in_a_folder_with_an_equals_sign(tmp_path):
+    file = tmp_path / "lr0=0.02" / "hyp.yaml"
+    file.parent.mkdir()
+    file.write_text("lr0: 0.02\n")
+    assert parse_args(["--hyp", str(file)])[1].lr0 == 0.02
+    assert [v.hyp.lr0 for v in split_variants(["--plan", "--hyp", str(file), "epochs=3"])] == [0.02]
+    _, _, arms, _, _ = read_command(
+        ["--arm", "a", str(file), "--arm", "b", "lr0=0.3", "--data", "x.yaml", "weights=x.pt"]
+    )
+    assert [arm.hyp.lr0 for arm in arms] == [0.02, 0.3]
+
+
+def test_a_text_is_never_taken_from_the_next_option():
+    with pytest.raises(UserError, match="--data needs a value"):
+        parse_args(["--data", "epochs=3"])
 
 
 def test_two_wrong_values_are_named_together():
@@ -146,6 +184,46 @@ def test_yolov5_gains_are_refused_with_the_right_ones_named(tmp_path):
     assert any("recipe: yolov5" in note for note in notes), "the recipe that repeats its timing is named"
 
 
+def test_gains_are_judged_by_their_final_values(tmp_path):
+    file = tmp_path / "hyp.scratch-low.yaml"
+    file.write_text("box: 0.05\ncls: 0.5\nobj: 1.0\nanchor_t: 4.0\n")
+    with pytest.raises(UserError, match="its cls belong"):
+        parse_args(["--hyp", str(file), "box=7.5"])
+    hyp = parse_args(["--hyp", str(file), "box=7.5", "cls=0.6"])[1]
+    assert (hyp.box, hyp.cls) == (7.5, 0.6)
+
+
+# args.yaml as a run of that version writes it: what each has that others lack, with values that are not the default's
+ARGS = {
+    "8.0": "task: detect\nmode: train\nmodel: yolov8n.pt\ndata: x.yaml\nepochs: 30\nbatch: 8\nimage_weights: false\n"
+    "rect: false\ncos_lr: true\nmin_memory: false\noverlap_mask: true\nhalf: false\nline_thickness: 3\nboxes: true\n"
+    "fl_gamma: 0.0\nlabel_smoothing: 0.0\nv5loader: false\nbox: 7.5\ncls: 0.6\nlr0: 0.02\noptimizer: SGD\namp: true\n",
+    "8.1": "model: yolov8n.pt\ndata: x.yaml\nepochs: 30\nbatch: 8\ntime: null\nfraction: 1.0\nmulti_scale: false\n"
+    "half: false\nauto_augment: randaugment\nerasing: 0.4\ncrop_fraction: 1.0\nembed: null\nshow_boxes: true\n"
+    "line_width: null\nkobj: 1.0\nlabel_smoothing: 0.0\nbox: 7.5\ncls: 0.6\nlr0: 0.02\noptimizer: SGD\ncos_lr: true\n",
+    "8.3": "model: yolov8n.pt\ndata: x.yaml\nepochs: 30\nbatch: 8\nhalf: true\nbgr: 0.0\ncopy_paste_mode: flip\n"
+    "save_frames: false\nmulti_scale: false\nnbs: 64\nbox: 7.5\ncls: 0.6\nlr0: 0.02\noptimizer: SGD\ncos_lr: true\n",
+}
+
+
+@pytest.mark.parametrize("version", ARGS)
+def test_args_yaml_of_every_version_of_ultralytics_loads(version, tmp_path):
+    (tmp_path / "args.yaml").write_text(ARGS[version])
+    _, hyp, notes = parse_args(["--hyp", str(tmp_path / "args.yaml"), "recipe=ultralytics"])
+    assert (hyp.weights, hyp.epochs, hyp.batch, hyp.lr0, hyp.cls) == ("yolov8n.pt", 30, 8, 0.02, 0.6)
+    assert (hyp.decay, hyp.amp, hyp.multi_scale) == ("cosine", "auto", 0.0)
+    unused = [note for note in notes if "not used here" in note]
+    assert len(unused) == 1 and "of ultralytics" in unused[0] and "half" in unused[0]
+    assert not any("would change the result" in note for note in notes)
+
+
+def test_what_would_change_the_result_elsewhere_is_said(tmp_path):
+    (tmp_path / "args.yaml").write_text(ARGS["8.0"].replace("fl_gamma: 0.0", "fl_gamma: 1.5"))
+    notes = parse_args(["--hyp", str(tmp_path / "args.yaml")])[2]
+    assert any("would change the result" in note and "fl_gamma: 1.5" in note for note in notes)
+    assert any("changes nothing" in note for note in parse_args(["rect=false"])[2])
+
+
 def test_the_whole_default_file_of_ultralytics_loads():
     """Their args.yaml is this file with other values; what has no meaning here is named in one line."""
     file = Path(importlib.util.find_spec("ultralytics").origin).parent / "cfg/default.yaml"
@@ -191,6 +269,13 @@ def test_hyp_is_frozen():
 def test_help_names_every_option():
     text = help_text("train.py")
     assert all(f"--{key.replace('_', '-')} " in text for key in {**Hyp.model_fields, **Command.model_fields})
+
+
+@pytest.mark.parametrize("key", ["cache", "amp", "warmup", "decay", "head", "optimizer", "recipe", "ema_tau", "clock"])
+def test_help_lists_the_words_of_a_key(key):
+    line = next(row for row in help_text("train.py").splitlines() if row.startswith(f"  --{key.replace('_', '-')} "))
+    for word in allowed_words(Hyp.model_fields[key]):
+        assert word in line.partition("[")[2]
 
 
 def test_hyp_yaml_is_plain(tmp_path):

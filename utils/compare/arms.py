@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from utils.compare.statistics.paired import FEWEST
-from utils.config.options import parse_tokens, resolve
+from utils.config.options import is_option, parse_tokens, resolve
 from utils.config.schema import Command, Hyp, check
 from utils.errors import UserError
 
@@ -89,7 +89,7 @@ def _names_a_run(shared: Mapping[str, Any], groups: list[tuple[str, list[str]]])
     """Whether anything on the command line says what to train."""
     words = [word for _, words in groups for word in words]
     return bool({"hyp", "weights", "data"} & shared.keys()) or any(
-        "=" not in word or word.startswith(("weights=", "data=")) for word in words
+        not is_option(word) or word.startswith(("weights=", "data=")) for word in words
     )
 
 
@@ -121,10 +121,10 @@ def _resolve_arm(name: str, words: list[str], shared: Mapping[str, Any]) -> tupl
     """An arm from what all arms share and its own words, which come later and so count."""
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
         raise UserError(f"arm '{name}': a name is made of letters, digits, '-', '_' and '.': it names a folder.")
-    files = [word for word in words if "=" not in word]
+    files = [word for word in words if not is_option(word)]
     if len(files) > 1:
         raise UserError(f"arm '{name}': one hyp file, then key=value words; '{files[1]}' is neither.")
-    own, notes = parse_tokens([w for w in words if "=" in w], {**Hyp.model_fields, **Command.model_fields})
+    own, notes = parse_tokens([w for w in words if is_option(w)], {**Hyp.model_fields, **Command.model_fields})
     misplaced = sorted(own.keys() & {*OWN, "download", "trust_index"})
     if misplaced:
         raise UserError(f"arm '{name}': {misplaced[0]} says where a run takes place: give it once, for all arms.")

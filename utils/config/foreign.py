@@ -33,13 +33,19 @@ FOREIGN_KEYS = {
     "vid_stride", "stream_buffer", "visualize", "augment", "retina_masks", "embed", "show", "save_frames",
     "save_txt", "save_conf", "save_crop", "show_labels", "show_conf", "show_boxes", "line_width", "format", "keras",
     "optimize", "int8", "dynamic", "simplify", "opset", "workspace", "tracker", "cfg", "task", "split",
+    "v5loader", "boxes", "line_thickness", "min_memory",
+}  # fmt: skip
+# of theirs, at this value the same as left out; another one would have changed the result
+NEUTRAL: dict[str, Any] = {
+    "fl_gamma": 0, "label_smoothing": 0, "copy_paste": 0, "cutmix": 0, "bgr": 0, "paste_in": 0, "dropout": 0,
+    "rect": False, "quad": False, "sync_bn": False, "mosaic9": 0, "half": False, "quantize": None,
 }  # fmt: skip
 COMMAND_KEYS = {"hyp", "resume", "exist_ok"}  # of theirs that belong to one start of the program
 
 
 def origin(content: dict[Any, Any]) -> str:
     """Recipe of the project that a file comes from: yolov5, ultralytics, or '' for ours."""
-    if any(mark in content for mark in (*YOLOV5_MARKS, "noautoanchor", "image_weights")):
+    if any(mark in content for mark in (*YOLOV5_MARKS, "noautoanchor")):
         return "yolov5"
     return "ultralytics" if any(mark in content for mark in ULTRALYTICS_MARKS) else ""
 
@@ -49,11 +55,12 @@ def adapt(content: dict[Any, Any], project: str, nullable: set[str]) -> tuple[di
 
     `nullable`: our keys for which null is a value; for others it says 'the default'.
     """
-    kept, unused, notes = {}, [], []
+    kept, unused, notes, ignored = {}, [], [], []
     for word, value in ((str(word), value) for word, value in content.items()):
         known = word in OLD_SPELLINGS or word in INVERTED
-        if word in COMMAND_KEYS or word in {"task", "split"} or (word in FOREIGN_KEYS and not known):
-            unused.append(word)
+        if word in COMMAND_KEYS or word in {"task", "split", "half"} or (word in FOREIGN_KEYS and not known):
+            counts = word != "half" and word in NEUTRAL and (value or None) != (NEUTRAL[word] or None)
+            (ignored if counts else unused).append(f"{word}: {value}" if counts else word)
         elif word == "cls_pw" and project == "yolov5":
             unused.append(word)  # theirs is the weight of positives in the class loss
         elif value in ("", None) and (word in OLD_SPELLINGS or word not in nullable):
@@ -65,4 +72,5 @@ def adapt(content: dict[Any, Any], project: str, nullable: set[str]) -> tuple[di
             kept[word] = (value[0] or None) if one else [f"model.{v}" for v in value]
         else:
             kept[word] = value
+    notes += [f"would change the result there, and does nothing here: {', '.join(ignored)}"] if ignored else []
     return kept, unused, notes

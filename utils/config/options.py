@@ -1,13 +1,23 @@
 """How a command line and a hyp file become a `Hyp`: spellings of today, of YOLOv5 and of ultralytics."""
 
 import re
+from collections.abc import Container
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
 
-from utils.config.foreign import FOREIGN_KEYS, INVERTED, OLD_SPELLINGS, OLD_VALUES, WHEN_FALSE, adapt, origin
+from utils.config.foreign import (
+    FOREIGN_KEYS,
+    INVERTED,
+    NEUTRAL,
+    OLD_SPELLINGS,
+    OLD_VALUES,
+    WHEN_FALSE,
+    adapt,
+    origin,
+)
 from utils.config.schema import Command, Hyp, check
 from utils.env import REPO
 from utils.errors import UserError, suggest
@@ -17,6 +27,7 @@ CHOICES = {  # words of a short list; `off` is no boolean
     "cache", "amp", "optimizer", "warmup", "decay", "head", "recipe", "decay_from", "clock", "warmup_accumulate",
     "scale_lr", "loader", "hsv_mode",
 }  # fmt: skip
+FREE = {"name", "project", "hyp", "resume"}  # may hold key=value: a run is named after what it tries
 BARE = {"cache": "ram", "resume": "latest", "multi_scale": "0.5"}  # these may stand without a value, as in YOLOv5
 
 
@@ -49,14 +60,17 @@ def parse_tokens(argv: list[str], known: dict[str, Any]) -> tuple[dict[str, Any]
     values, notes, words = {}, [], list(argv)
     while words:
         token = words.pop(0)
-        if not token.startswith("--") and "=" not in token:
+        if not is_option(token):
             raise UserError(f"'{token}' is neither --key value nor key=value. All options: --help")
         word, _, text = token.removeprefix("--").partition("=")
         if "=" not in token and words and words[0].lower() in {"true", "false"}:
             token, text = "=", words.pop(0)  # --val False, as val=False
+        if _is_neutral(word, text):
+            notes.append(f"'{word}' has no meaning here, and {text} changes nothing")
+            continue
         key, value, note = _today(word, text if "=" in token else None, known)
         if value is None:
-            value = _following_value(word, key, known[key], words)
+            value = _following_value(word, key, known, words)
         if key == "hyp" and key in values:
             raise UserError("--hyp is given twice: a run has one hyp file; --plan lays several over each other.")
         values[key] = _value(key, value)
@@ -64,9 +78,33 @@ def parse_tokens(argv: list[str], known: dict[str, Any]) -> tuple[dict[str, Any]
     return values, notes
 
 
-def _following_value(word: str, key: str, field: Any, words: list[str]) -> str:
+def is_option(word: str) -> bool:
+    """Whether a word is `--key ...` or `key=value`; a path that holds '=' is none (/data/version=3/data.yaml)."""
+    key, equals, _ = word.partition("=")
+    return word.startswith("--") or (bool(equals) and key.replace("-", "_").isidentifier())
+
+
+def _ends_before(word: str, key: str, known: dict[str, Any]) -> bool:
+    """Whether `word`, which follows `--key`, is an option of its own and no value of `key`."""
+    if word.startswith("--") or key in FREE:
+        return word.startswith("--")
+    name = word.partition("=")[0].replace("-", "_")
+    is_known = name in known or name in OLD_SPELLINGS or name in INVERTED or name in FOREIGN_KEYS
+    return is_option(word) and (is_known or key not in TEXTS)
+
+
+def _is_neutral(word: str, text: str) -> bool:
+    """Whether a word names what Preheat lacks, at the value at which its owner leaves it out (rect=false)."""
+    key = word.replace("-", "_")
+    if key not in NEUTRAL or key in OLD_SPELLINGS or not text:
+        return False
+    return text.lower() in {"false", "0", "0.0", "none", "null"}
+
+
+def _following_value(word: str, key: str, known: dict[str, Any], words: list[str]) -> str:
     """The value behind `--key`, taken from `words`; a switch, and the keys of BARE, may stand alone."""
-    last = not words or words[0].startswith("--") or "=" in words[0]
+    field = known[key]
+    last = not words or _ends_before(words[0], key, known)
     if _is_bool(field):
         return words.pop(0) if not last and words[0].lower() in {"true", "false"} else "true"
     if not last:
@@ -126,19 +164,25 @@ def find_hyp_file(name: str) -> Path:
     raise UserError(f"no hyp file '{name}': looked at {', '.join(map(str, places))}. In hyps/: {', '.join(have)}.")
 
 
-def load_hyp_file(name: str, keep_gains: bool = False) -> tuple[dict[str, Any], list[str]]:
-    """Values of a hyp file under today's names, and notes on what it was and what is not used."""
+def load_hyp_file(
+    name: str, keep_gains: bool = False, overridden: Container[str] = ()
+) -> tuple[dict[str, Any], list[str]]:
+    """Values of a hyp file under today's names, and notes on what it was and what is not used.
+
+    `overridden`: keys whose values the command line replaces, so that those of the file harm nobody.
+    """
     path = find_hyp_file(name)
     content = read_yaml(path) or {}
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}; a hyp file is a list of 'key: value' lines.")
     fields, notes, values = Hyp.model_fields, [], {}
     project = origin(content)
-    gains = [k for k in ("box", "cls") if k in content]
+    gains = [k for k in ("box", "cls") if k in content and k not in overridden]
     if project == "yolov5" and gains and not keep_gains:
         raise UserError(
             f"{path} is a hyp file of YOLOv5: its {' and '.join(gains)} belong to an anchor-based loss and would be "
-            "wrong here (an anchor-free head wants box: 7.5, cls: 0.5, dfl: 1.5). Remove them, or insist: --keep-gains."
+            "wrong here (an anchor-free head wants box: 7.5, cls: 0.5, dfl: 1.5). Remove them, give others on the "
+            "command line (box=7.5 cls=0.5), or insist: --keep-gains."
         )
     if project or FOREIGN_KEYS & {str(word) for word in content}:
         nullable = {name for name, field in fields.items() if type(None) in get_args(field.annotation)}
@@ -160,19 +204,19 @@ def load_hyp_file(name: str, keep_gains: bool = False) -> tuple[dict[str, Any], 
 
 def parse_args(argv: list[str]) -> tuple[Command, Hyp, list[str]]:
     """Command line -> what to do now, the run, and notes for the user. Order: default, --hyp file, command line."""
-    given, notes = parse_tokens(argv, {**Hyp.model_fields, **Command.model_fields})
-    command, hyp, more = resolve(given)
+    given_options, notes = parse_tokens(argv, {**Hyp.model_fields, **Command.model_fields})
+    command, hyp, more = resolve(given_options)
     return command, hyp, notes + more
 
 
-def resolve(given: dict[str, Any]) -> tuple[Command, Hyp, list[str]]:
+def resolve(given_options: dict[str, Any]) -> tuple[Command, Hyp, list[str]]:
     """Values by today's names, one of them perhaps `hyp` -> what `parse_args` returns."""
     notes = []
-    command = check({k: v for k, v in given.items() if k not in Hyp.model_fields}, Command)
-    line = {k: v for k, v in given.items() if k in Hyp.model_fields}
+    command = check({k: v for k, v in given_options.items() if k not in Hyp.model_fields}, Command)
+    line = {k: v for k, v in given_options.items() if k in Hyp.model_fields}
     if command.no_warmup:
         line |= {"warmup": "none", "warmup_epochs": 0.0}
-    file, file_notes = load_hyp_file(command.hyp, command.keep_gains) if command.hyp else ({}, [])
+    file, file_notes = load_hyp_file(command.hyp, command.keep_gains, line) if command.hyp else ({}, [])
     for key in sorted(line.keys() & file.keys()):
         if line[key] != file[key]:
             notes.append(f"{key}: {line[key]} (command line) in place of {file[key]} ({command.hyp})")
@@ -182,7 +226,20 @@ def resolve(given: dict[str, Any]) -> tuple[Command, Hyp, list[str]]:
 def help_text(script: str, *models: type[BaseModel]) -> str:
     """Every option with its default and meaning, made from the schema; those of other `models` stand first."""
     lines = [f"usage: python {script} [--key value | key=value ...]", ""]
-    for model in (*models, Command, Hyp):
-        for name, field in model.model_fields.items():
-            lines.append(f"  --{name.replace('_', '-'):<18} {field.description} (default: {field.default})")
-    return "\n".join(lines)
+    return "\n".join(lines + option_lines(*models, Command, Hyp))
+
+
+def option_lines(*models: type[BaseModel]) -> list[str]:
+    """One line for each key: what it means, the words that it allows, its default."""
+    lines = []
+    for name, field in ((name, field) for model in models for name, field in model.model_fields.items()):
+        words = allowed_words(field)
+        listed = f" [{' | '.join(words)}]" if words else ""
+        lines.append(f"  --{name.replace('_', '-'):<18} {field.description}{listed} (default: {field.default})")
+    return lines
+
+
+def allowed_words(field: Any) -> list[str]:
+    """The words that a key allows, where it allows a few only; those of a key that takes numbers or words, too."""
+    parts = [field.annotation, *get_args(field.annotation)]
+    return [str(word) for part in parts if get_origin(part) is Literal for word in get_args(part)]

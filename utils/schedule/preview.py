@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.config.options import parse_args
+from utils.config.options import is_option, parse_args
 from utils.config.schema import Command, Hyp
 from utils.errors import UserError
 from utils.run.console import configure_console
@@ -93,12 +93,12 @@ def split_variants(argv: list[str]) -> list[Variant]:
         files += [value] if equals else []
         if not equals and not words:
             rest.append(word)  # without a file: refused where words are read
-        while not equals and words and not words[0].startswith("--") and "=" not in words[0]:
+        while not equals and words and not is_option(words[0]):
             files.append(words.pop(0))
     names = [Path(file).stem for file in files]
     names = [file if names.count(name) > 1 else name for file, name in zip(files, names, strict=True)]
-    given = list(zip(names, files, strict=True)) or [("run", None)]
-    return [Variant(name, *parse_args(rest + (["--hyp", file] if file else []))) for name, file in given]
+    named = list(zip(names, files, strict=True)) or [("run", None)]
+    return [Variant(name, *parse_args(rest + (["--hyp", file] if file else []))) for name, file in named]
 
 
 def _draw(drawn: list[Drawn]) -> Path:
