@@ -81,7 +81,7 @@ def spp_loop(hyp: Hyp, nb: int, batch: int, start: int) -> Iterator[Batch]:
 @st.composite
 def originals(draw) -> tuple[Hyp, int, int, int]:
     """(hyp, nb, batch, first epoch) of a run under a recipe."""
-    recipe = draw(st.sampled_from(sorted(set(RECIPES) - {"preheat"})))
+    recipe = draw(st.sampled_from(sorted(set(RECIPES) - {"preheat", "keras-cosine"})))
     values = {"recipe": recipe, "epochs": draw(st.integers(1, 8)), "nbs": draw(st.sampled_from([64, 64, 16, 100]))}
     if recipe != "yolov3-spp":
         values |= {

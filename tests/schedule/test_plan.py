@@ -15,7 +15,7 @@ from utils.config.schema import Hyp
 from utils.env import REPO
 from utils.schedule.describe import describe, moments, table
 from utils.schedule.draw import Drawn, plot_plan
-from utils.schedule.gallery import DECAYS, WARMUPS, plot_kinds
+from utils.schedule.gallery import OF_DECAY, OF_WARMUP, plot_kinds
 from utils.schedule.plan import grid, group_names, make_plan
 from utils.schedule.preview import announce, split_variants
 from utils.schedule.rates import build_schedule, steps
@@ -196,7 +196,7 @@ def test_a_long_run_is_planned_in_seconds():
 def test_picture_of_all_kinds(tmp_path):
     plot_kinds(tmp_path / "kinds.png")
     assert is_picture(tmp_path / "kinds.png")
-    for key, kinds in {"warmup": WARMUPS, "decay": DECAYS}.items():
+    for key, kinds in {"warmup": OF_WARMUP, "decay": OF_DECAY}.items():
         choices = Hyp.model_fields[key].annotation.__args__
         assert {c for c in choices if any(v.get(key) == c for v in kinds.values())} == set(choices), "a kind is missing"
 

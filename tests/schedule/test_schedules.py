@@ -25,7 +25,7 @@ ALL_WARMUPS, ALL_DECAYS = sorted(WARMUPS), sorted(DECAYS)
 ARRIVING = sorted(set(DECAYS) - ENDLESS - {"constant", "cosine_restarts"})  # kinds that end at `final`
 SMOOTH = ["linear", "cosine"]  # warm-ups that end without a jump
 # no jump of their own: not step and restarts; one_cycle_torch rises by itself
-GENTLE = sorted(set(DECAYS) - {"step", "cosine_restarts", "one_cycle_torch", "plateau", "exponential"})
+GENTLE = sorted(set(DECAYS) - {"step", "cosine_restarts", "one_cycle_torch", "plateau", "exponential", "power"})
 
 
 @st.composite
@@ -45,7 +45,8 @@ def curves(draw, warmups=ALL_WARMUPS, decays=ALL_DECAYS) -> Curve:
         decay=decay,
         shape=Shape(
             warmup_start=draw(st.floats(0.001, 1.0)), milestones=(0.3 * total, 0.6 * total), gamma=0.5,
-            power=draw(st.floats(0.5, 3.0)), timescale=draw(st.integers(1, 100)), first_cycle=draw(st.integers(1, 99)),
+            power=draw(st.floats(1.0 if decay == "power" else 0.5, 3.0)),
+            timescale=draw(st.integers(1, 100)), first_cycle=draw(st.integers(1, 99)),
             growth=draw(st.integers(1, 3)), pct_start=draw(st.floats(0.05, 0.95)), wsd_decay=draw(st.floats(0.1, 1.0)),
         ),
     )  # fmt: skip
@@ -73,6 +74,8 @@ def hyps(draw) -> Hyp:
         }  # fmt: skip
     if decay not in {"one_cycle_torch", "plateau"}:
         values["clock"] = draw(st.sampled_from(["batch", "epoch"]))
+    if decay == "power":
+        values |= {"power": 1.0001, "decay_from": "warmup"}
     return Hyp(**values)
 
 

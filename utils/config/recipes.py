@@ -40,7 +40,7 @@ _EPOCH_CLOCK = {
     "warmup_max": (1.0,), "warmup_iters": (None,), "warmup_epochs_backbone": (None,), "warmup_epochs_head": (None,),
 }  # fmt: skip
 _ULTRALYTICS = _EPOCH_CLOCK | {
-    "warmup": ("linear", "none"), "warmup_start": (0.0,), "warmup_accumulate": ("ramp",),
+    "warmup_clock": ("batch",), "warmup": ("linear", "none"), "warmup_start": (0.0,), "warmup_accumulate": ("ramp",),
 }  # fmt: skip
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
@@ -66,9 +66,15 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
                 _EPOCH_CLOCK | {
                     "decay": ("cosine", "one_cycle"), "warmup": ("linear", "none"), "warmup_epochs": (1.0, 0.0),
                     "warmup_start": (0.001,), "warmup_accumulate": ("one",), "warmup_bias_lr": (None,),
-                    "warmup_momentum": (None,),
+                    "warmup_momentum": (None,), "warmup_clock": ("batch",),
                 }
             ),
+        ),
+        "keras-cosine": Recipe(  # the usual callback, set at the start of an epoch; its last epoch is above min_lr
+            capped=False, arrives_after=True, flushes=True,
+            allows=MappingProxyType({
+                "clock": ("epoch",), "warmup_clock": ("epoch",), "decay_from": ("warmup",), "warmup_max": (1.0,),
+            }),
         ),
     }
 )  # fmt: skip
@@ -78,26 +84,27 @@ DECAY_ALLOWS: Mapping[str, Mapping[str, tuple[Any, ...]]] = MappingProxyType(
     {
         "one_cycle_torch": {  # rises by itself
             "warmup": ("none",), "warmup_epochs": (0.0,), "warmup_iters": (None,), "clock": ("batch",),
-            "decay_from": ("run",),
+            "decay_from": ("run",), "warmup_clock": ("batch",),
         },
+        "power": {"decay_from": ("warmup",)},
         "plateau": {"clock": ("epoch",), "noval": (False,), "val_every": (1,)},
     }
 )  # fmt: skip
 
 
-def settle(values: Mapping[str, Any]) -> dict[str, Any]:
+def apply_recipe(values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` completed by what the recipe and the kind of decay say; ValueError names what contradicts them."""
     name, decay = (values.get(key) if isinstance(values.get(key), str) else "" for key in ("recipe", "decay"))
     recipe = RECIPES.get(name, Recipe())
-    settled, wrong = _one_way_off(dict(values), recipe), []
+    applied, wrong = _one_way_off(dict(values), recipe), []
     for source, allows in ((f"recipe: {name}", recipe.allows), (f"decay: {decay}", DECAY_ALLOWS.get(decay, {}))):
         for key, possible in allows.items():
-            if settled.setdefault(key, possible[0]) not in possible:
+            if applied.setdefault(key, possible[0]) not in possible:
                 words = " or ".join(map(_word, possible))
-                wrong.append(f"{key}: {_word(settled[key])} contradicts {source}, which has {words}")
+                wrong.append(f"{key}: {_word(applied[key])} contradicts {source}, which has {words}")
     if wrong:
         raise ValueError("; ".join(wrong) + ". Remove the key, or choose another recipe or decay (preheat allows all)")
-    return settled | {"warmup_epochs": 0.0} if settled.get("warmup") == "none" else settled
+    return applied | {"warmup_epochs": 0.0} if applied.get("warmup") == "none" else applied
 
 
 def _one_way_off(values: dict[str, Any], recipe: Recipe) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from utils.config.recipes import settle
+from utils.config.kinds import DECAYS, WARMUPS
+from utils.config.recipes import RECIPES, apply_recipe
 from utils.errors import UserError, suggest
 
 
@@ -66,7 +67,7 @@ class Hyp(BaseModel):
     name: str = Field("exp", description="folder of this run inside `project`; numbered when taken")
 
     # schedule
-    recipe: Literal["preheat", "yolov5", "ultralytics", "ultralytics-8.3", "yolov3-spp"] = Field(
+    recipe: Literal[tuple(RECIPES)] = Field(
         "preheat", description="timing rules; all but preheat repeat their originals, quirks included"
     )
     optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="sgd is Nesterov's; never changed")
@@ -80,7 +81,7 @@ class Hyp(BaseModel):
     ema_tau: float | Literal["auto"] = Field(
         2000.0, description="steps over which ema_decay ramps up; auto: from the plan"
     )
-    warmup: Literal["none", "linear", "constant", "cosine", "exponential"] = Field(
+    warmup: Literal[tuple(WARMUPS)] = Field(
         "linear", description="shape of the warm-up; constant: held at warmup_start, then a jump"
     )
     warmup_epochs: float = Field(3.0, ge=0, description="length; fractions allowed; 0 = off")
@@ -91,25 +92,25 @@ class Hyp(BaseModel):
     warmup_start: float = Field(0.0, ge=0, le=1, description="learning rate at ni = 0, as a factor of lr0")
     warmup_bias_lr: float | None = Field(0.1, ge=0, le=10, description="of the biases at ni = 0; null: like the others")
     warmup_momentum: float | None = Field(0.8, ge=0, lt=1, description="at ni = 0; null: no ramp; moves beta1 of Adam")
+    warmup_clock: Literal["batch", "epoch"] = Field(
+        "batch", description="the warm-up moves every batch | every epoch: a staircase, as Keras-style callbacks have"
+    )
     warmup_accumulate: Literal["ramp", "none", "one"] = Field(
         "ramp", description="batches per step in the warm-up: 1 to nominal, always nominal, or 1"
     )
-    decay: Literal[
-        "constant", "linear", "cosine", "step", "exponential", "polynomial", "inverse_sqrt", "one_cycle",
-        "one_cycle_torch", "cosine_restarts", "plateau", "wsd",
-    ] = Field(
+    decay: Literal[tuple(DECAYS)] = Field(
         "cosine", description="from lr0 to lr0 * lrf; one_cycle is YOLOv5's half cosine, one_cycle_torch rises first"
-    )  # fmt: skip
+    )
     decay_from: Literal["run", "warmup"] = Field(
         "run", description="clock of the decay starts with run | after warm-up"
     )
     clock: Literal["batch", "epoch"] = Field("batch", description="the decay moves every batch | every epoch")
     min_lr: float | None = Field(
-        None, ge=0, le=10, description="in place of lr0 * lrf; step, plateau and inverse_sqrt never go below it"
+        None, ge=0, le=10, description="in place of lr0 * lrf; step, plateau, inverse_sqrt and power never go below it"
     )
     milestones: list[float] = Field([0.3, 0.6, 0.9], description="of step: below 1, parts of the run; else epochs")
     gamma: float = Field(0.1, gt=0, lt=1, description="factor of each reduction, of step and plateau")
-    power: float = Field(1.0, gt=0, description="of polynomial: (1 - t) ** power")
+    power: float = Field(1.0, gt=0, description="of polynomial: (1 - t) ** power; of power: lr <- lr ** power")
     T_0: int = Field(10, ge=1, description="of cosine_restarts: epochs of the first cycle")
     T_mult: int = Field(1, ge=1, description="of cosine_restarts: each cycle is this many times the one before")
     pct_start: float = Field(0.3, gt=0, lt=1, description="of one_cycle_torch: part of the run in which lr rises")
@@ -193,9 +194,9 @@ class Hyp(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _settle(cls, values: Any) -> Any:
+    def _apply_recipe(cls, values: Any) -> Any:
         """Keys in which the recipe or the kind of decay leaves no choice; all ways to switch warm-up off are one."""
-        return settle(values) if isinstance(values, dict) else values
+        return apply_recipe(values) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _agree(self) -> "Hyp":
@@ -213,6 +214,10 @@ class Hyp(BaseModel):
                 "batch already makes a larger step. Remove scale_lr",
             ),
             (self.decay == "exponential" and final == 0, "decay: exponential never arrives at 0. Give lrf or min_lr"),
+            (
+                self.decay == "power" and (self.power <= 1 or self.lr0 >= 1),
+                "decay: power falls only with a power above 1 and lr0 below 1: lr <- lr ** power. Give power: 1.0001",
+            ),
             (self.min_lr is not None and self.min_lr > self.lr0, f"min_lr: {self.min_lr} is above lr0: {self.lr0}"),
             (
                 self.decay == "one_cycle_torch" and self.base_momentum > self.max_momentum,

@@ -1,56 +1,24 @@
-"""One quantity over a run: warm-up x decay, as a pure function of the batch number.
+"""The value of a curve at a batch: warm-up x decay, as a pure function of the batch number.
 
 A `Curve` counts in any unit: batches in our runs, epochs or iterations where a test replays another trainer.
 """
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-# (t in 0..1, warmup_start) -> 0..1: how much of the way from the start value to the target is covered
-WARMUPS: dict[str, Callable[[float, float], float]] = {
-    "none": lambda t, start: 1.0,
-    "linear": lambda t, start: t,
-    "constant": lambda t, start: 0.0,  # the textbook's: a small rate, then a jump (not HF's: ramp, then constant)
-    "cosine": lambda t, start: (1.0 - math.cos(math.pi * t)) / 2.0,
-    "exponential": lambda t, start: (start**-t - 1.0) / (1.0 / start - 1.0) if start < 1.0 else t,
-}
+from utils.config.kinds import DECAYS, ENDLESS, WARMUPS, Curve, Shape, cycle_at, gradual_power_at, plateau_at
 
-
-@dataclass(frozen=True)
-class Shape:
-    """Numbers that belong to one kind of warm-up or decay each; lengths are in the unit of the curve."""
-
-    warmup_start: float = 0.0  # exponential warm-up: start as a part of the target
-    milestones: tuple[float, ...] = ()  # step: where each reduction begins, counted from the start of the run
-    gamma: float = 0.1  # step, plateau
-    power: float = 1.0  # polynomial
-    timescale: float = 1.0  # inverse_sqrt: the rate has fallen to 1 / sqrt(2) after this long
-    first_cycle: float = 1.0  # cosine_restarts
-    growth: float = 1.0  # cosine_restarts: every cycle is this many times the one before
-    pct_start: float = 0.3  # one_cycle_torch
-    wsd_decay: float = 0.2  # wsd: last part that falls
-    patience: int = 10  # plateau
-    cooldown: int = 0  # plateau
-
-
-@dataclass(frozen=True)
-class Curve:
-    """From `start` at ni = 0 towards `peak`, decaying to `final` (or, for kinds without an end, not below it)."""
-
-    start: float
-    peak: float
-    final: float
-    nw: float  # length of the warm-up
-    total: int  # length of the run
-    warmup: str = "linear"
-    decay: str = "cosine"
-    begin: float = 0  # where the clock of the decay starts
-    end: float | None = None  # where the decay arrives; None: at the last batch
-    tick: int = 1  # the decay moves every `tick` batches: 1, or nb where its clock is the epoch
-    lag: int = 0  # ticks by which the decay is late once the tick in which warm-up ended is over (YOLOv5: 1)
-    stays: bool = True  # at `final` past its end; False: formulas run on, and a cosine rises again
-    shape: Shape = Shape()
+__all__ = [
+    "DECAYS",
+    "ENDLESS",
+    "WARMUPS",
+    "Curve",
+    "Shape",
+    "cycle_at",
+    "elapsed",
+    "gradual_power_at",
+    "plateau_at",
+    "value_at",
+]
 
 
 def value_at(ni: int, c: Curve, history: Sequence[float] = ()) -> float:
@@ -58,10 +26,11 @@ def value_at(ni: int, c: Curve, history: Sequence[float] = ()) -> float:
 
     `history`: the metric of every finished epoch; only the decay `plateau` looks at it.
     """
-    target = DECAYS[c.decay](c, elapsed(ni, c), history[: ni // c.tick] if history else history)
-    if ni >= c.nw:
+    target = DECAYS[c.decay].at(c, elapsed(ni, c), history[: ni // c.tick] if history else history)
+    at = ni // c.warmup_tick * c.warmup_tick
+    if at >= c.nw:
         return target
-    return c.start + (target - c.start) * WARMUPS[c.warmup](ni / c.nw, c.shape.warmup_start)
+    return c.start + (target - c.start) * WARMUPS[c.warmup].at(at / c.nw, c.shape.warmup_start)
 
 
 def elapsed(ni: int, c: Curve) -> float:
@@ -70,101 +39,3 @@ def elapsed(ni: int, c: Curve) -> float:
     if c.lag and ni > c.nw and tick > c.nw // c.tick:
         tick -= c.lag
     return max(tick * c.tick - c.begin, 0)
-
-
-def progress(c: Curve, x: float) -> float:
-    """x as a part of the decay's length: 0 at its begin, 1 at its end."""
-    end = c.total - 1 if c.end is None else c.end
-    t = x / max(end - c.begin, 1e-9) if x else 0.0
-    return min(t, 1.0) if c.stays else t
-
-
-def _between(left: Callable[[float, Shape], float]) -> Callable[[Curve, float, Sequence[float]], float]:
-    """A decay that ends at `final`: `left`(t, shape) is how much of (peak - final) is left."""
-    return lambda c, x, history: c.final + (c.peak - c.final) * left(progress(c, x), c.shape)
-
-
-def _exponential(c: Curve, x: float, history: Sequence[float]) -> float:
-    """Every batch the same factor, chosen to arrive at `final`."""
-    return c.peak * (c.final / c.peak) ** progress(c, x)
-
-
-def _step(c: Curve, x: float, history: Sequence[float]) -> float:
-    """Times gamma at every milestone; milestones count from the start of the run, whatever `begin` is."""
-    passed = sum(x + c.begin >= milestone for milestone in c.shape.milestones)
-    return max(c.final, c.peak * c.shape.gamma**passed)
-
-
-def _inverse_sqrt(c: Curve, x: float, history: Sequence[float]) -> float:
-    return max(c.final, c.peak * math.sqrt(c.shape.timescale / (c.shape.timescale + x)))
-
-
-def _cosine_restarts(c: Curve, x: float, history: Sequence[float]) -> float:
-    """SGDR: a falling half cosine, again and again."""
-    length = c.shape.first_cycle
-    while x >= length:
-        x, length = x - length, length * c.shape.growth
-    return c.final + (c.peak - c.final) * (1.0 + math.cos(math.pi * x / length)) / 2.0
-
-
-def _one_cycle_torch(c: Curve, x: float, history: Sequence[float]) -> float:
-    """torch's OneCycleLR: a rise from `start` to `peak` of its own, then down to `final`."""
-    top = c.shape.pct_start * c.total - 1
-    return cycle_at(x, ((0.0, c.start), (top, c.peak), (c.total - 1, c.final)))
-
-
-def _plateau(c: Curve, x: float, history: Sequence[float]) -> float:
-    s = c.shape
-    return plateau_at(history, c.peak, s.gamma, s.patience, s.cooldown, floor=c.final)
-
-
-# kind -> (curve, elapsed, history) -> value; the README says which word means what where sources disagree
-DECAYS: dict[str, Callable[[Curve, float, Sequence[float]], float]] = {
-    "constant": lambda c, x, history: c.peak,
-    "linear": _between(lambda t, s: 1.0 - t),
-    "cosine": _between(lambda t, s: (1.0 + math.cos(math.pi * t)) / 2.0),
-    "one_cycle": _between(lambda t, s: (1.0 + math.cos(math.pi * t)) / 2.0),  # YOLOv5's word: no rise, no cycle
-    "polynomial": _between(lambda t, s: max(1.0 - t, 0.0) ** s.power),
-    "wsd": _between(lambda t, s: min((1.0 - t) / s.wsd_decay, 1.0)),
-    "exponential": _exponential,
-    "step": _step,
-    "inverse_sqrt": _inverse_sqrt,
-    "cosine_restarts": _cosine_restarts,
-    "one_cycle_torch": _one_cycle_torch,
-    "plateau": _plateau,
-}
-ENDLESS = {"step", "inverse_sqrt", "plateau"}  # have no end of their own: `final` is a floor
-
-
-def cycle_at(x: float, points: Sequence[tuple[float, float]], shape: str = "cosine") -> float:
-    """Through `points` (place, value) in half cosines or straight lines, as torch's OneCycleLR with 2 or 3 phases."""
-    left, right = next(((a, b) for a, b in zip(points, points[1:], strict=False) if x <= b[0]), points[-2:])
-    t = (x - left[0]) / (right[0] - left[0]) if right[0] != left[0] else 1.0
-    if shape == "cosine":
-        return right[1] + (left[1] - right[1]) * (1.0 + math.cos(math.pi * t)) / 2.0
-    return left[1] + (right[1] - left[1]) * t
-
-
-def plateau_at(
-    history: Sequence[float], lr: float, gamma: float, patience: int, cooldown: int = 0, floor: float = 0.0,
-    mode: str = "max", threshold: float = 1e-4, threshold_mode: str = "rel", eps: float = 1e-8,
-) -> float:  # fmt: skip
-    """Rate after the epochs of `history`, as torch's ReduceLROnPlateau: NaN is bad, patience + 1 bad ones reduce."""
-    sign = 1.0 if mode == "max" else -1.0
-    best, bad, resting = -math.inf, 0, 0  # `best` in the sense that more is better
-    for value in (sign * v for v in history):
-        margin = sign * best * threshold if threshold_mode == "rel" else threshold
-        better = value > (best + margin if math.isfinite(best) else best)
-        best, bad = (value, 0) if better else (best, bad + 1)
-        if resting:
-            resting, bad = resting - 1, 0
-        if bad > patience:
-            lower = max(lr * gamma, floor)
-            lr = lower if lr - lower > eps else lr
-            resting, bad = cooldown, 0
-    return lr
-
-
-def gradual_power_at(t: int, nw: int, peak: float, power: float = 1.0001) -> float:
-    """A tutorial's gradual warm-up, then lr <- lr ** power every step: it never reaches `peak`, and grows if lr > 1."""
-    return peak * t / nw if t < nw else (peak * (nw - 1) / nw) ** (power ** (t - nw + 1))

@@ -8,44 +8,26 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from utils.config.kinds import DECAYS, WARMUPS
 from utils.config.schema import Hyp
 from utils.figure import COLOURS, SHADE, new_figure, panel, save
 from utils.schedule.rates import build_schedule
 
 KINDS = {"epochs": 100, "lr0": 1.0, "lrf": 0.02, "warmup_epochs": 10, "warmup_bias_lr": None, "nbs": 64}
-WARMUPS = {
-    "warmup: none": {"warmup": "none", "warmup_epochs": 0},
-    "warmup: linear": {"warmup": "linear"},
-    "warmup: cosine": {"warmup": "cosine"},
-    "warmup: exponential": {"warmup": "exponential", "warmup_start": 0.01},
-    "warmup: constant": {"warmup": "constant", "warmup_start": 0.1},
+OF_WARMUP = {f"warmup: {kind.label(name)}": {"warmup": name, **kind.example} for name, kind in WARMUPS.items()} | {
     "warmup_bias_lr: 2 (biases only)": {"warmup_bias_lr": 2.0},
     "decay_from: warmup": {"decay_from": "warmup"},
     "clock: epoch": {"clock": "epoch", "epochs": 12, "warmup_epochs": 2},
+    "warmup_clock: epoch": {"warmup_clock": "epoch", "epochs": 12, "warmup_epochs": 3},
 }
-DECAYS = {
-    "decay: cosine": {"decay": "cosine"},
-    "decay: linear": {"decay": "linear"},
-    "decay: one_cycle (YOLOv5's word)": {"decay": "one_cycle"},
-    "decay: one_cycle_torch (no warmup)": {"decay": "one_cycle_torch", "warmup": "none", "warmup_epochs": 0},
-    "decay: step, gamma 0.3": {"decay": "step", "gamma": 0.3},
-    "decay: exponential": {"decay": "exponential"},
-    "decay: polynomial, power 2": {"decay": "polynomial", "power": 2.0},
-    "decay: inverse_sqrt *": {"decay": "inverse_sqrt", "decay_from": "warmup"},
-    "decay: cosine_restarts, T_mult 2 *": {
-        "decay": "cosine_restarts", "T_0": 13, "T_mult": 2, "decay_from": "warmup",
-    },
-    "decay: wsd (stable, then decay)": {"decay": "wsd", "wsd_decay": 0.3},
-    "decay: plateau (falls when stuck)": {"decay": "plateau", "gamma": 0.4, "plateau_patience": 15},
-    "decay: constant": {"decay": "constant"},
-}  # fmt: skip
+OF_DECAY = {f"decay: {kind.label(name)}": {"decay": name, **kind.example} for name, kind in DECAYS.items()}
 NB = 20  # batches per epoch in the picture of all kinds
 SCORES = [min(0.02 * epoch, 0.3) for epoch in range(100)]  # made up: what the plateau looks at; stuck from epoch 15 on
 
 
 def plot_kinds(path: Path) -> None:
     """Every warm-up and every decay as the schedule really computes it: a small panel each, warm-up shaded."""
-    kinds = WARMUPS | DECAYS
+    kinds = OF_WARMUP | OF_DECAY
     columns = 4
     fig = new_figure(12, 0.4 + 1.95 * -(-len(kinds) // columns))
     axes = fig.subplots(-(-len(kinds) // columns), columns, squeeze=False).flat
@@ -58,15 +40,16 @@ def plot_kinds(path: Path) -> None:
 
 def _kind(ax: Axes, title: str, keys: dict[str, object]) -> None:
     """One panel: lr as a multiple of lr0 over the run."""
-    schedule = build_schedule(Hyp(**(KINDS | keys)), NB, 64)
+    hyp = Hyp(**(KINDS | keys))
+    schedule = build_schedule(hyp, NB, 64)
     ni = np.arange(schedule.total)
     group = "bias" if "warmup_bias_lr" in keys else "weight"
-    lr = [schedule(int(k), SCORES[: k // NB]).lr[group] for k in ni]
+    lr = [schedule(int(k), SCORES[: k // NB]).lr[group] / hyp.lr0 for k in ni]
     panel(ax, "", "", "")
     ax.set_title(title, loc="left", fontsize=10)
     if schedule.nw:
         ax.axvspan(0, schedule.nw / schedule.total, color=SHADE, linewidth=0, zorder=0)
-    ax.plot(ni / (schedule.total - 1), lr, color=COLOURS[0] if title in WARMUPS else COLOURS[1], linewidth=1.8)
+    ax.plot(ni / (schedule.total - 1), lr, color=COLOURS[0] if title in OF_WARMUP else COLOURS[1], linewidth=1.8)
     ax.set(xlim=(0, 1), ylim=(0, 1.08 * max(*lr, 1.0)), xticks=[0, 1], yticks=[0, 1])
     ax.set_xticklabels(["0", "end"])
     ax.set_yticklabels(["0", "lr0"])

@@ -6,11 +6,12 @@ so a resumed run, a plot drawn before the run and the run itself agree by constr
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from utils.config.kinds import ENDLESS, Curve, Shape
 from utils.config.recipes import RECIPES, Recipe
 from utils.config.schema import Hyp
-from utils.schedule.curves import ENDLESS, Curve, Shape, value_at
+from utils.schedule.curves import value_at
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def build_schedule(hyp: Hyp, nb: int, batch: int, groups: tuple[str, ...] = ("bi
         nominal = min(nominal, total)
     return Schedule(
         lr={name: _lr_curve(name, hyp, nb, batch) for name in groups},
-        momentum=_momentum_curve(hyp, nw, total),
+        momentum=_momentum_curve(hyp, nw, nb),
         nominal=nominal,
         nw=nw,
         total=total,
@@ -151,11 +152,20 @@ def _lr_curve(group: str, hyp: Hyp, nb: int, batch: int) -> Curve:
     if hyp.decay == "one_cycle_torch":
         start = hyp.lr0 / hyp.div_factor
         final = start / hyp.final_div_factor
-    return Curve(
+    curve = Curve(
         start=start * factor, peak=hyp.lr0 * factor, final=final * factor, nw=nw, total=total,
         warmup=hyp.warmup, decay=hyp.decay, begin=nw if hyp.decay_from == "warmup" else 0,
         end=total if recipe.arrives_after else total - tick, tick=tick, lag=recipe.lag, shape=_shape(hyp, nb, nw),
+        warmup_tick=_warmup_tick(hyp, nb),
     )  # fmt: skip
+    if hyp.decay != "power" or not nw:
+        return curve
+    reached = value_at(nw - 1, curve) / curve.peak
+    return replace(curve, begin=nw - 1, shape=replace(curve.shape, reached=reached))
+
+
+def _warmup_tick(hyp: Hyp, nb: int) -> int:
+    return nb if hyp.warmup_clock == "epoch" else 1
 
 
 def _shape(hyp: Hyp, nb: int, nw: int) -> Shape:
@@ -170,14 +180,16 @@ def _shape(hyp: Hyp, nb: int, nw: int) -> Shape:
     )  # fmt: skip
 
 
-def _momentum_curve(hyp: Hyp, nw: int, total: int) -> Curve:
+def _momentum_curve(hyp: Hyp, nw: int, nb: int) -> Curve:
     """Momentum, or beta1 of Adam: the warm-up's ramp, or the cycle of one_cycle_torch."""
+    total = nb * hyp.epochs
     if hyp.decay == "one_cycle_torch":
         shape, ends = Shape(pct_start=hyp.pct_start), hyp.max_momentum
         return Curve(ends, hyp.base_momentum, ends, 0, total, "none", hyp.decay, shape=shape)
     fixed = hyp.warmup_momentum is None or (hyp.optimizer != "sgd" and not RECIPES[hyp.recipe].ramps_beta1)
     first, shape = hyp.momentum if fixed else hyp.warmup_momentum, Shape(warmup_start=hyp.warmup_start)
-    return Curve(first, hyp.momentum, hyp.momentum, nw, total, hyp.warmup, "constant", shape=shape)
+    tick = _warmup_tick(hyp, nb)
+    return Curve(first, hyp.momentum, hyp.momentum, nw, total, hyp.warmup, "constant", shape=shape, warmup_tick=tick)
 
 
 def steps(schedule: Schedule, history: Sequence[float] = (), start: int = 0) -> Iterator[tuple[int, int]]:
