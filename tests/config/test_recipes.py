@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers.traces import rates_of_original, steps_of_original
 from utils.config.recipes import RECIPES
 from utils.config.schema import Hyp
-from utils.schedule.rates import build_schedule, rates_of_original, scaled_weight_decay, steps
+from utils.schedule.rates import build_schedule, scaled_weight_decay
 
 Batch = tuple[int, float, float, float, int, int]  # ni, lr of biases and weights, momentum, accumulate, batches stepped
 
@@ -100,7 +101,7 @@ def test_recipe_is_its_original(run):
     hyp, nb, batch, start = run
     loop = spp_loop if hyp.recipe == "yolov3-spp" else ultralytics_loop
     schedule = build_schedule(hyp, nb, batch)
-    done = dict(steps(schedule, start=start * nb))
+    done = dict(steps_of_original(schedule, start=start * nb))
     for ni, bias, weight, momentum, accumulate, window in loop(hyp, nb, batch, start):
         rates = rates_of_original(schedule, ni, start * nb)
         mine = [rates.lr["bias"], rates.lr["weight"], rates.lr["norm"], rates.momentum]

@@ -3,13 +3,14 @@
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from conftest import TESTDATA
 
 from utils.schedule.curves import Curve, Shape, value_at
+from utils.schedule.rates import Rates, Schedule, steps
 
 GOLDEN = TESTDATA.parent / "golden" / "traces"
 
@@ -30,6 +31,26 @@ def close(got: list[float], wanted: Any, what: str) -> None:
     assert len(got) == len(wanted), what
     for i, (a, b) in enumerate(zip(got, wanted, strict=True)):
         assert math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12), f"{what}[{i}]: {a} here, {b} recorded"
+
+
+def rates_of_original(schedule: Schedule, ni: int, start: int = 0) -> Rates:
+    """Rates of batch `ni` in the recipe's ORIGINAL after a resume at batch `start`, with its fault; ours has none."""
+    rates = schedule(ni)
+    if start and schedule.recipe.resume_restarts_lr and ni // schedule.nb == start // schedule.nb:
+        return Rates({name: curve.peak for name, curve in schedule.lr.items()}, rates.momentum, rates.accumulate)
+    return rates
+
+
+def steps_of_original(schedule: Schedule, start: int = 0) -> Iterator[tuple[int, int]]:
+    """As `steps`, after a resume at batch `start`: the originals forget their last step and their open window."""
+    if not start:
+        return (yield from steps(schedule))
+    last, window = -1, 0
+    for ni in range(start, schedule.total):
+        window = 1 if schedule.drops_at(ni) else window + 1
+        if schedule.is_step(ni, last):
+            yield ni, window
+            last, window = ni, 0
 
 
 def each(file: str, key: str = "traces") -> Any:

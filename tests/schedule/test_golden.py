@@ -10,10 +10,22 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.traces import GOLDEN, PER_EPOCH, close, column, curve, each, hf_rates, load, number
+from tests.helpers.traces import (
+    GOLDEN,
+    PER_EPOCH,
+    close,
+    column,
+    curve,
+    each,
+    hf_rates,
+    load,
+    number,
+    rates_of_original,
+    steps_of_original,
+)  # fmt: skip
 from utils.config.schema import Hyp
 from utils.schedule.curves import cycle_at, gradual_power_at, plateau_at, value_at
-from utils.schedule.rates import Schedule, build_schedule, ema_decay_at, rates_of_original, scaled_weight_decay, steps
+from utils.schedule.rates import Schedule, build_schedule, ema_decay_at, scaled_weight_decay
 
 LOOPS = {
     "yolov5_v7.0": "yolov5",
@@ -80,7 +92,7 @@ def test_training_loop(file, name):
 
 def check_steps(schedule: Schedule, hyp: Hyp, iters: dict[str, Any], nis: list[int], start: int) -> None:
     """Which batches step, on how many micro-batches, and what the EMA and the gradient are after it."""
-    done = dict(steps(schedule, start=start))
+    done = dict(steps_of_original(schedule, start=start))
     assert [int(ni in done) for ni in nis] == column(iters["step"]), "which batches step"
     if "micro" in iters:
         assert [done.get(ni, 0) for ni in nis] == column(iters["micro"]), "micro-batches in each step"

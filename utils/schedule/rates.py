@@ -192,23 +192,14 @@ def _momentum_curve(hyp: Hyp, nw: int, nb: int) -> Curve:
     return Curve(first, hyp.momentum, hyp.momentum, nw, total, hyp.warmup, "constant", shape=shape, warmup_tick=tick)
 
 
-def steps(schedule: Schedule, history: Sequence[float] = (), start: int = 0) -> Iterator[tuple[int, int]]:
-    """(ni, batches whose gradient is in it) of every optimizer step. `start`: first batch after an ORIGINAL's resume,
-    which forgets its last step and its open window; our runs remember both, so nothing differs for them."""
+def steps(schedule: Schedule) -> Iterator[tuple[int, int]]:
+    """(ni, batches whose gradient is in it) of every optimizer step."""
     last, window = -1, 0
-    for ni in range(start, schedule.total):
+    for ni in range(schedule.total):
         window = 1 if schedule.drops_at(ni) else window + 1
         if schedule.is_step(ni, last):
             yield ni, window
             last, window = ni, 0
-
-
-def rates_of_original(schedule: Schedule, ni: int, start: int = 0) -> Rates:
-    """Rates of batch `ni` in the recipe's ORIGINAL after a resume at batch `start`, with its fault; ours has none."""
-    rates = schedule(ni)
-    if start and schedule.recipe.resume_restarts_lr and ni // schedule.nb == start // schedule.nb:
-        return Rates({name: curve.peak for name, curve in schedule.lr.items()}, rates.momentum, rates.accumulate)
-    return rates
 
 
 def scaled_weight_decay(hyp: Hyp, batch: int) -> float:
