@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, create_model
 
-from utils.config.options import option_lines, parse_tokens
+from utils.config.options import as_trained, option_lines, parse_tokens
 from utils.config.schema import Command, Hyp, check
 from utils.errors import UserError, answer_first, run_script
 
@@ -15,6 +15,15 @@ SHARED = (
     "imgsz", "device", "workers", "amp", "strict", "single_cls", "noplots", "conf", "iou", "max_det", "multi_label",
     "agnostic_nms", "classes",
 )  # fmt: skip
+TRAINED = (
+    "imgsz",
+    "conf",
+    "iou",
+    "max_det",
+    "multi_label",
+    "agnostic_nms",
+    "single_cls",
+)  # of the weights unless given
 Options = create_model(
     "Options",
     __config__=ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False),
@@ -88,6 +97,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     ranks = Ranks(0, 1, pick_device(options.device))
     torch.set_num_threads(thread_count(ranks))
     model = load_for_eval(options.weights, options.download)
+    options, notes = as_trained(options, model.args, TRAINED)
+    for note in notes:
+        log.info(note)
     stride = int(model.stride.max())
     check_imgsz(options.imgsz, stride)
     config = load_dataset_yaml(options.data, options.download)

@@ -51,11 +51,17 @@ def build_detector(
 
 
 def load_for_eval(weights: str, download: bool = False) -> DetectionModel:
-    """The detector in a checkpoint, as it is: fp32, evaluation mode, on the CPU, with its own .names."""
+    """The detector in a checkpoint, as it is: fp32, evaluation mode, on the CPU, with its own .names.
+
+    Its .args are what the run behind it was told, plain values only.
+    """
     path = find_weights(weights, download)
     if path.suffix in YAML_SUFFIXES:
         raise UserError(f"{weights} describes a network without weights. Name a .pt checkpoint.")
-    return _source_model(load_weights(path)).eval()
+    source = load_weights(path)
+    model = _source_model(source).eval()
+    model.args = source.args
+    return model
 
 
 def model_from_yaml(yaml: dict[str, Any], names: list[str]) -> DetectionModel:

@@ -62,6 +62,23 @@ def test_an_evaluation_writes_what_it_promises(world, capsys):
     assert all(word in printed for word in ("all", "cat", "dog", "mAP50-95", "inference", str(folder)))
 
 
+def test_size_and_thresholds_are_those_of_the_training_unless_given(world, tmp_path, capsys):
+    model, _ = build_detector(str(REPO / "models/demo.yaml"), ["cat", "dog"])
+    told = {"imgsz": 96, "max_det": 7, "conf": 0.0002, "iou": "no number"}
+    save_ultralytics(tmp_path / "w.pt", model, ["cat", "dog"], told, 1, {})
+    words = ["--weights", tmp_path / "w.pt", "--data", world / "data.yaml", "--workers", "0", "--noplots"]
+    words += ["--project", tmp_path, "--name"]
+    used = {}
+    for name, more in {"trained": [], "given": ["--imgsz", "64", "--max-det", "9"]}.items():
+        val.main([*words, name, *more])
+        used[name] = json.loads((tmp_path / name / "metrics.json").read_text())["options"]
+        used[name]["said"] = capsys.readouterr().out
+    keys = ("imgsz", "max_det", "conf", "iou")
+    assert [used["trained"][key] for key in keys] == [96, 7, 0.0002, val.Options().iou]
+    assert [used["given"][key] for key in keys] == [64, 9, 0.0002, val.Options().iou]
+    assert "imgsz 96" in used["trained"]["said"] and "trained at 96" in used["given"]["said"]
+
+
 def test_folders_are_numbered_and_noplots_draws_nothing(world):
     for _ in range(2):
         val.main(arguments(world, "--name", "again", "--noplots"))

@@ -20,13 +20,19 @@ log = logging.getLogger(__name__)
 
 
 def find_weights(weights: str, download: bool = False) -> Path:
-    """Absolute path of a .pt or model .yaml; an official name is downloaded into the cache folder when `download`."""
-    if not Path(weights).suffix:
+    """Absolute path of a .pt or model .yaml; an official name is downloaded into the cache folder when `download`.
+
+    The folder of a run stands for its weights/best.pt.
+    """
+    folder = Path(weights).expanduser()
+    if folder.is_dir() and (best := _best_in(folder)):
+        return best.absolute()
+    if not folder.is_dir() and not folder.suffix:
         raise UserError(f"weights '{weights}' have no suffix. Name a .pt checkpoint or a model .yaml, e.g. yolo11n.pt.")
     places = _places(weights)
     for path in places:
         if path.is_dir():
-            raise UserError(f"weights {path} is a folder. Name the .pt file inside it.")
+            raise UserError(f"weights {path} is a folder without weights/best.pt. Name the .pt file.")
         if path.is_file():
             return path.absolute()
     if Path(weights).suffix in YAML_SUFFIXES:
@@ -34,6 +40,15 @@ def find_weights(weights: str, download: bool = False) -> Path:
     if download:
         return _download(weights)
     raise UserError(_not_found(weights, places))
+
+
+def _best_in(folder: Path) -> Path | None:
+    """The weights that a folder stands for: its best.pt, or the only .pt in it."""
+    for path in (folder / "weights/best.pt", folder / "best.pt"):
+        if path.is_file():
+            return path
+    files = sorted(folder.glob("*.pt"))
+    return files[0] if len(files) == 1 else None
 
 
 def read_model_yaml(path: Path) -> dict[str, Any]:
@@ -91,8 +106,11 @@ def _not_found(weights: str, places: list[Path]) -> str:
     name = Path(weights).name
     if name in GITHUB_ASSETS_NAMES:
         return f"weights '{weights}' are not on disk. Looked for: {looked}. Put the file there, or add --download."
+    here = sorted(path.name for path in places[0].parent.glob("*.pt")) if places[0].parent.is_dir() else []
+    beside = difflib.get_close_matches(name, here, n=3, cutoff=0.4)
     close = difflib.get_close_matches(name, GITHUB_ASSETS_NAMES, n=3)
     hint = f" Official names close to it: {', '.join(close)}." if close else ""
+    hint = f" In {places[0].parent}: {', '.join(beside)}." if beside else hint
     return f"weights '{weights}' are not on disk. Looked for: {looked}. Correct the path.{hint}"
 
 

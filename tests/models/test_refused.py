@@ -12,6 +12,7 @@ from torch import nn
 from ultralytics import RTDETR, YOLO
 
 from models.detector import build_detector
+from models.weights.find import find_weights
 from tests.helpers.zoo import NEW, checkpoint_with, network, refusal
 from utils.errors import UserError
 
@@ -98,6 +99,19 @@ def test_missing_weights_say_where_they_were_looked_for(tmp_path, monkeypatch):
     (tmp_path / "folder.pt").mkdir()
     assert "folder" in refusal("folder.pt")
     assert "suffix" in refusal("yolo11n")
+
+
+def test_the_folder_of_a_run_stands_for_its_weights(tmp_path):
+    (tmp_path / "exp/weights").mkdir(parents=True)
+    best = checkpoint_with(tmp_path / "exp/weights/best.pt")
+    torch.save({}, tmp_path / "exp/weights/last.pt")
+    for name in ("exp", "exp/weights"):
+        assert find_weights(str(tmp_path / name)) == best
+    (tmp_path / "v8.1").mkdir()
+    only = checkpoint_with(tmp_path / "v8.1/mine.pt")
+    assert find_weights(str(tmp_path / "v8.1")) == only
+    assert "mine.pt" in refusal(tmp_path / "v8.1/mien.pt"), "what lies beside a name that is not there"
+    assert "folder" in refusal(tmp_path), "nothing to take"
 
 
 def test_download_is_for_official_names_only(tmp_path, monkeypatch):

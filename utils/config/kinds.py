@@ -186,6 +186,6 @@ DECAYS: dict[str, Kind] = {
     "wsd": Kind(
         _between(lambda t, s: min((1.0 - t) / s.wsd_decay, 1.0)), {"wsd_decay": 0.3}, title="wsd (stable, then decay)"
     ),
-    "power": Kind(_power, {"power": 1.002, "lr0": 0.01}, endless=True, title="power: lr <- lr ** power"),
+    "power": Kind(_power, {"power": 1.0002, "lr0": 0.01}, endless=True, title="power: lr <- lr ** power"),
 }
 ENDLESS = {name for name, kind in DECAYS.items() if kind.endless}  # have no end of their own: `final` is a floor

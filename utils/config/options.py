@@ -1,7 +1,7 @@
 """How a command line and a hyp file become a `Hyp`: spellings of today, of YOLOv5 and of ultralytics."""
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -221,6 +221,28 @@ def resolve(given_options: dict[str, Any]) -> tuple[Command, Hyp, list[str]]:
         if line[key] != file[key]:
             notes.append(f"{key}: {line[key]} (command line) in place of {file[key]} ({command.hyp})")
     return command, check(file | line), notes + file_notes
+
+
+def as_trained(options: Any, trained_with: dict[str, Any], keys: Sequence[str]) -> tuple[Any, list[str]]:
+    """Options with `keys` that nobody gave as the run behind the weights had them, and notes on what that changes.
+
+    `trained_with` comes from a file: a value that the key cannot have is left out.
+    """
+    taken = {}
+    for key in (key for key in keys if key in trained_with and key not in options.model_fields_set):
+        try:
+            value = getattr(check({key: trained_with[key]}, type(options)), key)
+        except UserError:
+            continue
+        if value != getattr(options, key):
+            taken[key] = value
+    given_options = {key: getattr(options, key) for key in options.model_fields_set}
+    named = ", ".join(f"{key} {value}" for key, value in taken.items())
+    notes = [f"as the weights were trained: {named} (unless given)"] if taken else []
+    size = trained_with.get("imgsz")
+    if "imgsz" in options.model_fields_set and isinstance(size, int) and size != options.imgsz:
+        notes.append(f"imgsz {options.imgsz} is given; the weights were trained at {size}")
+    return check({**given_options, **taken}, type(options)), notes
 
 
 def help_text(script: str, *models: type[BaseModel]) -> str:

@@ -31,6 +31,8 @@ def plot_kinds(path: Path) -> None:
     columns = 4
     fig = new_figure(12, 0.4 + 1.95 * -(-len(kinds) // columns))
     axes = fig.subplots(-(-len(kinds) // columns), columns, squeeze=False).flat
+    for ax in axes[len(kinds) :]:
+        ax.remove()
     for ax, (title, keys) in zip(axes, kinds.items(), strict=False):
         _kind(ax, title, keys)
     handles = [Patch(color=SHADE, label="warm-up"), Line2D([], [], alpha=0, label="* with decay_from: warmup")]
