@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from utils.boxes import xywhn_to_xyxy
+from utils.figure import font_of, fonts, readable
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; without black, which vanishes on dark pictures
 COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
@@ -56,15 +56,15 @@ def draw_boxes(
     scores: np.ndarray | None = None,
 ) -> None:
     """Draw boxes (n, 4) xyxy pixels with class names, and scores where given, onto the picture."""
-    draw, font = ImageDraw.Draw(picture), _font(12)
+    draw = ImageDraw.Draw(picture)
     order = range(len(boxes) - 1, -1, -1)  # the best score last, on top
     for k in order:
         x1, y1, x2, y2 = (float(v) for v in boxes[k])
         draw.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=_colour(classes[k]), width=2)
     for k in order:  # after all the boxes, which would run through the text
         name = str(names[int(classes[k])])
-        text = name if scores is None else f"{name} {scores[k]:.2f}"
-        _label(draw, text, float(boxes[k][0]), float(boxes[k][1]), _colour(classes[k]), font, picture.size)
+        text = readable(name if scores is None else f"{name} {scores[k]:.2f}")
+        _label(draw, text, float(boxes[k][0]), float(boxes[k][1]), _colour(classes[k]), _font(12, text), picture.size)
 
 
 def _colour(cls: float) -> tuple[int, int, int]:
@@ -90,9 +90,11 @@ def _label(
     draw.text((x + 2 - left, y + 1 - top), text, fill="black" if brightness > 110 else "white", font=font)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans from matplotlib's own files: the same on every machine, with accents, Greek and Cyrillic."""
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+def _font(size: int, text: str = "") -> ImageFont.FreeTypeFont:
+    """DejaVu Sans from matplotlib's own files, the same on every machine; another where it lacks letters of a text."""
+    files = [font_of(letter) for letter in text if not letter.isspace()]
+    other = next((file for file in files if file not in (None, fonts()["DejaVu Sans"])), None)
+    return ImageFont.truetype(other or fonts()["DejaVu Sans"], size)
 
 
 def _tile(tiles: list[Image.Image], captions: Sequence[str] | None, columns: int) -> np.ndarray:
@@ -120,7 +122,8 @@ def _tile(tiles: list[Image.Image], captions: Sequence[str] | None, columns: int
 
 def _caption(draw: ImageDraw.ImageDraw, text: str, x: int, y: int, width: int) -> None:
     """One line above a picture; the front of a text that is too long is cut."""
-    font, whole = _font(13), text
+    text = readable(text)
+    font, whole = _font(13, text), text
     while text and draw.textlength(text, font=font) > width:
         whole = whole[1:]
         text = "…" + whole

@@ -15,7 +15,7 @@ from data.report.counts import TINY, Counts
 from data.report.text import shorten
 from utils.boxes import xywhn_to_xyxy
 from utils.errors import UserError
-from utils.figure import COLOURS, DASHES, new_figure, panel, save
+from utils.figure import COLOURS, DASHES, new_figure, panel, plain, save
 from utils.sheet import picture_sheet, save_sheet
 
 NAMED = 100  # classes that have their names below the bars
@@ -63,7 +63,7 @@ def _classes(ax: Axes, splits: dict[str, Counts], names: Sequence[str]) -> None:
     if n > NAMED:
         ax.set_xlabel("classes, the most frequent of each split first")
     else:
-        shown = [shorten(name, LETTERS) for name in names]
+        shown = [plain(shorten(name, LETTERS)) for name in names]
         upright = n > 12 or sum(map(len, shown)) > 110
         ax.set_xticks(range(n), shown, rotation=90 if upright else 0, fontsize=9 if n <= 50 else 7)
         ax.tick_params(axis="x", length=0)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from utils.env import REPO
 from utils.evaluation.plots import plot_confusion, plot_f1, plot_pr
+from utils.figure import font_of, new_figure, plain, readable
 from utils.run.plots import plot_labels, plot_losses, plot_map, plot_rates, to_table
 from utils.sheet import COLOURS, batch_sheet, picture_sheet, save_sheet
 
@@ -98,3 +99,34 @@ def test_batch_sheet_of_a_training_batch():
     }
     sheet = batch_sheet(batch, ["a", "b"])
     assert (sheet == COLOURS[0]).all(-1).any() and (sheet == COLOURS[1]).all(-1).any()
+
+
+HOSTILE = ["$x_1", "a_b$c$", r"back\slash\frac{", "{brace}", "_first", "100 %", "\u4e2d\u6587", "\U0001f600", ""]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_is_drawn_as_written(name):
+    """Drawn as text of a figure it is no formula; what no font has is written as its code, and never as a box."""
+    fig = new_figure(3, 2)
+    ax = fig.subplots()
+    ax.plot([0, 1], [0, 1], label=plain(name))
+    legend = ax.legend()
+    fig.draw_without_rendering()
+    if name:
+        (text,) = legend.get_texts()
+        kept, _ = text._preprocess_math(text.get_text())
+        assert kept.removeprefix("\u2009") == readable(name)
+        assert all(letter.isspace() or font_of(letter) for letter in readable(name))
+
+
+def test_every_picture_takes_any_names(tmp_path):
+    rng, names = np.random.default_rng(0), HOSTILE[:-1]
+    n = len(names)
+    plot_pr(rng.random((101, n)), names, tmp_path / "pr.png")
+    plot_f1(np.linspace(0, 1, 10), rng.random((n, 10)), names, tmp_path / "f1.png", 3)
+    plot_confusion(rng.integers(0, 9, (n + 1, n + 1)), names, tmp_path / "confusion.png")
+    plot_labels(rng.integers(0, n, 50), rng.uniform(0.1, 0.3, (50, 4)), names, tmp_path / "labels.png")
+    assert all(is_picture(tmp_path / f"{name}.png") for name in ("pr", "f1", "confusion", "labels"))
+    images = np.zeros((n, 3, 60, 90), np.uint8)
+    boxes = [np.array([[10, 20, 60, 50.0]])] * n
+    picture_sheet(images, boxes, [np.array([k]) for k in range(n)], names, captions=names)

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from utils.evaluation.evaluate import Evaluation
-from utils.figure import COLOURS, DASHES, FEW, GREY, _nothing, new_figure, panel, save
+from utils.figure import COLOURS, DASHES, FEW, GREY, _nothing, new_figure, panel, plain, save
 
 
 def _class_lines(ax: Axes, x: np.ndarray, curves: np.ndarray, labels: Sequence[str]) -> None:
@@ -36,7 +36,7 @@ def plot_pr(precision: np.ndarray, names: Sequence[str], path: Path) -> None:
     fig = new_figure(8, 5)
     ax = panel(fig.subplots(), "Precision and recall at IoU 0.5", "recall", "precision")
     recall = np.linspace(0, 1, 101)
-    _class_lines(ax, recall, curves, [f"{names[c]}: AP {curves[k].mean():.3f}" for k, c in enumerate(there)])
+    _class_lines(ax, recall, curves, [f"{plain(names[c])}: AP {curves[k].mean():.3f}" for k, c in enumerate(there)])
     if len(there) > 1:
         ax.plot(recall, curves.mean(0), color="black", linewidth=2.5, label=f"all classes: mAP50 {curves.mean():.3f}")
     _finish_unit_square(ax)
@@ -47,7 +47,7 @@ def plot_f1(confidence: np.ndarray, f1: np.ndarray, labels: Sequence[str], path:
     """F1 at IoU 0.5 against the score threshold (1000,): f1 (k, 1000), a row per label; `best`: peak of the mean."""
     fig = new_figure(8, 5)
     ax = panel(fig.subplots(), "F1 at IoU 0.5", "score threshold", "F1")
-    _class_lines(ax, confidence, f1, labels)
+    _class_lines(ax, confidence, f1, [plain(label) for label in labels])
     if len(f1):
         mean = f1.mean(0)
         if len(f1) > 1:
@@ -70,8 +70,8 @@ def plot_confusion(counts: np.ndarray, names: Sequence[str], path: Path) -> None
     ax = fig.subplots()
     image = ax.imshow(np.where(counts > 0, share, np.nan), cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     size = min(9, 0.75 * 72 * (side - 1.8) / n)  # points: three quarters of a row's height
-    ax.set_xticks(range(n), [*names, "nothing there"], rotation=90, fontsize=size)
-    ax.set_yticks(range(n), [*names, "missed"], fontsize=size)
+    ax.set_xticks(range(n), [*map(plain, names), "nothing there"], rotation=90, fontsize=size)
+    ax.set_yticks(range(n), [*map(plain, names), "missed"], fontsize=size)
     ax.set_xticks(np.arange(n - 1) + 0.5, minor=True)
     ax.set_yticks(np.arange(n - 1) + 0.5, minor=True)
     ax.grid(which="minor", color="#EBEBEB", linewidth=0.5)

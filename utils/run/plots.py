@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from utils.figure import COLOURS, DASHES, FEW, GREY, _nothing, new_figure, panel, save
+from utils.figure import COLOURS, DASHES, FEW, GREY, _nothing, new_figure, panel, plain, save
 
 Table = Mapping[str, Sequence[float]]
 
@@ -127,7 +127,9 @@ def _class_bars(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> None:
     panel(ax, f"{counts.sum():,} boxes in {len(names)} classes", "", "boxes")
     ax.bar(range(len(names)), counts, color=COLOURS[0], width=0.8 if len(names) > 3 else 0.4)
     many = len(names) > 12
-    ax.set_xticks(range(len(names)), names, rotation=90 if many else 0, fontsize=10 if not many else 7)
+    ax.set_xticks(
+        range(len(names)), [plain(name) for name in names], rotation=90 if many else 0, fontsize=10 if not many else 7
+    )
     ax.tick_params(axis="x", length=0)
     ax.set_xlim(-0.6, max(len(names), 3) - 0.4)
     ax.set_ylim(0, max(1.1 * counts.max(), 1))

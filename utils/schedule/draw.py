@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from utils.config.schema import Hyp
-from utils.figure import COLOURS, DASHES, SHADE, panel, save
+from utils.figure import COLOURS, DASHES, SHADE, panel, plain, save
 from utils.schedule.plan import Plan, grid, warmup_lengths
 from utils.schedule.rates import Schedule, ema_span
 
@@ -130,7 +130,7 @@ def _panel_of(ax: Axes, key: str, lines: Sequence[_Lines], drawn: Sequence[Drawn
     for k, (line, d) in enumerate(zip(lines, drawn, strict=True)):
         if key not in line.values:
             continue
-        look = {"color": COLOURS[k % len(COLOURS)], "label": d.name if len(drawn) > 1 else None}
+        look = {"color": COLOURS[k % len(COLOURS)], "label": plain(d.name) if len(drawn) > 1 else None}
         look["linewidth"] = 1.4 + min(1.3, 3 / len(drawn)) * (len(drawn) - 1 - k)
         y = line.values[key]
         top = max(top, float(y.max()))

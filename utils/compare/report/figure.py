@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from utils.compare.report.facts import Curve
 from utils.compare.report.words import clean
-from utils.figure import COLOURS, DASHES
+from utils.figure import COLOURS, DASHES, readable, use_fonts
 
 SHADE = "#F1EBDD"  # within the margin
 DARK = "#404040"
@@ -61,15 +61,16 @@ def dashes(k: int) -> object:
 
 def short(name: str) -> str:
     """An arm's name on one line of a picture."""
-    name = clean(name).replace("\n", " ")
+    name = readable(clean(name).replace("\n", " "))
     return name if len(name) <= LETTERS else f"{name[: LETTERS - 9]}…{name[-8:]}"
 
 
 def to_picture(fig: Figure, alt: str) -> Picture:
     """The figure as PNG in a data URI."""
     content = io.BytesIO()
+    use_fonts(fig)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # letters that the font lacks are boxes, not lines on the console
+        warnings.simplefilter("ignore")  # letters that only another font has are no lines on the console
         fig.savefig(content, dpi=150, format="png")
     src = "data:image/png;base64," + base64.b64encode(content.getvalue()).decode("ascii")
     return Picture(src, clean(alt), fig.get_size_inches()[0])
