@@ -8,7 +8,7 @@ import utils.env  # noqa: F401, I001  (first: sets the environment that the libr
 
 import sys
 
-from utils.compare.arms import EXAMPLE, Arm, Compare, cautions, read_command, split_settings
+from utils.compare.arms import EXAMPLE, Arm, Compare, read_command
 from utils.config.options import help_text
 from utils.errors import SomeFailed, StoppedBySignal, UserError, answer_first, run_script
 
@@ -35,9 +35,7 @@ if __name__ == "__main__":
 
 import logging
 import shutil
-import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -45,43 +43,43 @@ from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.identity import Identity, identify
 from models.weights.find import find_weights
 from utils.compare.conclude import conclude
-from utils.compare.fingerprint import fingerprint
+from utils.compare.fingerprint import DataMark, fingerprint
+from utils.compare.folder import choose_folder, declare, known_data, read_record, write_record
 from utils.compare.launch import Job, run_all
 from utils.compare.live import Live, table
-from utils.compare.record import choose_folder, declare, known_data, read_record, write_record
+from utils.compare.record import Record, new_record
 from utils.compare.report.page import write_report
-from utils.compare.runs import ended, list_runs, record_run, run_words
+from utils.compare.runs import list_runs, record_run, run_words
 from utils.config.schema import Command, save_hyp
 from utils.env import cores
 from utils.files import locked, sha256
 from utils.run.console import configure_console
 from utils.run.ranks import pick_device
-from utils.schedule.plan import group_names
-from utils.schedule.rates import batches_per_epoch, build_schedule
 
 log = logging.getLogger(__name__)
 ROOM = 50e6  # bytes that must be free beside what a run's weights take
 
 
-def main(argv: list[str] | None = None) -> dict[str, Any]:
+def main(argv: list[str] | None = None) -> Record | None:
     """One comparison, from the command line to its record, which also stands in its folder."""
     argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
     configure_console()
     if answered(argv):
-        return {}
+        return None
     options, command, arms, notes, given = read_command(argv)
     for note in notes:
         log.info(note)
     slots = device_slots(options, arms)
     threads = options.threads or max(cores() // len(slots), 1)
 
-    asked, identities = settle(options, command, arms, slots, threads, argv)
-    folder = choose_folder(options.project, options.name, asked)
+    fresh, identities = examine(options, command, arms, slots, threads, argv)
+    folder = choose_folder(options.project, options.name, fresh)
     make_folder(folder)
     with locked(folder / ".lock") as held:
         if not held:
             raise UserError(f"another compare.py is at work in {folder}. Wait for it, or give --name another.")
-        record = asked | (read_record(folder) or {}) | {"command": asked["command"]}
+        record = read_record(folder) or fresh
+        record.command = fresh.command
         declare(record, given, options, arms[0].name)
         for arm in arms:
             save_hyp(folder / "arms" / f"{arm.name}.yaml", arm.hyp)
@@ -91,19 +89,19 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         try:
             make_runs(folder, record, arms, slots, threads, command, identities)
         except StoppedBySignal:
-            log.info(f"kept: {sum(map(ended, record['runs']))} finished runs. Repeat the command to go on.")
+            log.info(f"kept: {sum(run.ended for run in record.runs)} finished runs. Repeat the command to go on.")
             raise
         conclude(folder, record)
         write_record(folder, record)
         report = write_report(folder)
     for line in table(record, {}):
         log.info(line)
-    for verdict in record["verdicts"].values():
-        log.info(verdict["sentence"])
+    for verdict in record.verdicts.values():
+        log.info(verdict.sentence)
     log.info(f"report: {report}")
-    failed = [run for run in record["runs"] if run["status"] == "failed"]
+    failed = [run for run in record.runs if run.status == "failed"]
     if failed:
-        shown = ", ".join(f"{run['arm']} seed {run['seed']}" for run in failed)
+        shown = ", ".join(f"{run.arm} seed {run.seed}" for run in failed)
         raise SomeFailed(f"{len(failed)} runs ({shown}). Put right what they say, and repeat the command.")
     return record
 
@@ -118,57 +116,24 @@ def device_slots(options: Compare, arms: list[Arm]) -> list[str]:
     return [names[k % len(names)] for k in range(max(jobs, 1))]
 
 
-def settle(
+def examine(
     options: Compare, command: Command, arms: list[Arm], slots: list[str], threads: int, argv: list[str]
-) -> tuple[dict[str, Any], dict[str, Identity]]:
+) -> tuple[Record, dict[str, Identity]]:
     """A new record: arms, what differs, what they are made from; and the data sets by the name of their yaml."""
     known = known_data(options.project, options.name)
     identities = {
-        data: identify(load_dataset_yaml(data, command.download), known.get(data))
+        data: identify(load_dataset_yaml(data, command.download), known[data].model_dump() if data in known else None)
         for data in {str(arm.hyp.data): None for arm in arms}
     }
-    files = {weights: find_weights(weights, command.download) for weights in {str(arm.hyp.weights): 0 for arm in arms}}
-    plans = []
-    for arm in arms:
-        nb = batches_per_epoch(identities[str(arm.hyp.data)].indexes["train"].n, arm.hyp)
-        schedule = build_schedule(arm.hyp, nb, arm.hyp.batch, group_names(arm.hyp))
-        plans.append({"name": arm.name, "words": list(arm.words), "nw": schedule.nw, "nb": nb, "total": schedule.total})
-    differs, shared = split_settings(arms)
-    device = torch.cuda.get_device_name(int(slots[0])) if slots[0] != "cpu" else "cpu"
-    names = sorted({torch.cuda.get_device_name(int(slot)) for slot in slots}) if slots[0] != "cpu" else []
-    record = {
-        "format": 1,
-        "state": "incomplete",
-        "command": ["compare.py", *argv],
-        "started": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "seeds": [],
-        "arms": [plan | {"seed_offset": arm.hyp.seed} for plan, arm in zip(plans, arms, strict=True)],
-        "settings": {arm.name: arm.settings() for arm in arms},
-        "differs": differs,
-        "shared": shared,
-        "window": max(plan["nw"] for plan in plans) or max(plans[0]["total"] // 10, 1),
-        "notes": cautions(differs)
-        + ([f"runs are spread over unlike devices: {', '.join(names)}"] if names[1:] else []),
-        "fingerprint": fingerprint(threads, device)
-        | {
-            "data": {
-                data: {
-                    "content": identity.content,
-                    "state": identity.state,
-                    "pictures": sum(index.n for index in identity.indexes.values()),
-                }
-                for data, identity in identities.items()
-            },
-            "weights": {name: digest_of(path) for name, path in files.items()},
-        },
-        "looks": [],
-        "runs": [],
-        "verdicts": {},
-        "secondary": {},
+    marks = {
+        data: DataMark(content=i.content, state=i.state, pictures=sum(index.n for index in i.indexes.values()))
+        for data, i in identities.items()
     }
-    if not differs:
-        record["notes"].append("the arms are identical (an A/A test): what they differ by is noise")
-    return record, identities
+    weights = {name: digest_of(find_weights(name, command.download)) for name in {str(a.hyp.weights): 0 for a in arms}}
+    names = [torch.cuda.get_device_name(int(slot)) for slot in slots] if slots[0] != "cpu" else ["cpu"]
+    made_by = fingerprint(threads, names[0], marks, weights)
+    pictures = {data: identity.indexes["train"].n for data, identity in identities.items()}
+    return new_record(arms, pictures, made_by, sorted(set(names)), argv), identities
 
 
 def digest_of(path: Path) -> str:
@@ -187,24 +152,21 @@ def make_folder(folder: Path) -> None:
         raise UserError(f"cannot write to {folder}: {e.strerror}. Choose another --project.") from e
 
 
-def introduce(folder: Path, record: dict[str, Any], slots: list[str], threads: int) -> None:
+def introduce(folder: Path, record: Record, slots: list[str], threads: int) -> None:
     """Say what is going to happen."""
-    declared, runs = record["declared"], record["runs"]
+    declared, runs = record.declared, record.runs
     log.info(f"folder    {folder}")
-    for arm in record["arms"]:
-        own = ", ".join(f"{key} {values[arm['name']]}" for key, values in record["differs"].items())
-        role = " (reference)" if arm["name"] == declared["reference"] else ""
-        log.info(
-            f"arm       {arm['name']}{role}: warm-up {arm['nw']} of {arm['total']} batches"
-            + (f"; {own}" if own else "")
-        )
-    for note in record["notes"]:
+    for arm in record.arms:
+        own = ", ".join(f"{key} {values[arm.name]}" for key, values in record.differs.items())
+        role = " (reference)" if arm.name == declared.reference else ""
+        log.info(f"arm       {arm.name}{role}: warm-up {arm.nw} of {arm.total} batches" + (f"; {own}" if own else ""))
+    for note in record.notes:
         log.info(f"warning: {note}")
     log.info(
-        f"decides   {declared['metric']} of the EMA after the last epoch; margin {100 * declared['margin']:g} points; "
-        f"at most {declared['max_seeds']} seeds"
+        f"decides   {declared.metric} of the EMA after the last epoch; margin {100 * declared.margin:g} points; "
+        f"at most {declared.max_seeds} seeds"
     )
-    todo = sum(run["status"] == "missing" for run in runs)
+    todo = sum(run.status == "missing" for run in runs)
     log.info(
         f"runs      {len(runs)}, {todo} to make; {len(slots)} at once, {threads} threads each, on {', '.join(slots)}"
     )
@@ -212,7 +174,7 @@ def introduce(folder: Path, record: dict[str, Any], slots: list[str], threads: i
 
 def make_runs(
     folder: Path,
-    record: dict[str, Any],
+    record: Record,
     arms: list[Arm],
     slots: list[str],
     threads: int,
@@ -223,10 +185,10 @@ def make_runs(
     live = Live(record, {arm.name: arm.hyp.epochs for arm in arms}, len(slots))
     by_name = {arm.name: arm for arm in arms}
     jobs = []
-    for run in record["runs"]:
-        if run["status"] == "missing":
-            words = run_words(folder, run, by_name[run["arm"]], threads, command)
-            jobs.append(Job(run["arm"], run["seed"], folder / run["folder"], words))
+    for run in record.runs:
+        if run.status == "missing":
+            words = run_words(folder, run, by_name[run.arm], threads, command)
+            jobs.append(Job(run.arm, run.seed, folder / run.folder, words))
 
     def require() -> None:
         require_unchanged(identities)

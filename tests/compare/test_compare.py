@@ -24,7 +24,8 @@ from tests.helpers.runs import assert_same, replaced
 from utils.compare.arms import read_command
 from utils.compare.conclude import conclude
 from utils.compare.fingerprint import code_hash, reached
-from utils.compare.record import declare, read_record
+from utils.compare.folder import declare, read_record
+from utils.compare.record import Declared, Record, Run
 from utils.compare.scores import final_score
 from utils.config.schema import save_hyp
 from utils.errors import SomeFailed, UserError
@@ -41,8 +42,8 @@ def words(toy: Path, project: Path) -> list[str]:
     return [*TOY, "--data", str(toy), "--weights", str(REPO / "models/demo.pt"), "--project", str(project)]
 
 
-def run_of(record: dict, arm: str, seed: int) -> dict:
-    return next(run for run in record["runs"] if (run["arm"], run["seed"]) == (arm, seed))
+def run_of(record: Record, arm: str, seed: int) -> Run:
+    return next(run for run in record.runs if (run.arm, run.seed) == (arm, seed))
 
 
 @pytest.mark.slow
@@ -55,11 +56,11 @@ def test_two_equal_arms_from_the_first_run_to_the_third_pair(toy, tmp_path, fork
     repeated_it_makes_only_what_is_missing(line, tmp_path / "exp", record)
 
 
-def equal_arms_on_equal_seeds_differ_by_exactly_zero(folder: Path, record: dict) -> None:
-    verdict = record["verdicts"]["b"]
-    assert (verdict["mean"], verdict["sd"], verdict["low"], verdict["high"]) == (0, 0, 0, 0)
-    assert verdict["kind"] == "undecided" and "exactly the same score" in verdict["sentence"]  # two pairs claim nothing
-    assert max(run["score"] for run in record["runs"]) > 0  # equal because they are, not because nothing was learned
+def equal_arms_on_equal_seeds_differ_by_exactly_zero(folder: Path, record: Record) -> None:
+    verdict = record.verdicts["b"]
+    assert (verdict.mean, verdict.sd, verdict.low, verdict.high) == (0, 0, 0, 0)
+    assert verdict.kind == "undecided" and "exactly the same score" in verdict.sentence  # two pairs claim nothing
+    assert max(run.score for run in record.runs) > 0  # equal because they are, not because nothing was learned
     for seed in range(2):
         a, b = (read_metrics(folder / f"runs/{arm}/seed{seed}/metrics.csv")[-1] for arm in "ab")
         assert_same(*({k: v for k, v in row.items() if "time/" not in k} for row in (a, b)))
@@ -71,58 +72,58 @@ def test_equal_arms_on_other_seeds_make_no_claim(toy, tmp_path):
     short = replaced(replaced(words(toy, tmp_path), "--epochs", 1), "--val-every", 1)
     line = [*short, "--seeds", "6", "--arm", "a", "--arm", "b", "seed=1000"]
     options, command, arms, _, given = read_command(line)
-    record, _ = compare.settle(options, command, arms, ["cpu"], 1, line)
+    record, _ = compare.examine(options, command, arms, ["cpu"], 1, line)
     declare(record, given, options, "a")
     folder = tmp_path / "exp"
     compare.list_runs(record, 6, folder)
     (folder / "arms").mkdir(parents=True)
-    for run in record["runs"]:
-        arm = next(arm for arm in arms if arm.name == run["arm"])
+    for run in record.runs:
+        arm = next(arm for arm in arms if arm.name == run.arm)
         save_hyp(folder / f"arms/{arm.name}.yaml", arm.hyp)
         train.main(compare.run_words(folder, run, arm, 0, command))
-        run |= {"status": "done", "score": final_score(folder / run["folder"], "val/mAP50-95")}
+        run.status, run.score = "done", final_score(folder / run.folder, "val/mAP50-95")
     conclude(folder, record)
-    verdict = record["verdicts"]["b"]
-    assert verdict["pairs"] == 6 and verdict["sd"] > 0 and verdict["kind"] not in ("helps", "hurts")
-    assert "share neither head nor order" in " ".join(record["notes"])
+    verdict = record.verdicts["b"]
+    assert verdict.pairs == 6 and verdict.sd > 0 and verdict.kind not in ("helps", "hurts")
+    assert "share neither head nor order" in " ".join(record.notes)
 
 
-def what_a_comparison_leaves(folder: Path, record: dict) -> None:
+def what_a_comparison_leaves(folder: Path, record: Record) -> None:
     stored = read_record(folder)
-    assert stored["state"] == "complete" and stored["verdicts"] == record["verdicts"]
-    assert [(look["pairs"], look["verdicts"]) for look in stored["looks"]] == [(2, {"b": "undecided"})]
-    assert stored["fingerprint"]["threads"] == max(len(os.sched_getaffinity(0)) // 2, 1)
-    for run in stored["runs"]:
-        place = folder / run["folder"]
-        assert run["status"] == "done" and (place / "weights/best.pt").exists() and (place / "console.txt").exists()
+    assert stored.state == "complete" and stored.verdicts == record.verdicts
+    assert [(look.pairs, look.verdicts) for look in stored.looks] == [(2, {"b": "undecided"})]
+    assert stored.fingerprint.threads == max(len(os.sched_getaffinity(0)) // 2, 1)
+    for run in stored.runs:
+        place = folder / run.folder
+        assert run.status == "done" and (place / "weights/best.pt").exists() and (place / "console.txt").exists()
         assert not (place / "weights/last.pt").exists()
-        assert json.loads((place / "run.json").read_text())["threads"] == stored["fingerprint"]["threads"]
-        assert run["score"] == read_metrics(place / "metrics.csv")[-1]["val/mAP50-95"]
+        assert json.loads((place / "run.json").read_text())["threads"] == stored.fingerprint.threads
+        assert run.score == read_metrics(place / "metrics.csv")[-1]["val/mAP50-95"]
     assert yaml.safe_load((folder / "runs/b/seed1/hyp.yaml").read_text())["seed"] == 1
     for name in ("report.html", "report.md", "results.csv"):
         assert (folder / name).stat().st_size > 500
     assert len((folder / "results.csv").read_text().splitlines()) == 1 + 4
 
 
-def repeated_it_makes_only_what_is_missing(line: list[str], folder: Path, record: dict) -> None:
-    made = {run["folder"]: (folder / run["folder"] / "hyp.yaml").stat().st_mtime_ns for run in record["runs"]}
+def repeated_it_makes_only_what_is_missing(line: list[str], folder: Path, record: Record) -> None:
+    made = {run.folder: (folder / run.folder / "hyp.yaml").stat().st_mtime_ns for run in record.runs}
     (folder / "runs/b/seed1/metrics.csv").unlink()  # a broken run
     interrupted = ["--hyp", folder / "arms/b.yaml", "--seed", 2, "--project", folder / "runs/b", "--name", "seed2"]
     train.main([*map(str, interrupted), "--stop-after", "1"])
     again = compare.main(
         [("3" if word == "2" and before == "--seeds" else word) for before, word in pairwise(["", *line])]
     )
-    assert again["seeds"] == [0, 1, 2] and len(again["runs"]) == 6
+    assert again.seeds == [0, 1, 2] and len(again.runs) == 6
     assert "going on after epoch 1" in (folder / "runs/b/seed2/console.txt").read_text()
     changed = {
-        run["folder"]
-        for run in again["runs"]
-        if made.get(run["folder"]) != (folder / run["folder"] / "hyp.yaml").stat().st_mtime_ns
+        run.folder
+        for run in again.runs
+        if made.get(run.folder) != (folder / run.folder / "hyp.yaml").stat().st_mtime_ns
     }
     assert changed == {"runs/b/seed1", "runs/a/seed2", "runs/b/seed2"}
-    assert run_of(again, "b", 1)["score"] == run_of(record, "b", 1)["score"]  # a run is repeatable
-    assert [look["pairs"] for look in again["looks"]] == [2, 3]
-    assert again["verdicts"]["b"]["mean"] == again["verdicts"]["b"]["sd"] == 0  # the interrupted run, too
+    assert run_of(again, "b", 1).score == run_of(record, "b", 1).score  # a run is repeatable
+    assert [look.pairs for look in again.looks] == [2, 3]
+    assert again.verdicts["b"].mean == again.verdicts["b"].sd == 0  # the interrupted run, too
 
 
 @pytest.mark.slow
@@ -135,9 +136,9 @@ def test_a_crash_and_a_divergence_are_kept_and_said(toy, tmp_path, capsys, forke
     out = capsys.readouterr().out
     assert "broken seed 0: failed (exit code 2), its last lines:" in out and "broken.pt" in out
     record = read_record(tmp_path / "exp")
-    assert [run_of(record, "broken", seed)["status"] for seed in (0, 1)] == ["failed", "failed"]  # the others go on
-    assert [run_of(record, "wild", seed)["status"] for seed in (0, 1)] == ["diverged", "diverged"]
-    assert record["state"] == "incomplete" and record["verdicts"] == {} and record["looks"] == []
+    assert [run_of(record, "broken", seed).status for seed in (0, 1)] == ["failed", "failed"]  # the others go on
+    assert [run_of(record, "wild", seed).status for seed in (0, 1)] == ["diverged", "diverged"]
+    assert record.state == "incomplete" and record.verdicts == {} and record.looks == []
     assert "no verdict: 0 whole pairs" in out
     page = (tmp_path / "exp/report.html").read_text()
     assert "broken" in page and "diverged" in page
@@ -158,7 +159,7 @@ def test_ctrl_c_stops_every_run_and_keeps_what_is_finished(toy, tmp_path):
     assert process.returncode == 130 and "Repeat the command to go on." in out
     assert len(children) == 2 and not any(Path(f"/proc/{pid}").exists() for pid in children)
     record = read_record(tmp_path / "exp")
-    assert len(record["runs"]) == 8 and record["looks"] == []
+    assert len(record.runs) == 8 and record.looks == []
 
 
 def test_both_arms_see_the_same_batches(toy):
@@ -216,8 +217,8 @@ def test_every_change_of_the_data_is_noticed(copied, what):
 
 def test_a_dataset_that_changes_meanwhile_stops_the_comparison(copied, tmp_path, monkeypatch):
     options, command, arms, _, _ = read_command([*words(copied, tmp_path), "--warmup", "--seeds", "2"])
-    record, identities = compare.settle(options, command, arms, ["cpu"], 1, [])
-    record["declared"] = {"metric": "val/mAP50-95", "margin": 0.01, "max_seeds": 2, "reference": "warm"}
+    record, identities = compare.examine(options, command, arms, ["cpu"], 1, [])
+    record.declared = Declared(metric="val/mAP50-95", margin=0.01, max_seeds=2, reference="warm")
     folder = tmp_path / "exp"
     compare.make_folder(folder)
     compare.list_runs(record, 2, folder)
@@ -229,8 +230,8 @@ def test_a_dataset_that_changes_meanwhile_stops_the_comparison(copied, tmp_path,
 
 def test_no_space_left_is_said_before_a_run_begins(toy, tmp_path, monkeypatch):
     options, command, arms, _, _ = read_command([*words(toy, tmp_path), "--warmup", "--seeds", "2"])
-    record, identities = compare.settle(options, command, arms, ["cpu"], 1, [])
-    record["declared"] = {"metric": "val/mAP50-95", "margin": 0.01, "max_seeds": 2, "reference": "warm"}
+    record, identities = compare.examine(options, command, arms, ["cpu"], 1, [])
+    record.declared = Declared(metric="val/mAP50-95", margin=0.01, max_seeds=2, reference="warm")
     compare.make_folder(tmp_path / "exp")
     compare.list_runs(record, 2, tmp_path / "exp")
     full = compare.shutil.disk_usage(tmp_path)._replace(free=10**6)

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from utils.compare.conclude import conclude
-from utils.compare.record import choose_folder, declare, known_data, read_record, unlike, write_record
+from utils.compare.fingerprint import DataMark
+from utils.compare.folder import choose_folder, declare, known_data, read_record, unlike, write_record
+from utils.compare.record import Look, Record, Run
 from utils.compare.scores import final_score, mean_differences, secondary
 from utils.errors import UserError
 from utils.run.log import RunLog
@@ -20,17 +22,17 @@ FINGERPRINT = {
 }  # fmt: skip
 
 
-def a_record(**changes) -> dict:
+def a_record(**changes) -> Record:
     record = {
         "format": 1, "settings": {"warm": {"lr0": 0.1}, "cold": {"lr0": 0.2}},
         "fingerprint": copy.deepcopy(FINGERPRINT),
         "runs": [], "looks": [], "seeds": [], "arms": [{"name": "warm"}, {"name": "cold"}], "window": 4,
         "declared": {"metric": "val/mAP50-95", "margin": 0.01, "max_seeds": 8, "reference": "warm"},
     }  # fmt: skip
-    return record | changes
+    return Record(**record | changes)
 
 
-def with_fingerprint(**changes) -> dict:
+def with_fingerprint(**changes) -> Record:
     return a_record(fingerprint=FINGERPRINT | changes)
 
 
@@ -55,7 +57,7 @@ def test_other_runs_are_not_reused_and_stay(tmp_path, caplog, other, words):
     assert choose_folder(str(tmp_path), "exp", a_record()) == tmp_path / "exp"
     assert choose_folder(str(tmp_path), "exp", other) == tmp_path / "exp2"
     assert re.search(words, caplog.text) and "1 finished runs" in caplog.text
-    assert read_record(tmp_path / "exp")["runs"] == [done]
+    assert read_record(tmp_path / "exp").runs == [Run(**done)]
 
 
 def test_what_is_no_part_of_a_result_changes_nothing():
@@ -77,7 +79,7 @@ def test_what_is_known_of_the_data_is_what_the_last_folder_recorded(tmp_path):
     for folder, content in (("exp", "x"), ("exp2", "z"), ("other", "w")):
         (tmp_path / folder).mkdir()
         write_record(tmp_path / folder, with_fingerprint(data={"d.yaml": {"content": content, "state": [content]}}))
-    assert known_data(str(tmp_path), "exp") == {"d.yaml": {"content": "z", "state": ["z"]}}
+    assert known_data(str(tmp_path), "exp") == {"d.yaml": DataMark(content="z", state=["z"])}
 
 
 def test_half_a_record_is_none(tmp_path):
@@ -93,15 +95,20 @@ def options(seeds=8, max_seeds=None, metric="val/mAP50-95", margin=1.0):
 
 def test_declared_before_the_first_look_and_not_after(caplog):
     caplog.set_level(logging.INFO)
-    record = {}
+    record = Record()
     declare(record, {"metric"}, options(metric="val/mAP50"), "warm")
-    assert record["declared"] == {"metric": "val/mAP50", "margin": 0.01, "max_seeds": 8, "reference": "warm"}
+    assert record.declared.model_dump() == {"metric": "val/mAP50", "margin": 0.01, "max_seeds": 8, "reference": "warm"}
     declare(record, {"margin", "max_seeds"}, options(margin=0.5, max_seeds=12), "warm")  # not looked yet: free
-    assert record["declared"] == {"metric": "val/mAP50", "margin": 0.005, "max_seeds": 12, "reference": "warm"}
+    assert record.declared.model_dump() == {
+        "metric": "val/mAP50",
+        "margin": 0.005,
+        "max_seeds": 12,
+        "reference": "warm",
+    }
     declare(record, set(), options(seeds=10), "warm")
-    assert record["declared"]["max_seeds"] == 12
+    assert record.declared.max_seeds == 12
 
-    record["looks"] = [{"pairs": 8}]
+    record.looks = [Look(pairs=8)]
     before = copy.deepcopy(record)
     declare(record, set(), options(seeds=12), "warm")
     declare(record, {"metric"}, options(metric="val/mAP50"), "warm")  # said again
@@ -146,17 +153,17 @@ def test_differences_leave_out_pairs_that_lack_a_measure():
     reference = [{"best": 0.4}, {"best": 0.5}, {"best": 0.5}]
     blank = dict.fromkeys(("best_epoch", "mAP50", "area", "epochs_to_90", "loss_spike", "grad_norm"))
     found = mean_differences([blank | a for a in arm], [blank | r for r in reference])
-    assert found.keys() == {"best"} and found["best"]["pairs"] == 2
-    assert found["best"]["mean"] == pytest.approx(0.15) and found["best"]["low"] < 0.15 < found["best"]["high"]
+    assert found.keys() == {"best"} and found["best"].pairs == 2
+    assert found["best"].mean == pytest.approx(0.15) and found["best"].low < 0.15 < found["best"].high
 
 
-def compared(folder, differences, status=None, **changes) -> dict:
+def compared(folder, differences, status=None, **changes) -> Record:
     """A record whose runs have these paired differences."""
     record = a_record(seeds=list(range(len(differences))), **changes)
     for seed, d in enumerate(differences):
         for arm, score in (("warm", 0.5), ("cold", 0.5 + d)):
             run = {"arm": arm, "seed": seed, "status": "done", "folder": f"runs/{arm}/seed{seed}", "score": score}
-            record["runs"].append(run | (status or {}).get((arm, seed), {}))
+            record.runs.append(Run(**run | (status or {}).get((arm, seed), {})))
     conclude(folder, record)
     return record
 
@@ -166,32 +173,32 @@ NOISE = np.array([1, -1, 2, -2, 0.5, -0.5, 1.5, -1.5]) / 1000
 
 def test_a_look_is_recorded_with_its_verdict(tmp_path):
     record = compared(tmp_path, 0.03 + NOISE)
-    assert record["state"] == "complete" and record["verdicts"]["cold"]["kind"] == "helps"
-    assert [(look["pairs"], look["verdicts"]) for look in record["looks"]] == [(8, {"cold": "helps"})]
+    assert record.state == "complete" and record.verdicts["cold"].kind == "helps"
+    assert [(look.pairs, look.verdicts) for look in record.looks] == [(8, {"cold": "helps"})]
     conclude(tmp_path, record)
-    assert len(record["looks"]) == 1  # the same look again
+    assert len(record.looks) == 1  # the same look again
 
 
 def test_a_diverged_run_counts_and_a_failed_one_makes_its_pair_incomplete(tmp_path):
     lost = {"status": "diverged", "score": None}
     record = compared(tmp_path, 0.03 + NOISE, {("cold", 2): lost})
-    entry = record["verdicts"]["cold"]
-    assert entry["diverged"] == [0, 1] and entry["pairs"] == 8 and entry["kind"] == "undecided"
-    assert "Diverged and counted as score 0" in entry["sentence"]
+    entry = record.verdicts["cold"]
+    assert entry.diverged == [0, 1] and entry.pairs == 8 and entry.kind == "undecided"
+    assert "Diverged and counted as score 0" in entry.sentence
     record = compared(tmp_path, 0.03 + NOISE, {("cold", 2): {"status": "failed", "score": None}})
-    assert record["state"] == "incomplete" and record["verdicts"]["cold"]["pairs"] == 7
+    assert record.state == "incomplete" and record.verdicts["cold"].pairs == 7
 
 
 def test_a_claim_is_not_taken_back_by_more_pairs(tmp_path):
     looks = [{"pairs": 6, "verdicts": {"cold": "helps"}}]
-    entry = compared(tmp_path, 30 * NOISE, looks=looks)["verdicts"]["cold"]
-    assert entry["kind"] == "helps" and entry["seeds_more"] == 0
-    assert "found at the look at 6 pairs" in entry["sentence"] and "undecided" in entry["sentence"]
+    entry = compared(tmp_path, 30 * NOISE, looks=looks).verdicts["cold"]
+    assert entry.kind == "helps" and entry.seeds_more == 0
+    assert "found at the look at 6 pairs" in entry.sentence and "undecided" in entry.sentence
     looks = [{"pairs": 6, "verdicts": {"cold": "undecided"}}]
-    assert compared(tmp_path, 30 * NOISE, looks=looks)["verdicts"]["cold"]["kind"] == "undecided"
+    assert compared(tmp_path, 30 * NOISE, looks=looks).verdicts["cold"].kind == "undecided"
 
 
 def test_fewer_pairs_than_were_looked_at_give_no_verdict(tmp_path):
     record = compared(tmp_path, 0.03 + NOISE, looks=[{"pairs": 9, "verdicts": {"cold": "helps"}}])
-    assert record["verdicts"] == {} and len(record["looks"]) == 1
-    assert compared(tmp_path, [0.1])["verdicts"] == {}
+    assert record.verdicts == {} and len(record.looks) == 1
+    assert compared(tmp_path, [0.1]).verdicts == {}

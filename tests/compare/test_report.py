@@ -167,7 +167,7 @@ def test_the_first_batches_are_read_whole_and_no_further(two):
     )  # losses are written later than rates
     assert list(curves["train/grad_norm"]) == list(range(1, 16, 2))  # only batches that closed a step
     assert not {tag for tag in curves if tag.startswith(("val/", "train/clip"))}
-    assert facts.runs[0].epochs.keys() == set(range(1, EPOCHS + 1)) and facts.told["window"] == NB
+    assert facts.runs[0].epochs.keys() == set(range(1, EPOCHS + 1)) and facts.record.window == NB
     titles = [t for tags, t in Page(html_of(two)).text if tags.endswith("figcaption")]
     for title in ("Learning rate: bias", "Learning rate: norm, weight", "Momentum", "Gradient norm before clipping"):
         assert title in titles

@@ -3,8 +3,9 @@
 fingerprint  what a run was made by
 launch       runs as processes, several at once
 statistics   from paired scores to a verdict
-record       comparison.json: declared, run, seen when
 arms         the arms of a comparison, and what differs
+record       the result as a type: declared, made by, run, seen when
+folder       the folder of a comparison, and comparison.json in it
 scores       what a run came to
 live         the progress as a table
 report       the page, its pictures and its words

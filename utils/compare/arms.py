@@ -195,7 +195,7 @@ def split_settings(arms: list[Arm]) -> tuple[dict[str, dict[str, Any]], dict[str
 
 def cautions(differs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What a reader of the comparison must know about its arms."""
-    told = {
+    remarks = {
         "data": "the arms differ in data: a difference may be that of the pictures, and each is scored on its own val",
         "weights": "the arms differ in weights: a difference may be that of the start",
         "seed": "the arms differ in seed: the runs of a pair share neither head nor order nor augmentation",
@@ -204,6 +204,6 @@ def cautions(differs: Mapping[str, Mapping[str, Any]]) -> list[str]:
         "imgsz": "the arms differ in imgsz: training costs and the evaluation differ, too",
     }
     split = {"classes", "single_cls", "conf", "iou", "max_det", "multi_label", "agnostic_nms"}
-    notes = [told[key] for key in told if key in differs]
+    notes = [remarks[key] for key in remarks if key in differs]
     scored = sorted(split & differs.keys())
     return notes + ([f"the arms are scored differently ({', '.join(scored)})"] if scored else [])

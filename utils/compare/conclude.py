@@ -4,9 +4,8 @@ import logging
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from utils.compare.record import ENDED
+from utils.compare.record import ArmVerdict, Look, Record, Run
 from utils.compare.scores import mean_differences, secondary
 from utils.compare.statistics.verdict import Verdict, verdicts
 
@@ -14,56 +13,54 @@ log = logging.getLogger(__name__)
 CLAIMS = ("helps", "hurts", "no difference")
 
 
-def conclude(folder: Path, record: dict[str, Any]) -> None:
+def conclude(folder: Path, record: Record) -> None:
     """Fill in secondary measures, verdicts and today's look; pairs are the seeds for which every arm has ended."""
-    arms = [arm["name"] for arm in record["arms"]]
-    runs = {(run["arm"], run["seed"]): run for run in record["runs"]}
+    arms = [arm.name for arm in record.arms]
+    runs = {(run.arm, run.seed): run for run in record.runs}
     _measure(folder, record, runs)
-    ended = {key for key, run in runs.items() if run["status"] in ENDED}
-    seeds = [seed for seed in record["seeds"] if all((arm, seed) in ended for arm in arms)]
-    record["state"] = "complete" if len(ended) == len(runs) else "incomplete"
-    record["verdicts"], record["secondary"] = {}, {}
-    seen = [look["pairs"] for look in record["looks"]]
+    ended = {key for key, run in runs.items() if run.ended}
+    seeds = [seed for seed in record.seeds if all((arm, seed) in ended for arm in arms)]
+    record.state = "complete" if len(ended) == len(runs) else "incomplete"
+    record.verdicts, record.secondary = {}, {}
+    seen = [look.pairs for look in record.looks]
     reference, *others = arms
     for arm in others:
-        pairs = [(runs[arm, seed]["secondary"], runs[reference, seed]["secondary"]) for seed in seeds]
-        record["secondary"][arm] = mean_differences([a for a, _ in pairs], [r for _, r in pairs]) if pairs else {}
+        pairs = [(runs[arm, seed].secondary, runs[reference, seed].secondary) for seed in seeds]
+        record.secondary[arm] = mean_differences([a for a, _ in pairs], [r for _, r in pairs]) if pairs else {}
     if len(seeds) < max([2, *seen]):
         log.info(f"no verdict: {len(seeds)} whole pairs, {max([2, *seen])} are needed")
         return
     scores = {arm: [_score(runs[arm, seed]) for seed in seeds] for arm in arms}
-    declared = record["declared"]
-    told = verdicts(
-        scores[reference], {arm: scores[arm] for arm in others}, seen, declared["max_seeds"], declared["margin"]
-    )
-    for arm, verdict in told.items():
-        record["verdicts"][arm] = _entry(verdict, _claimed(record["looks"], arm, len(seeds)))
-    kinds = {arm: entry["kind"] for arm, entry in record["verdicts"].items()}
-    look = {"pairs": len(seeds), "when": time.strftime("%Y-%m-%d %H:%M:%S"), "verdicts": kinds}
-    record["looks"] = [*(old for old in record["looks"] if old["pairs"] != len(seeds)), look]
+    declared = record.declared
+    found = verdicts(scores[reference], {arm: scores[arm] for arm in others}, seen, declared.max_seeds, declared.margin)
+    for arm, verdict in found.items():
+        record.verdicts[arm] = _entry(verdict, _claimed(record.looks, arm, len(seeds)))
+    kinds = {arm: entry.kind for arm, entry in record.verdicts.items()}
+    look = Look(pairs=len(seeds), when=time.strftime("%Y-%m-%d %H:%M:%S"), verdicts=kinds)
+    record.looks = [*(old for old in record.looks if old.pairs != len(seeds)), look]
 
 
-def _measure(folder: Path, record: dict[str, Any], runs: dict[tuple[str, int], dict[str, Any]]) -> None:
+def _measure(folder: Path, record: Record, runs: dict[tuple[str, int], Run]) -> None:
     """Secondary measures of every run that ended; the reference's runs first, for they set the height to reach."""
-    reference = record["declared"]["reference"]
-    for run in sorted(runs.values(), key=lambda run: run["arm"] != reference):
-        partner = runs[reference, run["seed"]]
-        target = partner.get("score") if record["declared"]["metric"] == "val/mAP50-95" else None
-        if run["status"] in ENDED:
-            run["secondary"] = secondary(folder / run["folder"], record["window"], target)
+    reference = record.declared.reference
+    for run in sorted(runs.values(), key=lambda run: run.arm != reference):
+        partner = runs[reference, run.seed]
+        target = partner.score if record.declared.metric == "val/mAP50-95" else None
+        if run.ended:
+            run.secondary = secondary(folder / run.folder, record.window, target)
 
 
-def _score(run: dict[str, Any]) -> float:
-    """NaN for a run that diverged: `verdicts` counts it as 0 and says so."""
-    return float("nan") if run["score"] is None else run["score"]
+def _score(run: Run) -> float:
+    """NaN for a run that diverged: `verdicts` says so."""
+    return float("nan") if run.score is None else run.score
 
 
-def _claimed(looks: list[dict[str, Any]], arm: str, pairs: int) -> dict[str, Any] | None:
+def _claimed(looks: list[Look], arm: str, pairs: int) -> Look | None:
     """The first earlier look that decided about an arm: alpha was spent on it, so more pairs do not take it back."""
-    return next((look for look in looks if look["pairs"] < pairs and look["verdicts"].get(arm) in CLAIMS), None)
+    return next((look for look in looks if look.pairs < pairs and look.verdicts.get(arm) in CLAIMS), None)
 
 
-def _entry(verdict: Verdict, claimed: dict[str, Any] | None) -> dict[str, Any]:
+def _entry(verdict: Verdict, claimed: Look | None) -> ArmVerdict:
     """A verdict as it stands in comparison.json."""
     values = asdict(verdict)
     r = values.pop("paired")
@@ -78,12 +75,12 @@ def _entry(verdict: Verdict, claimed: dict[str, Any] | None) -> dict[str, Any]:
         "diverged": list(verdict.diverged),
     }
     name = verdict.sentence.partition(":")[0]
-    kind = claimed["verdicts"][name] if claimed else verdict.kind
+    kind = claimed.verdicts[name] if claimed else verdict.kind
     if kind != verdict.kind:
         entry |= {"kind": kind, "seeds_more": 0}
         words = "no difference larger than the margin" if kind == "no difference" else kind
         entry["sentence"] = (
-            f"{name}: {words}, as was found at the look at {claimed['pairs']} pairs. "
+            f"{name}: {words}, as was found at the look at {claimed.pairs} pairs. "
             f"Today's look, taken alone: {verdict.sentence}"
         )
-    return entry
+    return ArmVerdict(**entry)

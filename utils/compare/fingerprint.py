@@ -4,15 +4,40 @@ import ast
 import hashlib
 import platform
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel, Field
 
 from utils.env import REPO
 from utils.run.folder import git_revision, package_versions
 
 
-def fingerprint(threads: int, device: str) -> dict[str, Any]:
-    """Everything that must be equal for two runs to be comparable, but for their settings, weights and data."""
-    return {
+class DataMark(BaseModel):
+    """A data set as it was."""
+
+    content: str | None = Field(None, description="digest of all pictures and boxes, wherever they lie")
+    state: list[str] = Field(
+        [], description="what its files looked like, to know without reading that they are the same"
+    )
+    pictures: int | None = Field(None, description="pictures of train and val")
+
+
+class Fingerprint(BaseModel):
+    """What the runs of a comparison were made by and from; all but git and platform must be equal."""
+
+    code: str | None = Field(None, description="digest of train.py and of all that it imports")
+    git: str | None = Field(None, description="the commit, to find the code again")
+    threads: int | None = Field(None, description="CPU threads of a run")
+    device: str | None = Field(None, description="cpu, or the name of the GPU")
+    python: str | None = Field(None, description="the version of Python")
+    platform: str | None = Field(None, description="the operating system")
+    versions: dict[str, str | None] = Field({}, description="of the installed libraries")
+    data: dict[str, DataMark] = Field({}, description="data sets by their yaml")
+    weights: dict[str, str | None] = Field({}, description="digests of the weights by their name")
+
+
+def fingerprint(threads: int, device: str, data: dict[str, DataMark], weights: dict[str, str]) -> Fingerprint:
+    """What runs would be made by now."""
+    values = {
         "code": code_hash(),
         "git": git_revision(),  # to find the code again; the hash decides
         "threads": threads,
@@ -21,6 +46,7 @@ def fingerprint(threads: int, device: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "versions": package_versions(),
     }
+    return Fingerprint(**values, data=data, weights=weights)
 
 
 def code_hash(script: str = "train.py") -> str:

@@ -4,9 +4,9 @@ import logging
 import shutil
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from utils.compare.launch import Child
+from utils.compare.record import Record, Run
 from utils.run.log import read_metrics
 
 log = logging.getLogger(__name__)
@@ -16,7 +16,7 @@ WIDTH = 8  # of a column
 class Live:
     """Keeps a table at the bottom of a terminal; elsewhere it says nothing of its own."""
 
-    def __init__(self, record: dict[str, Any], epochs: dict[str, int], slots: int) -> None:
+    def __init__(self, record: Record, epochs: dict[str, int], slots: int) -> None:
         self.record, self.epochs, self.slots = record, epochs, slots
         self.lines = 0  # drawn at the moment
         self.last: list[str] = []
@@ -60,8 +60,8 @@ class Live:
 
     def _left(self, running: Sequence[Child]) -> str:
         """How many runs are done, and about how long the others will take."""
-        runs = self.record["runs"]
-        ended = sum(run["status"] != "missing" for run in runs)
+        runs = self.record.runs
+        ended = sum(run.status != "missing" for run in runs)
         text = f"{ended} of {len(runs)} runs done, {len(running)} under way"
         if self.times:
             mean = sum(self.times) / len(self.times)
@@ -71,18 +71,18 @@ class Live:
         return text
 
 
-def table(record: dict[str, Any], running: dict[tuple[str, int], str]) -> list[str]:
+def table(record: Record, running: dict[tuple[str, int], str]) -> list[str]:
     """A line for each arm, a column for each seed: its score, how far it is, or how it ended."""
-    seeds, arms = record["seeds"], [arm["name"] for arm in record["arms"]]
-    runs = {(run["arm"], run["seed"]): run for run in record["runs"]}
+    seeds, arms = record.seeds, [arm.name for arm in record.arms]
+    runs = {(run.arm, run.seed): run for run in record.runs}
     width = max(map(len, ["seed", *arms])) + 1
     lines = ["seed".ljust(width) + "".join(f"{seed:>{WIDTH}}" for seed in seeds)]
     for arm in arms:
         cells = []
         for seed in seeds:
-            run = runs.get((arm, seed), {"status": "missing"})
-            text = running.get((arm, seed)) or {"missing": ".", "diverged": "NaN"}.get(run["status"], run["status"])
-            cells.append(f"{run['score']:.4f}" if run["status"] == "done" else text)
+            run = runs.get((arm, seed), Run(arm=arm, seed=seed))
+            text = running.get((arm, seed)) or {"missing": ".", "diverged": "NaN"}.get(run.status, run.status)
+            cells.append(f"{run.score:.4f}" if run.status == "done" else text)
         lines.append(arm.ljust(width) + "".join(f"{cell:>{WIDTH}}" for cell in cells))
     return lines
 

@@ -1,144 +1,225 @@
-"""The folder of a comparison and comparison.json in it: what was declared, what was run, what was seen when."""
+"""The result of a comparison as comparison.json holds it: declared, made by, run, seen when, and what may be said."""
 
-import glob
-import json
-import logging
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from utils.errors import UserError
-from utils.files import write_whole
+from pydantic import BaseModel, ConfigDict, Field
 
-log = logging.getLogger(__name__)
+from utils.compare.arms import Arm, cautions, split_settings
+from utils.compare.fingerprint import Fingerprint
+from utils.compare.statistics.paired import counted
+from utils.schedule.plan import group_names
+from utils.schedule.rates import batches_per_epoch, build_schedule
+
 FORMAT = 1  # of comparison.json: raise it when a key changes its meaning
-NAMES = {  # parts of a fingerprint that must be equal for runs to be compared, as a reader calls them
-    "code": "the code of train.py",
-    "threads": "the number of threads of a run",
-    "device": "the device",
-    "python": "Python",
-    "versions": "the installed libraries",
-    "data": "the content of the data",
-    "weights": "the content of the weights",
-}
-RECORD = "comparison.json"
 ENDED = ("done", "diverged")  # a run of this status has a score; others are made again
 
 
-def choose_folder(project: str, name: str, asked: Mapping[str, Any]) -> Path:
-    """The folder of this comparison: the first of project/name, name2, ... that holds it, or the first that is free.
+class _Part(BaseModel):
+    """Keys that a file lacks have their default, and keys of later versions are passed over."""
 
-    asked: a record; it is the one in a folder when `settings` and `fingerprint` are. Why an earlier folder is not gone
-    on with is said.
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class Run(_Part):
+    """One run of train.py: an arm with a seed."""
+
+    arm: str
+    """The name of its arm."""
+    seed: int
+    """The number of its pair; the seed of the training is this plus the arm's own."""
+    status: str = "missing"
+    """missing | done | diverged | failed; a failed run is made again."""
+    folder: str = ""
+    """Where its files are, relative to the folder of the comparison."""
+    exit: int | None = None
+    """The exit code of train.py."""
+    command: list[str] | None = None
+    """The command that made it."""
+    seconds: float | None = None
+    """How long it took."""
+    device: str | None = None
+    """What it ran on: cpu, or the number of a GPU."""
+    score: float | None = None
+    """The declared metric after the last epoch; none unless it is done."""
+    message: str | None = None
+    """The last lines of one that did not come to its end."""
+    secondary: dict[str, float | None] | None = None
+    """Measures that are shown and not tested."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it came to a score, be it that of a run that diverged."""
+        return self.status in ENDED
+
+    @property
+    def counted(self) -> float | None:
+        """The score as the statistics count it; None for a run that has not ended."""
+        return float(counted(float("nan") if self.score is None else self.score)) if self.ended else None
+
+
+class ArmPlan(_Part):
+    """One setting under comparison."""
+
+    name: str
+    """What it is called; also the name of its folder."""
+    words: list[str] = []
+    """The hyp file and key=value words it was given."""
+    nw: int = 0
+    """Batches of warm-up."""
+    nb: int = 0
+    """Batches of an epoch."""
+    total: int = 0
+    """Batches of the run."""
+    seed_offset: int = 0
+    """What is added to the seed of each pair."""
+
+
+class Declared(_Part):
+    """What is fixed before the first look."""
+
+    metric: str
+    """What decides, as metrics.csv names it."""
+    margin: float
+    """Differences below it do not matter; a fraction of mAP."""
+    max_seeds: int
+    """Seeds of the last look."""
+    reference: str
+    """The arm that the others are compared with."""
+
+
+class Look(_Part):
+    """A look at the scores."""
+
+    pairs: int
+    """How many pairs were seen."""
+    when: str = "-"
+    """The date and time."""
+    verdicts: dict[str, str] = {}
+    """What was said of each arm: helps | hurts | no difference | undecided."""
+
+
+class ArmVerdict(_Part):
+    """What may be said of an arm against the reference; differences are fractions of mAP."""
+
+    kind: str
+    """helps | hurts | no difference | undecided."""
+    sentence: str
+    """The verdict with its numbers."""
+    pairs: int
+    """Pairs it rests on."""
+    mean: float | None = None
+    """Mean difference."""
+    sd: float | None = None
+    """Standard deviation of the differences."""
+    low: float | None = None
+    """Lower end of the 95 % interval of the mean."""
+    high: float | None = None
+    """Upper end of it."""
+    p_t: float | None = None
+    """p of the paired t test."""
+    p_sign_flip: float | None = None
+    """p of the sign-flip test."""
+    p: float | None = None
+    """The larger of the two."""
+    p_adjusted: float | None = None
+    """The same after Holm over the arms."""
+    level: float | None = None
+    """What it may be at most for an effect to be claimed at this look."""
+    p_equivalence: float | None = None
+    """p of equivalence within the margin, after Holm over the arms."""
+    level_equivalence: float | None = None
+    """What it may be at most for equivalence to be claimed."""
+    seeds_more: int = 0
+    """Seeds to add for a decision with a power of 80 %."""
+    diverged: list[int] = []
+    """Runs of the reference and of the arm that diverged."""
+
+
+class Difference(_Part):
+    """Mean paired difference of a secondary measure with its 95 % interval."""
+
+    mean: float
+    """Arm minus reference."""
+    low: float | None
+    """Lower end; none for a single pair."""
+    high: float | None
+    """Upper end."""
+    pairs: int
+    """Pairs in which both runs have the measure."""
+
+
+class Record(_Part):
+    """A comparison."""
+
+    format: int = FORMAT
+    """The version of this layout."""
+    state: str = "incomplete"
+    """complete | incomplete: whether every run has ended."""
+    command: list[str] = []
+    """The command that was given last."""
+    started: str = "-"
+    """When it was begun."""
+    updated: str = "-"
+    """When it was written last."""
+    declared: Declared | None = None
+    """What is fixed before the first look."""
+    seeds: list[int] = []
+    """The pairs, as far as they are asked for."""
+    arms: list[ArmPlan] = []
+    """The settings under comparison; the first is the reference."""
+    settings: dict[str, dict[str, Any]] = {}
+    """Everything that the runs of each arm are told."""
+    differs: dict[str, dict[str, Any]] = {}
+    """Keys in which the arms differ, with the value of each."""
+    shared: dict[str, Any] = {}
+    """All other keys."""
+    window: int = 1
+    """Batches of the longest warm-up, over which loss and gradient are looked at."""
+    notes: list[str] = []
+    """What a reader must know about the arms."""
+    fingerprint: Fingerprint = Field(default_factory=Fingerprint)
+    """What the runs were made by and from."""
+    looks: list[Look] = []
+    """When scores were looked at, and what was said."""
+    runs: list[Run] = []
+    """Every run, made or missing."""
+    verdicts: dict[str, ArmVerdict] = {}
+    """What may be said of each arm but the first."""
+    secondary: dict[str, dict[str, Difference]] = {}
+    """Differences of the secondary measures of each arm but the first."""
+
+    def run_of(self, arm: str, seed: int) -> Run | None:
+        """The run of an arm with a seed."""
+        return next((run for run in self.runs if (run.arm, run.seed) == (arm, seed)), None)
+
+
+def new_record(
+    arms: Sequence[Arm], pictures: Mapping[str, int], made_by: Fingerprint, devices: Sequence[str], argv: Sequence[str]
+) -> Record:
+    """The record of a comparison that has not begun: its arms, what differs between them, what they are made from.
+
+    pictures: of the train split of each data set, by its yaml. devices: names of those that runs are spread over.
     """
-    number, why = 1, ""
-    while True:
-        folder = Path(project) / (name if number == 1 else f"{name}{number}")
-        record = read_record(folder)
-        difference = unlike(record, asked) if record else "it holds no comparison" if _occupied(folder) else ""
-        if not difference:
-            if why and not record:
-                log.info(why)
-            return folder
-        finished = sum(run["status"] in ENDED for run in record["runs"]) if record else 0
-        why = (
-            f"{folder} is left as it is" + (f", with {finished} finished runs" if finished else "") + f": {difference}"
-        )
-        number += 1
-
-
-def _occupied(folder: Path) -> bool:
-    """Whether a folder holds something else; one that was left before anything was written in it is free."""
-    return folder.exists() and (not folder.is_dir() or any(p.name not in ("arms", ".lock") for p in folder.iterdir()))
-
-
-def unlike(record: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    """Why runs of a record cannot stand beside those that are asked for; empty when they can."""
-    had, wanted = record["settings"], asked["settings"]
-    if list(had) != list(wanted):
-        return f"its arms are {', '.join(had)}"
-    keys = {key for arm in wanted for key in had[arm].keys() | wanted[arm] if had[arm].get(key) != wanted[arm].get(key)}
-    if keys:
-        return f"it has other settings ({', '.join(sorted(keys))})"
-    before, now = record["fingerprint"], asked["fingerprint"]
-    changed = [
-        f"{what} has changed" + (f" from {before[key]} to {now[key]}" if key in ("threads", "device") else "")
-        for key, what in NAMES.items()
-        if _plain(key, before.get(key)) != _plain(key, now.get(key))
-    ]
-    if changed == [f"{NAMES['threads']} has changed from {before['threads']} to {now['threads']}"]:
-        changed[0] += f" (--threads {before['threads']} goes on with it)"
-    return ", ".join(changed).replace("libraries has", "libraries have")
-
-
-def _plain(key: str, value: Any) -> Any:
-    """What of a part of a fingerprint must be equal: of data its content, wherever it lies."""
-    return {path: data["content"] for path, data in (value or {}).items()} if key == "data" else value
-
-
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """comparison.json of a folder; None where there is none that can be understood."""
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return record if record["format"] == FORMAT else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def known_data(project: str, name: str) -> dict[str, dict[str, Any]]:
-    """State and content of each dataset, by its yaml, as earlier comparisons of this name recorded them."""
-    records = [read_record(file.parent) for file in sorted(Path(project).glob(f"{glob.escape(name)}*/{RECORD}"))]
-    return {yaml: data for record in records if record for yaml, data in record["fingerprint"]["data"].items()}
-
-
-def write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write beside comparison.json and move over it."""
-    write_text(
-        folder / RECORD,
-        json.dumps({**record, "updated": time.strftime("%Y-%m-%d %H:%M:%S")}, indent=1, allow_nan=False),
+    plans = []
+    for arm in arms:
+        nb = batches_per_epoch(pictures[str(arm.hyp.data)], arm.hyp)
+        schedule = build_schedule(arm.hyp, nb, arm.hyp.batch, group_names(arm.hyp))
+        plan = {"name": arm.name, "words": list(arm.words), "nw": schedule.nw, "nb": nb, "total": schedule.total}
+        plans.append(ArmPlan(**plan, seed_offset=arm.hyp.seed))
+    differs, shared = split_settings(arms)
+    notes = cautions(differs)
+    notes += [f"runs are spread over unlike devices: {', '.join(devices)}"] if len(devices) > 1 else []
+    notes += [] if differs else ["the arms are identical (an A/A test): what they differ by is noise"]
+    return Record(
+        command=["compare.py", *(word.encode("utf-8", "replace").decode() for word in argv)],
+        started=time.strftime("%Y-%m-%d %H:%M:%S"),
+        arms=plans,
+        settings={arm.name: arm.settings() for arm in arms},
+        differs=differs,
+        shared=shared,
+        window=max(plan.nw for plan in plans) or max(plans[0].total // 10, 1),
+        notes=notes,
+        fingerprint=made_by,
     )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write beside the file and move over it: a reader sees the old or the new one; UserError when there is no room."""
-    try:
-        write_whole(path, text.encode("utf-8", "replace"))  # a name may hold bytes that are no text
-    except OSError as e:
-        raise UserError(
-            f"cannot write {path}: {e.strerror}. Make room, and repeat the command: finished runs are kept."
-        ) from e
-
-
-def declare(record: dict[str, Any], given: set[str], options: Any, reference: str) -> None:
-    """Settle metric, margin and last look: free before the first look, and after it what was declared.
-
-    given: names of the options on this command line. Raises UserError for one that would change after a look.
-    """
-    asked = {
-        "metric": options.metric,
-        "margin": options.margin / 100,
-        "max_seeds": options.max_seeds or options.seeds,
-        "reference": reference,
-    }
-    if not record.get("looks"):
-        before = record.get("declared", {})
-        keep = {key: value for key, value in before.items() if key not in given and key != "max_seeds"}
-        record["declared"] = asked | keep
-        if "max_seeds" in before and "max_seeds" not in given:
-            record["declared"]["max_seeds"] = max(before["max_seeds"], options.seeds)
-        return
-    declared = record["declared"]
-    for key in ("metric", "margin", "max_seeds"):
-        if key in given and asked[key] != declared[key]:
-            had = declared[key] * 100 if key == "margin" else declared[key]
-            raise UserError(
-                f"--{key.replace('_', '-')} was declared as {had}, and {record['looks'][-1]['pairs']} pairs have been "
-                "looked at: changed afterwards, a result would not mean what it says. Leave it out, or start afresh "
-                "with another --name."
-            )
-    if options.seeds > declared["max_seeds"]:
-        log.info(
-            f"--max-seeds {declared['max_seeds']} was declared before the first look, and the 5 % are spent: pairs "
-            "beyond it narrow the interval, and can claim next to nothing."
-        )

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from utils.compare.record import Difference
 from utils.compare.statistics.paired import t_interval
 from utils.run.log import read_metrics, read_scalars
 
@@ -62,7 +62,7 @@ def _area(epoch: np.ndarray, score: np.ndarray) -> float:
 
 def mean_differences(
     arm: Sequence[Mapping[str, float | None]], reference: Sequence[Mapping[str, float | None]]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Difference]:
     """Mean paired difference of every secondary measure with its 95 % t interval; pairs that lack it are left out."""
     found = {}
     for key in SECONDARY:
@@ -70,10 +70,5 @@ def mean_differences(
         if len(d) == 0:
             continue
         low, high = t_interval(d.mean(), d.std(ddof=1), len(d)) if len(d) > 1 else (None, None)
-        found[key] = {
-            "mean": float(d.mean()),
-            "low": None if low is None else float(low),
-            "high": None if high is None else float(high),
-            "pairs": len(d),
-        }
+        found[key] = Difference(mean=float(d.mean()), low=low, high=high, pairs=len(d))
     return found

@@ -16,7 +16,7 @@ LOG_FROM = 30  # largest / smallest value from which an axis is logarithmic
 def draw_first_batches(facts: Facts) -> list[tuple[str, Picture]]:
     """(title, picture) of learning rates, momentum, loss and gradient norm over the first batches of each arm."""
     tags = {arm: _gather([run.batches for run in facts.of(arm)]) for arm in facts.arms}
-    drawn, far = [], 1.5 * facts.told["window"]
+    drawn, far = [], 1.5 * facts.record.window
     for title, ylabel, key in _panels(tags):
         spreads = {arm: spread(curves.get(key, [])) for arm, curves in tags.items()}
         if not any(len(s.x) for s in spreads.values()):
@@ -77,9 +77,9 @@ def _panels(tags: Mapping[str, Mapping[str, list[Curve]]]) -> list[tuple[str, st
 def _mark_warmups(ax: Axes, facts: Facts) -> None:
     """A vertical line where warm-ups end, in the colour of the arm if it is only one's."""
     ends: dict[int, list[int]] = {}
-    for k, arm in enumerate(facts.told["arms"]):
-        if arm["nw"]:
-            ends.setdefault(arm["nw"], []).append(k)
+    for k, arm in enumerate(facts.record.arms):
+        if arm.nw:
+            ends.setdefault(arm.nw, []).append(k)
     for nw, owners in ends.items():
         own = colour(owners[0]) if len(owners) == 1 else DARK
         ax.axvline(nw, color=own, linewidth=1, linestyle=dashes(1))

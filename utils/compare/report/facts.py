@@ -1,13 +1,13 @@
 """What a folder of a comparison tells: comparison.json and the files of its runs, read once; broken ones are named."""
 
-import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from utils.compare.record import ENDED
+from utils.compare.folder import RECORD, read_record
+from utils.compare.record import Record, Run
+from utils.errors import UserError
 from utils.run.log import FLUSH_EVERY, read_metrics
 
 BATCH_TAGS = ("lr/", "momentum", "train/box", "train/cls", "train/dfl", "train/obj", "train/grad_norm")
@@ -21,7 +21,7 @@ class RunFacts:
     arm: str
     seed: int
     status: str  # done | diverged | failed | missing
-    told: Mapping[str, Any]  # the line
+    line: Run
     there: bool = False  # the folder exists
     epochs: Curve = field(default_factory=dict)  # the declared metric
     batches: dict[str, Curve] = field(default_factory=dict)  # tag -> values of the first batches
@@ -30,16 +30,16 @@ class RunFacts:
     @property
     def score(self) -> float | None:
         """The declared metric, None where there is no finite one."""
-        return finite(self.told.get("score"))
+        return finite(self.line.score)
 
     @property
     def counted(self) -> float | None:
-        """The score as the statistics count it: 0 for a run that diverged, None for one that has not ended."""
-        return None if self.status not in ENDED else 0.0 if self.score is None else self.score
+        """The score as the statistics count it; None for a run that has not ended."""
+        return self.line.counted
 
     @property
     def ended(self) -> bool:
-        return self.status in ENDED
+        return self.line.ended
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class Facts:
     """A comparison and all its runs, in the order of the arms and seeds."""
 
     name: str  # of the folder
-    told: Mapping[str, Any]  # comparison.json
+    record: Record
     runs: list[RunFacts]
 
     @property
     def arms(self) -> list[str]:
         """Names; the first is the reference."""
-        return [arm["name"] for arm in self.told["arms"]]
+        return [arm.name for arm in self.record.arms]
 
     @property
     def reference(self) -> str:
@@ -62,11 +62,11 @@ class Facts:
     @property
     def metric(self) -> str:
         """The declared metric as metrics.csv names it: val/mAP50-95."""
-        return self.told["declared"]["metric"]
+        return self.record.declared.metric
 
     @property
     def margin(self) -> float:
-        return self.told["declared"]["margin"]
+        return self.record.declared.margin
 
     def of(self, arm: str) -> list[RunFacts]:
         """The runs of an arm."""
@@ -81,16 +81,16 @@ class Facts:
 
 def read_facts(folder: Path) -> Facts:
     """Everything that the report tells about the comparison in `folder`."""
-    begun = {"looks": [], "verdicts": {}, "secondary": {}, "notes": [], "updated": "-"}  # before the first look
-    told = begun | json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
-    lines = {(line["arm"], line["seed"]): line for line in told["runs"]}
-    far = round(1.5 * told["window"])  # batches: half as far again as the longest warm-up
+    record = read_record(folder)
+    if record is None or record.declared is None:
+        raise UserError(f"{folder} holds no comparison: {folder / RECORD} is missing or cannot be understood.")
+    far = round(1.5 * record.window)  # batches: half as far again as the longest warm-up
     runs = []
-    for arm in told["arms"]:
-        for seed in told["seeds"]:
-            line = lines.get((arm["name"], seed), {"arm": arm["name"], "seed": seed, "status": "missing"})
-            runs.append(_read_run(folder, line, told["declared"]["metric"], far))
-    return Facts(folder.resolve().name, told, runs)
+    for arm in record.arms:
+        for seed in record.seeds:
+            line = record.run_of(arm.name, seed) or Run(arm=arm.name, seed=seed)
+            runs.append(_read_run(folder, line, record.declared.metric, far))
+    return Facts(folder.resolve().name, record, runs)
 
 
 def finite(value: Any) -> float | None:
@@ -98,14 +98,14 @@ def finite(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _read_run(folder: Path, line: Mapping[str, Any], metric: str, far: int) -> RunFacts:
+def _read_run(folder: Path, line: Run, metric: str, far: int) -> RunFacts:
     """A run and its files; a file that cannot be read costs its curve, never the report."""
-    run = RunFacts(line["arm"], line["seed"], line["status"], line)
+    run = RunFacts(line.arm, line.seed, line.status, line)
     broken, epochs, batches, there = [], {}, {}, False
     try:
-        place = folder / line["folder"]
-        there = place.is_dir()
-    except (KeyError, TypeError, OSError, ValueError):  # no folder in the line, or a name that no file system takes
+        place = folder / line.folder
+        there = bool(line.folder) and place.is_dir()
+    except (OSError, ValueError):  # a name that no file system takes
         return run
     if there and run.ended:
         try:

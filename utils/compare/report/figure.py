@@ -81,13 +81,13 @@ def draw_band(ax: Axes, s: Spread, k: int, arms: Sequence[str], thin: bool = Fal
 
     So equal means are all seen, as in the plan's picture. Few points are seen as points.
     """
-    look = {"color": colour(k), "linestyle": dashes(k), "marker": "o" if len(s.x) <= 12 else None, "markersize": 3.5}
-    look["linewidth"] = 1.4 + min(1.3, 3 / len(arms)) * (len(arms) - 1 - k)
+    style = {"color": colour(k), "linestyle": dashes(k), "marker": "o" if len(s.x) <= 12 else None, "markersize": 3.5}
+    style["linewidth"] = 1.4 + min(1.3, 3 / len(arms)) * (len(arms) - 1 - k)
     for y in s.each if thin else ():
         there = np.isfinite(y)
         ax.plot(s.x[there], y[there], color=colour(k), linewidth=0.6, alpha=0.6)
     ax.fill_between(s.x, s.over("nanmin"), s.over("nanmax"), color=colour(k), alpha=0.15, linewidth=0)
-    ax.plot(s.x, s.over("nanmean"), **look, label=" " + short(arms[k]))
+    ax.plot(s.x, s.over("nanmean"), **style, label=" " + short(arms[k]))
 
 
 def add_legend(ax: Axes) -> None:

@@ -3,8 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from utils.compare.report import tables as report_setting
-from utils.compare.report import tables as report_table
+from utils.compare.report import tables
 from utils.compare.report.facts import Facts
 from utils.compare.report.tables import Table
 from utils.compare.report.words import caveats, clean, command_line, declared_line, headlines, notes
@@ -13,24 +12,22 @@ from utils.compare.report.words import caveats, clean, command_line, declared_li
 def markdown(facts: Facts) -> str:
     """The whole text."""
     lines = [f"# {plain(facts.name)}: {plain(', '.join(facts.arms[1:]))} against {plain(facts.reference)}", ""]
-    for told in headlines(facts):
-        lines += [f"**{plain(told['headline'])}**", "", plain(told["sentence"]), ""]
+    for head in headlines(facts):
+        lines += [f"**{plain(head['headline'])}**", "", plain(head["sentence"]), ""]
     lines += bullets(caveats(facts))
     lines += [plain(declared_line(facts)), ""]
-    lines += section("Scores", report_table.arms_table(facts))
-    lines += section("Differences", report_table.differences_table(facts))
-    lines += section("Secondary: no tests, no claims", report_table.secondary_table(facts))
-    lines += section("Runs", report_table.runs_table(facts))
+    lines += section("Scores", tables.arms_table(facts))
+    lines += section("Differences", tables.differences_table(facts))
+    lines += section("Secondary: no tests, no claims", tables.secondary_table(facts))
+    lines += section("Runs", tables.runs_table(facts))
     for run in facts.runs:
-        if run.told.get("message"):
-            lines += [f"Last lines of {plain(run.arm)}, seed {run.seed}:", "", *fenced(run.told["message"]), ""]
-    lines += section(
-        "What differs between the arms", report_setting.differs_table(facts), "Nothing: the arms are equal."
-    )
+        if run.line.message:
+            lines += [f"Last lines of {plain(run.arm)}, seed {run.seed}:", "", *fenced(run.line.message), ""]
+    lines += section("What differs between the arms", tables.differs_table(facts), "Nothing: the arms are equal.")
     lines += bullets(notes(facts))
-    lines += section("Looks", report_setting.looks_table(facts))
-    lines += section("Versions", report_setting.fingerprint_table(facts))
-    lines += ["## Again", "", *fenced(command_line(facts.told.get("command"))), ""]
+    lines += section("Looks", tables.looks_table(facts))
+    lines += section("Versions", tables.fingerprint_table(facts))
+    lines += ["## Again", "", *fenced(command_line(facts.record.command)), ""]
     lines += ["The pictures are in report.html beside this file, every run in results.csv."]
     return "\n".join(lines) + "\n"
 

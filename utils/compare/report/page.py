@@ -8,10 +8,8 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from utils.compare.record import write_text
-from utils.compare.report import tables as report_setting
-from utils.compare.report import tables as report_table
-from utils.compare.report import words as report_text
+from utils.compare.folder import write_text
+from utils.compare.report import tables, words
 from utils.compare.report.batches import draw_first_batches
 from utils.compare.report.curves import draw_curves, draw_gaps
 from utils.compare.report.facts import Facts, RunFacts, read_facts
@@ -27,9 +25,9 @@ def write_report(folder: Path) -> Path:
     """
     facts = read_facts(folder)
     rows = io.StringIO()
-    table = csv.writer(rows, lineterminator="\n")
-    table.writerow(report_table.RUN_COLUMNS)
-    table.writerows(report_table.run_row(run) for run in facts.runs)
+    results = csv.writer(rows, lineterminator="\n")
+    results.writerow(tables.RUN_COLUMNS)
+    results.writerows(tables.run_row(run) for run in facts.runs)
     write_text(folder / "results.csv", rows.getvalue())
     write_text(folder / "report.md", markdown(facts))
     page = folder / "report.html"
@@ -39,60 +37,60 @@ def write_report(folder: Path) -> Path:
 
 def html(facts: Facts) -> str:
     """The page, with every picture inside it."""
-    words = Environment(
+    templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    return words.get_template("page.html.jinja").render(view(facts))
+    return templates.get_template("page.html.jinja").render(view(facts))
 
 
 def view(facts: Facts) -> dict[str, Any]:
     """Everything that the template shows, as text, tables and pictures."""
     return {
         "facts": facts,
-        "told": facts.told,
-        "headlines": report_text.headlines(facts),
-        "declared": report_text.declared_line(facts),
-        "caveats": report_text.caveats(facts),
-        "notes": report_text.notes(facts),
-        "margin": report_text.margin_words(facts.margin),
+        "record": facts.record,
+        "headlines": words.headlines(facts),
+        "declared": words.declared_line(facts),
+        "caveats": words.caveats(facts),
+        "notes": words.notes(facts),
+        "margin": words.margin_words(facts.margin),
         "differences": [p for arm in facts.arms[1:] if (p := draw_differences(facts, arm))],
         "scores": draw_scores(facts),
         "curves": draw_curves(facts),
         "gaps": draw_gaps(facts),
         "first_batches": draw_first_batches(facts),
-        "tables": tables(facts),
+        "tables": all_tables(facts),
         "runs": [run_view(run) for run in facts.runs],
-        "command": command_line(facts.told.get("command")),
+        "command": command_line(facts.record.command),
     }
 
 
-def tables(facts: Facts) -> dict[str, report_table.Table | None]:
+def all_tables(facts: Facts) -> dict[str, tables.Table | None]:
     """The tables by the name that the template gives them."""
     return {
-        "arms": report_table.arms_table(facts),
-        "differences": report_table.differences_table(facts),
-        "secondary": report_table.secondary_table(facts),
-        "differs": report_setting.differs_table(facts),
-        "shared": report_setting.shared_table(facts),
-        "looks": report_setting.looks_table(facts),
-        "fingerprint": report_setting.fingerprint_table(facts),
+        "arms": tables.arms_table(facts),
+        "differences": tables.differences_table(facts),
+        "secondary": tables.secondary_table(facts),
+        "differs": tables.differs_table(facts),
+        "shared": tables.shared_table(facts),
+        "looks": tables.looks_table(facts),
+        "fingerprint": tables.fingerprint_table(facts),
     }
 
 
 def run_view(run: RunFacts) -> dict[str, Any]:
     """A row of the table of runs."""
-    folder = str(run.told.get("folder") or "")
+    folder = str(run.line.folder or "")
     return {
         "arm": run.arm,
         "seed": run.seed,
         "status": run.status,
         "score": score(run.score),
-        "time": duration(run.told.get("seconds")),
-        "device": run.told.get("device") or report_text.NOTHING,
+        "time": duration(run.line.seconds),
+        "device": run.line.device or words.NOTHING,
         "folder": clean(folder),
         "link": f"./{quote(folder)}/" if run.there else None,  # relative, whatever the name: the folder may move
-        "message": clean(run.told["message"]) if run.told.get("message") else None,
-        "command": command_line(run.told.get("command")),
-        "exit": run.told.get("exit"),
+        "message": clean(run.line.message) if run.line.message else None,
+        "command": command_line(run.line.command),
+        "exit": run.line.exit,
     }

@@ -16,7 +16,7 @@ def draw_differences(facts: Facts, arm: str) -> Picture | None:
     if not pairs:
         return None
     own = colour(facts.arms.index(arm))
-    verdict = facts.told["verdicts"].get(arm)
+    verdict = facts.record.verdicts.get(arm)
     d = [100 * (run.counted - reference.counted) for reference, run in pairs]
     n, rows = len(d), len(d) + (1.6 if verdict else 0)
     fig = new_figure(5.4, 1.1 + 0.27 * rows)
@@ -33,7 +33,7 @@ def draw_differences(facts: Facts, arm: str) -> Picture | None:
         _beside(ax, row, f"{x:+.2f}" + (" diverged" if lost else ""))
     ticks, labels = list(range(n)), [f"seed {run.seed}" for _, run in pairs]
     if verdict:
-        mean, low, high = (100 * verdict[key] for key in ("mean", "low", "high"))
+        mean, low, high = (100 * getattr(verdict, key) for key in ("mean", "low", "high"))
         at = n + 0.5
         ax.axhline(n - 0.15, color=GREY, linewidth=0.8)
         ax.plot([low, high], [at, at], color="black", linewidth=3, solid_capstyle="butt", zorder=3)
@@ -47,18 +47,14 @@ def draw_differences(facts: Facts, arm: str) -> Picture | None:
     ax.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10)))
     pad = 0.06 * (max(ends) - min(ends)) or 1.0
     ax.set_xlim(min(ends) - pad, max(ends) + pad)
-    said = (
-        f"; mean {points(verdict['mean'])}, 95 % interval {interval(verdict['low'], verdict['high'])}"
-        if verdict
-        else ""
-    )
+    said = f"; mean {points(verdict.mean)}, 95 % interval {interval(verdict.low, verdict.high)}" if verdict else ""
     listed = ", ".join(f"seed {run.seed} {x:+.2f}" for (_, run), x in zip(pairs, d, strict=True))
     return to_picture(fig, f"Difference {arm} minus {facts.reference} in points: {listed}{said}.")
 
 
 def draw_scores(facts: Facts) -> Picture | None:
     """The score of every run, the runs of one seed joined by a line; the means beside them."""
-    by_seed = {seed: [r.counted for r in facts.runs if r.seed == seed] for seed in facts.told["seeds"]}
+    by_seed = {seed: [r.counted for r in facts.runs if r.seed == seed] for seed in facts.record.seeds}
     if not any(v is not None for scores in by_seed.values() for v in scores):
         return None
     fig = new_figure(5.4, 3.6)

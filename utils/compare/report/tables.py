@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from utils.compare.record import ArmVerdict
 from utils.compare.report.facts import Facts, RunFacts, finite
 from utils.compare.report.words import NOTHING, change, clean, duration, interval, kind_words, number, points, score
 from utils.compare.statistics.looks import effect_level, equivalence_level
@@ -37,13 +38,13 @@ class Table:
 def arms_table(facts: Facts) -> Table:
     """Scores of each arm over its seeds; a run that diverged counts as 0, as in the verdict."""
     rows = []
-    for k, arm in enumerate(facts.told["arms"]):
-        scores = [run.counted for run in facts.of(arm["name"]) if run.counted is not None]
+    for k, arm in enumerate(facts.record.arms):
+        scores = [run.counted for run in facts.of(arm.name) if run.counted is not None]
         sd = statistics.stdev(scores) if len(scores) > 1 else None
         mean = statistics.mean(scores) if scores else None
-        warmup = f"{arm['nw']} of {arm['total']}" if arm.get("total") else NOTHING
+        warmup = f"{arm.nw} of {arm.total}" if arm.total else NOTHING
         ends = (min(scores), max(scores)) if scores else (None, None)
-        name = f"{arm['name']} (reference)" if k == 0 else arm["name"]
+        name = f"{arm.name} (reference)" if k == 0 else arm.name
         rows.append([name, str(len(scores)), score(mean), score(sd), *map(score, ends), warmup])
     head = ("arm", "runs", "mean", "sd", "lowest", "highest", "warm-up, batches")
     return Table(f"{facts.metric} of each arm after the last epoch", head, rows)
@@ -51,29 +52,29 @@ def arms_table(facts: Facts) -> Table:
 
 def differences_table(facts: Facts) -> Table | None:
     """What the verdicts rest on, a column per arm; None while there is no verdict."""
-    told = facts.told["verdicts"]
-    if not told:
+    judged = facts.record.verdicts
+    if not judged:
         return None
 
     def level(value: float | None) -> str:
         return "none possible at this look" if value == 0 else number(value)
 
-    lines: list[tuple[str, Callable[[dict], str]]] = [
-        ("verdict", lambda v: kind_words(v["kind"], facts.margin)),
-        ("pairs", lambda v: str(v["pairs"])),
-        ("mean difference", lambda v: points(v.get("mean"))),
-        ("95 % interval", lambda v: interval(v.get("low"), v.get("high"))),
-        ("sd of the differences", lambda v: points(v.get("sd"), unit=False).removeprefix("+")),
-        ("p, paired t test", lambda v: number(v.get("p_t"))),
-        ("p, sign-flip test", lambda v: number(v.get("p_sign_flip"))),
-        ("p, larger of the two, Holm over the arms", lambda v: number(v.get("p_adjusted"))),
-        ("an effect needs at most", lambda v: level(v.get("level"))),
-        ("p of equivalence, Holm over the arms", lambda v: number(v.get("p_equivalence"))),
-        ("equivalence needs at most", lambda v: level(v.get("level_equivalence"))),
-        ("diverged: reference, arm", lambda v: ", ".join(map(str, v.get("diverged", ())))),
+    lines: list[tuple[str, Callable[[ArmVerdict], str]]] = [
+        ("verdict", lambda v: kind_words(v.kind, facts.margin)),
+        ("pairs", lambda v: str(v.pairs)),
+        ("mean difference", lambda v: points(v.mean)),
+        ("95 % interval", lambda v: interval(v.low, v.high)),
+        ("sd of the differences", lambda v: points(v.sd, unit=False).removeprefix("+")),
+        ("p, paired t test", lambda v: number(v.p_t)),
+        ("p, sign-flip test", lambda v: number(v.p_sign_flip)),
+        ("p, larger of the two, Holm over the arms", lambda v: number(v.p_adjusted)),
+        ("an effect needs at most", lambda v: level(v.level)),
+        ("p of equivalence, Holm over the arms", lambda v: number(v.p_equivalence)),
+        ("equivalence needs at most", lambda v: level(v.level_equivalence)),
+        ("diverged: reference, arm", lambda v: ", ".join(map(str, v.diverged))),
     ]
-    rows = [[name, *(text(v) for v in told.values())] for name, text in lines]
-    return Table(f"Differences from {facts.reference} in points, seed by seed", ("", *told), rows)
+    rows = [[name, *(text(v) for v in judged.values())] for name, text in lines]
+    return Table(f"Differences from {facts.reference} in points, seed by seed", ("", *judged), rows)
 
 
 def secondary_table(facts: Facts) -> Table:
@@ -82,12 +83,12 @@ def secondary_table(facts: Facts) -> Table:
     for key, (title, mean_words, words, unit) in MEASURES.items():
         differences = []
         for arm in facts.arms[1:]:
-            told = facts.told["secondary"].get(arm, {}).get(key) or {}
-            mean, *ends = (finite(told.get(name)) for name in ("mean", "low", "high"))
+            found = facts.record.secondary.get(arm, {}).get(key)
+            mean, *ends = (finite(getattr(found, name, None)) for name in ("mean", "low", "high"))
             there = None not in (mean, *ends)
             text = f"{words(mean)}{unit} ({words(ends[0])} to {words(ends[1])})" if there else NOTHING
-            few = there and told["pairs"] < len(facts.pairs(arm))
-            differences.append(text + (f", {told['pairs']} pairs" if few else ""))
+            few = there and found.pairs < len(facts.pairs(arm))
+            differences.append(text + (f", {found.pairs} pairs" if few else ""))
         rows.append([title, *(_mean(facts.of(arm), key, mean_words) for arm in facts.arms), *differences])
     head = ("mean over the runs", *facts.arms, *(f"{arm} - {facts.reference}, 95 % interval" for arm in facts.arms[1:]))
     return Table("Secondary: no tests, no claims", head, rows)
@@ -96,7 +97,7 @@ def secondary_table(facts: Facts) -> Table:
 def _mean(runs: Sequence[RunFacts], key: str, text: Words) -> str:
     """Mean of a measure over the runs that are done, and how many have it where not all do."""
     done = [run for run in runs if run.ended]
-    values = [v for run in done if (v := finite((run.told.get("secondary") or {}).get(key))) is not None]
+    values = [v for run in done if (v := finite((run.line.secondary or {}).get(key))) is not None]
     if not values:
         return NOTHING
     return text(statistics.mean(values)) + (f" ({len(values)} of {len(done)} runs)" if len(values) < len(done) else "")
@@ -110,8 +111,8 @@ def runs_table(facts: Facts) -> Table:
             r.status,
             str(r.seed),
             score(r.score),
-            duration(r.told.get("seconds")),
-            str(r.told.get("device") or NOTHING),
+            duration(r.line.seconds),
+            str(r.line.device or NOTHING),
         ]
         for r in facts.runs
     ]
@@ -121,49 +122,47 @@ def runs_table(facts: Facts) -> Table:
 def run_row(run: RunFacts) -> list[Any]:
     """A row of results.csv under RUN_COLUMNS: full precision, empty where there is nothing."""
     known = {"arm": run.arm, "seed": run.seed, "status": run.status, "score": run.score}
-    known = (
-        dict(run.told.get("secondary") or {}) | {k: run.told.get(k) for k in ("seconds", "device", "folder")} | known
-    )
+    known = dict(run.line.secondary or {}) | {k: getattr(run.line, k) for k in ("seconds", "device", "folder")} | known
     return ["" if known.get(name) is None else known[name] for name in RUN_COLUMNS]
 
 
 def differs_table(facts: Facts) -> Table:
     """Keys of the resolved hyp in which the arms differ."""
-    rows = [[key, *(_value(values.get(arm)) for arm in facts.arms)] for key, values in facts.told["differs"].items()]
+    rows = [[key, *(_value(values.get(arm)) for arm in facts.arms)] for key, values in facts.record.differs.items()]
     return Table("What differs between the arms", ("key", *facts.arms), rows, left=1 + len(facts.arms))
 
 
 def shared_table(facts: Facts) -> Table:
     """All other keys."""
-    rows = [[key, _value(value)] for key, value in facts.told["shared"].items()]
+    rows = [[key, _value(value)] for key, value in facts.record.shared.items()]
     return Table("What all arms share", ("key", "value"), rows, left=2)
 
 
 def looks_table(facts: Facts) -> Table:
     """Every look, and what it asked of a claim."""
     rows, seen, arms = [], [], max(len(facts.arms) - 1, 1)
-    last = facts.told["declared"]["max_seeds"]
-    for look in facts.told["looks"]:
-        seen = sorted({*(n for n in seen if n <= look["pairs"]), look["pairs"]})
-        levels = [f(seen, last, arms) if look["pairs"] else 0.0 for f in (effect_level, equivalence_level)]
-        claims = (
-            ", ".join(f"{arm}: {kind_words(kind, facts.margin)}" for arm, kind in look["verdicts"].items()) or NOTHING
-        )
+    last = facts.record.declared.max_seeds
+    for look in facts.record.looks:
+        seen = sorted({*(n for n in seen if n <= look.pairs), look.pairs})
+        levels = [f(seen, last, arms) if look.pairs else 0.0 for f in (effect_level, equivalence_level)]
+        claims = ", ".join(f"{arm}: {kind_words(kind, facts.margin)}" for arm, kind in look.verdicts.items()) or NOTHING
         needs = [f"{level:.2g}" if level else "no claim possible" for level in levels]
-        rows.append([clean(look.get("when", NOTHING)), claims, f"{look['pairs']} of {last}", *needs])
+        rows.append([clean(look.when), claims, f"{look.pairs} of {last}", *needs])
     head = ("when", "verdicts", "pairs", "an effect needs p ≤", "equivalence needs p ≤")
     return Table("Looks at the scores so far", head, rows, left=2)
 
 
 def fingerprint_table(facts: Facts) -> Table:
     """Versions and hashes: what has to be the same for runs to be compared."""
-    told = facts.told["fingerprint"]
-    rows = [[key, _value(told.get(key))] for key in ("python", "platform", "device", "threads", "git")]
-    rows += [[name, _value(version)] for name, version in (told.get("versions") or {}).items()]
-    rows.append(["code, sha256", _value(told.get("code"))])
-    for name, data in (told.get("data") or {}).items():
-        rows.append([f"data {name}, {data.get('pictures', '?')} pictures, sha256", _value(data.get("content"))])
-    rows += [[f"weights {name}, sha256", _value(value)] for name, value in (told.get("weights") or {}).items()]
+    by = facts.record.fingerprint
+    rows = [[key, _value(getattr(by, key))] for key in ("python", "platform", "device", "threads", "git")]
+    rows += [[name, _value(version)] for name, version in by.versions.items()]
+    rows.append(["code, sha256", _value(by.code)])
+    for name, data in by.data.items():
+        rows.append(
+            [f"data {name}, {'?' if data.pictures is None else data.pictures} pictures, sha256", _value(data.content)]
+        )
+    rows += [[f"weights {name}, sha256", _value(value)] for name, value in by.weights.items()]
     return Table("Versions and hashes", ("what", "value"), rows, left=2)
 
 

@@ -74,23 +74,23 @@ def some_seeds(runs: Sequence[RunFacts]) -> str:
 
 def headlines(facts: Facts) -> list[dict[str, str]]:
     """For each arm but the first: kind (for its colour), headline, sentence with the interval."""
-    told = []
+    heads = []
     for arm in facts.arms[1:]:
         who = f"{arm} against {facts.reference}"
-        verdict = facts.told["verdicts"].get(arm)
+        verdict = facts.record.verdicts.get(arm)
         if verdict is None:
             sentence = f"{arm}: no verdict, {_why_none(facts, len(facts.pairs(arm)))}."
-            told.append({"kind": "none", "headline": f"{who}: no verdict yet", "sentence": sentence})
+            heads.append({"kind": "none", "headline": f"{who}: no verdict yet", "sentence": sentence})
             continue
-        words = kind_words(verdict["kind"], facts.margin)
-        few = f", under {FEWEST} pairs nothing is claimed" if verdict["pairs"] < FEWEST else ""
-        told.append({"kind": verdict["kind"], "headline": f"{who}: {words}{few}", "sentence": verdict["sentence"]})
-    return told
+        words = kind_words(verdict.kind, facts.margin)
+        few = f", under {FEWEST} pairs nothing is claimed" if verdict.pairs < FEWEST else ""
+        heads.append({"kind": verdict.kind, "headline": f"{who}: {words}{few}", "sentence": verdict.sentence})
+    return heads
 
 
 def _why_none(facts: Facts, pairs: int) -> str:
     """Why there is no verdict on so many pairs."""
-    seen = max((look["pairs"] for look in facts.told["looks"]), default=0)
+    seen = max((look.pairs for look in facts.record.looks), default=0)
     if 2 <= pairs < seen:
         return f"{pairs} whole pairs, {seen} were there at an earlier look: repeat the command to make the others again"
     have = {0: "no pair of runs has ended", 1: "a single pair has ended, and it says nothing of chance"}
@@ -100,10 +100,10 @@ def _why_none(facts: Facts, pairs: int) -> str:
 
 def declared_line(facts: Facts) -> str:
     """What was fixed before the first run."""
-    told = facts.told["declared"]
+    declared = facts.record.declared
     return (
-        f"Declared before: {told['metric']} of the EMA weights after the last epoch, margin "
-        f"{margin_words(facts.margin)}, at most {told['max_seeds']} seeds. "
+        f"Declared before: {declared.metric} of the EMA weights after the last epoch, margin "
+        f"{margin_words(facts.margin)}, at most {declared.max_seeds} seeds. "
         "A pair is one seed in two arms; a point is 0.01 of mAP."
     )
 
@@ -116,7 +116,7 @@ def caveats(facts: Facts) -> list[str]:
         "missing": "missing; such pairs are not counted until the runs are made",
     }
     lines = []
-    if facts.told["state"] != "complete":
+    if facts.record.state != "complete":
         ended = sum(run.ended for run in facts.runs)
         whole = f"{ended} of {len(facts.runs)} runs have ended"
         lines.append(f"Incomplete: {whole}. What is said here may change; the same command goes on.")
@@ -132,10 +132,10 @@ def caveats(facts: Facts) -> list[str]:
 
 def notes(facts: Facts) -> list[str]:
     """The notes of the comparison, and arms whose seeds are others than the reference's."""
-    first, *others = [(arm["name"], arm.get("seed_offset", 0)) for arm in facts.told["arms"]]
+    first, *others = [(arm.name, arm.seed_offset) for arm in facts.record.arms]
     own = [
         f"{name} trains with the seeds + {offset}, {first[0]} with the seeds + {first[1]}: their pairs share no draws."
         for name, offset in others
         if offset != first[1]
     ]
-    return [*facts.told["notes"], *own]
+    return [*facts.record.notes, *own]

@@ -40,6 +40,12 @@ def paired(differences: ArrayLike, confidence: float = 0.95) -> Paired:
     return Paired(n, mean, sd, float(low), float(high), p_t, p_flip, max(p_t, p_flip), n >= FEWEST)
 
 
+def counted(scores: ArrayLike) -> np.ndarray:
+    """Scores as they count: a run that diverged has none that is finite, and counts as 0, what its weights detect."""
+    scores = np.asarray(scores, float)
+    return np.where(np.isfinite(scores), scores, 0.0)
+
+
 def t_interval(mean: ArrayLike, sd: ArrayLike, n: int, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
     """mean -+ t(n - 1; (1 + confidence) / 2) * sd / sqrt(n): Student (1908)."""
     half = stats.t.isf((1 - confidence) / 2, n - 1) * np.asarray(sd) / np.sqrt(n)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from utils.compare.statistics.looks import effect_level, equivalence_level, seeds_afresh, seeds_more
-from utils.compare.statistics.paired import FEWEST, Paired, equivalence_p, holm, paired, t_interval
+from utils.compare.statistics.paired import FEWEST, Paired, counted, equivalence_p, holm, paired, t_interval
 
 IDENTICAL = "identical, every pair gave exactly the same score"
 
@@ -49,8 +49,7 @@ def verdicts(
     """One verdict for each arm; scores are in the order of the seeds, position i of all being one pair (at least two).
 
     looks: pairs seen at earlier looks, none larger than today's. max_seeds: the last look, declared before the first;
-    None when this is the only one. A run that diverged has a score that is not finite: it counts as 0, what its weights
-    would detect.
+    None when this is the only one. A score that is not finite is that of a run that diverged (`counted`).
     """
     n = len(reference)
     looks = (*sorted({k for k in looks if k != n}), n)
@@ -58,20 +57,20 @@ def verdicts(
     last = n if max_seeds is None else max_seeds
     levels = effect_level(looks, last, len(arms)), equivalence_level(looks, last, len(arms))
     plan = _Plan(looks, last, margin, len(arms), *levels)
-    theirs = _counted(reference)
-    results = {name: paired(_counted(scores) - theirs) for name, scores in arms.items()}
+    theirs = counted(reference)
+    results = {name: paired(counted(scores) - theirs) for name, scores in arms.items()}
     adjusted = holm([r.p for r in results.values()])
     alike = holm([equivalence_p(r.mean, r.sd, r.n, margin) for r in results.values()])
-    told = {}
+    judged = {}
     for i, (name, r) in enumerate(results.items()):
         p, p_alike = float(adjusted[i]), float(alike[i])
         kind, more, words = _decide(r, p, p_alike, plan)
-        if not theirs.any() and not _counted(arms[name]).any():
+        if not theirs.any() and not counted(arms[name]).any():
             kind, more, words = "undecided", 0, "undecided, every run of both scored 0: there is nothing to compare"
         diverged = tuple(int((~np.isfinite(np.asarray(s, float))).sum()) for s in (reference, arms[name]))
         sentence = f"{name}: {words}.{_of_diverged(diverged, n)}"
-        told[name] = Verdict(kind, sentence, r, p, levels[0], p_alike, levels[1], more, diverged)
-    return told
+        judged[name] = Verdict(kind, sentence, r, p, levels[0], p_alike, levels[1], more, diverged)
+    return judged
 
 
 def _decide(r: Paired, p: float, p_alike: float, plan: _Plan) -> tuple[str, int, str]:
@@ -133,14 +132,8 @@ def _advice(r: Paired, more: int, plan: _Plan) -> str:
 
 def _of_diverged(diverged: tuple[int, int], n: int) -> str:
     """A further sentence on runs that diverged, or none."""
-    told = [f"{k} of {n} runs of {who}" for k, who in zip(diverged, ("the reference", "this arm"), strict=True) if k]
-    return f" Diverged and counted as score 0: {' and '.join(told)}." if told else ""
-
-
-def _counted(scores: ArrayLike) -> np.ndarray:
-    """Scores (n,) with 0 for runs that diverged."""
-    scores = np.asarray(scores, float)
-    return np.where(np.isfinite(scores), scores, 0.0)
+    lost = [f"{k} of {n} runs of {who}" for k, who in zip(diverged, ("the reference", "this arm"), strict=True) if k]
+    return f" Diverged and counted as score 0: {' and '.join(lost)}." if lost else ""
 
 
 def _margin(plan: _Plan) -> str:

@@ -1,0 +1,143 @@
+"""The folder of a comparison: which one it is, reading and writing comparison.json, declaring what decides."""
+
+import glob
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from utils.compare.fingerprint import DataMark
+from utils.compare.record import FORMAT, Declared, Record
+from utils.errors import UserError
+from utils.files import write_whole
+
+log = logging.getLogger(__name__)
+NAMES = {  # parts of a fingerprint that must be equal for runs to be compared, as a reader calls them
+    "code": "the code of train.py",
+    "threads": "the number of threads of a run",
+    "device": "the device",
+    "python": "Python",
+    "versions": "the installed libraries",
+    "data": "the content of the data",
+    "weights": "the content of the weights",
+}
+RECORD = "comparison.json"
+
+
+def choose_folder(project: str, name: str, fresh: Record) -> Path:
+    """The folder of this comparison: the first of project/name, name2, ... that holds it, or the first that is free.
+
+    fresh: a new record; it is the one in a folder when `settings` and `fingerprint` are. Why an earlier folder is not
+    gone on with is said.
+    """
+    number, why = 1, ""
+    while True:
+        folder = Path(project) / (name if number == 1 else f"{name}{number}")
+        record = read_record(folder)
+        difference = unlike(record, fresh) if record else "it holds no comparison" if _occupied(folder) else ""
+        if not difference:
+            if why and not record:
+                log.info(why)
+            return folder
+        finished = sum(run.ended for run in record.runs) if record else 0
+        why = (
+            f"{folder} is left as it is" + (f", with {finished} finished runs" if finished else "") + f": {difference}"
+        )
+        number += 1
+
+
+def _occupied(folder: Path) -> bool:
+    """Whether a folder holds something else; one that was left before anything was written in it is free."""
+    return folder.exists() and (not folder.is_dir() or any(p.name not in ("arms", ".lock") for p in folder.iterdir()))
+
+
+def unlike(record: Record, fresh: Record) -> str:
+    """Why runs of a record cannot stand beside those that are asked for; empty when they can."""
+    had, wanted = record.settings, fresh.settings
+    if list(had) != list(wanted):
+        return f"its arms are {', '.join(had)}"
+    keys = {key for arm in wanted for key in had[arm].keys() | wanted[arm] if had[arm].get(key) != wanted[arm].get(key)}
+    if keys:
+        return f"it has other settings ({', '.join(sorted(keys))})"
+    before, now = record.fingerprint, fresh.fingerprint
+    changed = [
+        f"{what} has changed"
+        + (f" from {getattr(before, key)} to {getattr(now, key)}" if key in ("threads", "device") else "")
+        for key, what in NAMES.items()
+        if _plain(key, getattr(before, key)) != _plain(key, getattr(now, key))
+    ]
+    if changed == [f"{NAMES['threads']} has changed from {before.threads} to {now.threads}"]:
+        changed[0] += f" (--threads {before.threads} goes on with it)"
+    return ", ".join(changed).replace("libraries has", "libraries have")
+
+
+def _plain(key: str, value: Any) -> Any:
+    """What of a part of a fingerprint must be equal: of data its content, wherever it lies."""
+    return {path: data.content for path, data in value.items()} if key == "data" else value
+
+
+def read_record(folder: Path) -> Record | None:
+    """comparison.json of a folder; None where there is none that can be understood."""
+    try:
+        text = json.dumps(json.loads((folder / RECORD).read_bytes()), ensure_ascii=False)
+        record = Record.model_validate_json(text.encode("utf-8", "replace"))  # a name may hold bytes that are no text
+        return record if record.format == FORMAT else None
+    except (OSError, ValueError):  # pydantic's error is one of value
+        return None
+
+
+def known_data(project: str, name: str) -> dict[str, DataMark]:
+    """State and content of each dataset, by its yaml, as earlier comparisons of this name recorded them."""
+    records = [read_record(file.parent) for file in sorted(Path(project).glob(f"{glob.escape(name)}*/{RECORD}"))]
+    return {yaml: data for record in records if record for yaml, data in record.fingerprint.data.items()}
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Write beside comparison.json and move over it."""
+    record.updated = time.strftime("%Y-%m-%d %H:%M:%S")
+    write_text(folder / RECORD, json.dumps(record.model_dump(), indent=1, allow_nan=False))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside the file and move over it: a reader sees the old or the new one; UserError when there is no room."""
+    try:
+        write_whole(path, text.encode("utf-8", "replace"))  # a name may hold bytes that are no text
+    except OSError as e:
+        raise UserError(
+            f"cannot write {path}: {e.strerror}. Make room, and repeat the command: finished runs are kept."
+        ) from e
+
+
+def declare(record: Record, given: set[str], options: Any, reference: str) -> None:
+    """Settle metric, margin and last look: free before the first look, and after it what was declared.
+
+    given: names of the options on this command line. Raises UserError for one that would change after a look.
+    """
+    wanted = {
+        "metric": options.metric,
+        "margin": options.margin / 100,
+        "max_seeds": options.max_seeds or options.seeds,
+        "reference": reference,
+    }
+    if not record.looks:
+        before = record.declared.model_dump() if record.declared else {}
+        keep = {key: value for key, value in before.items() if key not in given and key != "max_seeds"}
+        record.declared = Declared(**wanted | keep)
+        if "max_seeds" in before and "max_seeds" not in given:
+            record.declared.max_seeds = max(before["max_seeds"], options.seeds)
+        return
+    declared = record.declared
+    for key in ("metric", "margin", "max_seeds"):
+        if key in given and wanted[key] != getattr(declared, key):
+            had = 100 * declared.margin if key == "margin" else getattr(declared, key)
+            raise UserError(
+                f"--{key.replace('_', '-')} was declared as {had}, and {record.looks[-1].pairs} pairs have been "
+                "looked at: changed afterwards, a result would not mean what it says. Leave it out, or start afresh "
+                "with another --name."
+            )
+    if options.seeds > declared.max_seeds:
+        log.info(
+            f"--max-seeds {declared.max_seeds} was declared before the first look, and the 5 % are spent: pairs "
+            "beyond it narrow the interval, and can claim next to nothing."
+        )
