@@ -38,6 +38,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from data.definition.dataset_yaml import load_dataset_yaml
+from data.index.identity import traits
 from data.index.subset import open_split
 from data.loading.loader import TrainLoader, build_eval_loader, build_train_loader, first_batch
 from data.loading.multiscale import random_size, resize
@@ -51,18 +52,27 @@ from models.head import Transfer
 from models.loss import DetectionLoss
 from models.optim import applied_rates, build_optimizer, optimizer_step, parameter_groups, set_rates
 from models.weights.save import save_ultralytics
-from utils.config.schema import Command, Hyp, save_hyp
+from utils.config.schema import Command, Hyp
 from utils.evaluation.evaluate import Settings, Validation, preprocess
-from utils.run.checkpoint import collect, open_resume, restore, resume_command, save_state
+from utils.run.checkpoint import (
+    Resumed,
+    check_data,
+    collect,
+    open_resume,
+    open_run_folder,
+    restore,
+    resume_command,
+    save_state,
+)  # fmt: skip
 from utils.run.console import closing_lines, configure_console, data_lines, epoch_line, model_lines, progress_bar
-from utils.run.folder import make_run_folder, write_run_json
+from utils.run.folder import write_run_json
 from utils.run.log import RunLog
 from utils.run.meter import Meter
 from utils.run.pictures import plot_run, show_training, show_validation
 from utils.run.progress import Progress, require_score
 from utils.run.ranks import DTYPES, Ranks, from_rank_zero, pick_amp, start_ranks, stop_ranks, thread_count, worker_count
 from utils.run.seed import set_seed
-from utils.schedule.plan import make_plan
+from utils.schedule.plan import Plan, make_plan
 from utils.schedule.rates import Schedule, build_schedule
 
 log = logging.getLogger(__name__)
@@ -76,6 +86,8 @@ class Run:
     ranks: Ranks
     folder: Path
     stride: int  # largest stride of the model, pixels
+    data: dict[str, Any]  # what a resumed run must find again
+    resumed: bool
 
     @property
     def dtype(self) -> torch.dtype | None:
@@ -107,41 +119,59 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     if answered(argv):
         return {}
     command, hyp, notes = parse_args(argv or ["--hyp", "demo"])
-    state, folder = None, None
+    resumed = None
     if command.resume:
-        state, hyp, folder = open_resume(command, hyp)
+        resumed, hyp = open_resume(command, hyp)
     ranks = start_ranks(hyp.device)
     configure_console(ranks.rank)
     for note in notes + ([] if argv else ["no options given: the embedded demo (python train.py --hyp demo)"]):
         log.info(note)
     try:
-        if state and state["progress"]["finished"]:
-            last = folder / "weights/last.pt"
-            log.info(f"{folder} is a finished run. More epochs are a new run from its weights: --weights {last}")
-            return state["progress"]["metrics"]
-        return fine_tune(command, hyp, ranks, state, folder)
+        if resumed and resumed.state["progress"]["finished"]:
+            name, last = resumed.folder or resumed.path, resumed.path
+            log.info(f"{name} is a finished run. More epochs are a new run from its weights: --weights {last}")
+            return resumed.state["progress"]["metrics"]
+        return fine_tune(command, hyp, ranks, resumed)
     finally:
         stop_ranks()
 
 
-def fine_tune(
-    command: Command, hyp: Hyp, ranks: Ranks, state: dict[str, Any] | None, folder: Path | None
-) -> dict[str, float]:
-    """Build every part, train epoch by epoch, close the run. `state` and `folder`: of the run to go on with."""
+def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None) -> dict[str, float]:
+    """Build every part, train epoch by epoch, close the run. `resumed`: the run to go on with."""
     require_score(hyp)
+    state = resumed.state if resumed else None
     torch.set_num_threads(state["threads"] if state else thread_count(ranks))  # part of the state: sums depend on it
     set_seed(hyp.seed)
-    train_index, val_index = open_data(hyp, command)
+    data, train_index, val_index = open_data(hyp, command)
+    changed = check_data(resumed, data, hyp.data != state["hyp"]["data"], command.resume_anyway) if resumed else []
     model, transfer = open_model(hyp, train_index.names, state, command.download)
     model.to(ranks.device, memory_format=torch.channels_last)  # the faster layout for convolutions, on CPU too
     frozen = freeze(model, hyp.freeze)
-    run = start_run(hyp, ranks, model, folder, command.exist_ok)
-    hyp = run.hyp
+    run = start_run(hyp, ranks, model, data, resumed, changed, command.exist_ok)
 
     workers, pin = worker_count(hyp.workers, ranks), ranks.device.type == "cuda"
     share = {"rank": ranks.rank, "world_size": ranks.world_size}
-    train_loader = build_train_loader(train_index, hyp, batch=hyp.batch, workers=workers, pin=pin, **share)
+    train_loader = build_train_loader(train_index, run.hyp, batch=run.hyp.batch, workers=workers, pin=pin, **share)
     val = open_validation(val_index, run, [train_loader.dataset.pictures], workers, pin)
+    training, plan = build_training(model, run, train_loader, state)
+    if changed:
+        training.progress.rescale(len(train_loader))
+    if ranks.rank > 0:
+        run_epochs(training, train_loader, val, run, None, command.stop_after)
+        return training.progress.metrics
+
+    about = [f"folder    {run.folder}", f"device    {ranks.describe()}, amp {run.hyp.amp}, torch {torch.__version__}"]
+    for line in about + data_lines(train_index, val_index) + model_lines(model, len(frozen), transfer):
+        log.info(line)
+    announce(plan, training.schedule, run.hyp, run.folder)
+    return train_and_log(training, train_loader, val, run, transfer, command.stop_after)
+
+
+def build_training(
+    model: nn.Module, run: Run, train_loader: TrainLoader, state: dict[str, Any] | None
+) -> tuple[Training, Plan]:
+    """Everything that is trained, in its saved state where there is one; and the plan of the run."""
+    hyp, ranks = run.hyp, run.ranks
     nb = len(train_loader)  # batches per epoch
     schedule = build_schedule(hyp, nb, hyp.batch, tuple(parameter_groups(model, hyp)))
     plan = make_plan(schedule, hyp)
@@ -150,29 +180,34 @@ def fine_tune(
         ema=EMA(model, hyp.ema_decay, plan.ema_tau),
         optimizer=build_optimizer(model, hyp, plan.weight_decay, schedule.decays_all),
         scaler=torch.amp.GradScaler(ranks.device.type, enabled=run.dtype == torch.float16),
-        loss_fn=DetectionLoss(model, hyp, class_counts(train_index)),
+        loss_fn=DetectionLoss(model, hyp, class_counts(train_loader.dataset.index)),
         schedule=schedule,
         progress=Progress(**state["progress"]) if state else Progress(),
     )
     if state:
         restore(state, training.parts(), model)
-    if ranks.rank > 0:
-        run_epochs(training, train_loader, val, run, None, command.stop_after)
-        return training.progress.metrics
+    return training, plan
 
-    about = [f"folder    {run.folder}", f"device    {ranks.describe()}, amp {hyp.amp}, torch {torch.__version__}"]
-    for line in about + data_lines(train_index, val_index) + model_lines(model, len(frozen), transfer):
-        log.info(line)
-    announce(plan, schedule, hyp, run.folder)
-    if state:
-        log.info(f"going on after epoch {training.progress.epoch} of {hyp.epochs}")
-    runlog = RunLog(run.folder, training.progress.epoch, training.progress.ni)
+
+def train_and_log(
+    training: Training,
+    train_loader: TrainLoader,
+    val: Validation,
+    run: Run,
+    transfer: Transfer | None,
+    stop_after: int | None,
+) -> dict[str, float]:
+    """The part of rank 0: the epochs with what is written about them, and the end of the run."""
+    progress = training.progress
+    if run.resumed:
+        log.info(f"going on after epoch {progress.epoch} of {run.hyp.epochs}")
+    runlog = RunLog(run.folder, progress.epoch, progress.ni)
     try:
-        if not state:
-            if not hyp.noplots:
-                show_training(run.folder, runlog, train_index, first_batch(train_loader.dataset, 9))
+        if not run.resumed:
+            if not run.hyp.noplots:
+                show_training(run.folder, runlog, train_loader.dataset.index, first_batch(train_loader.dataset, 9))
             score_untrained(training, val, run, runlog, transfer)
-        run_epochs(training, train_loader, val, run, runlog, command.stop_after)
+        run_epochs(training, train_loader, val, run, runlog, stop_after)
         return finish(training, val, run, runlog)
     except (StoppedBySignal, Diverged):
         log.info(f"kept: the state of the last finished epoch. Go on from it: {resume_command(run.folder)}")
@@ -287,15 +322,16 @@ def end_epoch(
 def save_training(training: Training, run: Run, path: Path) -> None:
     """Everything needed to go on as if nothing had happened."""
     model = training.model
-    about = {"yaml": model.yaml, "names": list(model.names.values()), "hyp": run.hyp.model_dump()}
+    about = {"yaml": model.yaml, "names": list(model.names.values()), "hyp": run.hyp.model_dump(), "data": run.data}
     save_state(path, about | {"progress": asdict(training.progress)} | collect(training.parts(), model))
 
 
-def open_data(hyp: Hyp, command: Command) -> tuple[Index, Index]:
-    """Indexes of the training and the evaluation pictures; what is wrong with them, or left out, is printed."""
+def open_data(hyp: Hyp, command: Command) -> tuple[dict[str, Any], Index, Index]:
+    """What identifies the data, and the indexes of the training and the evaluation pictures; problems are printed."""
     config = load_dataset_yaml(hyp.data, command.download)
     train = open_split(config, "train", hyp, command.trust_index, training=True)
-    return train, open_split(config, "val", hyp, command.trust_index)
+    val = open_split(config, "val", hyp, command.trust_index)
+    return traits(config.root, train, val), train, val
 
 
 def open_validation(index: Index, run: Run, beside: list[Any], workers: int, pin: bool) -> Validation:
@@ -320,21 +356,27 @@ def open_model(
     return build_detector(hyp.weights, names, hyp.head, hyp.imgsz, download)
 
 
-def start_run(hyp: Hyp, ranks: Ranks, model: nn.Module, folder: Path | None, exist_ok: bool) -> Run:
-    """Settle what depends on the device (amp, batch -1) and open the run folder; `folder`: of a run to go on with."""
+def start_run(
+    hyp: Hyp,
+    ranks: Ranks,
+    model: nn.Module,
+    data: dict[str, Any],
+    resumed: Resumed | None,
+    changed: list[str],
+    exist_ok: bool,
+) -> Run:
+    """Settle what depends on the device (amp, batch -1) and open the run folder, which a resumed run has already."""
     amp, batch = pick_amp(hyp.amp, ranks.device), hyp.batch
     if batch == -1:
         batch = int(from_rank_zero(largest_batch(model, hyp.imgsz, DTYPES[amp]), ranks)) * ranks.world_size
         log.info(f"batch {batch} is the largest that fits")
     hyp = hyp.model_copy(update={"amp": amp, "batch": batch})
+    folder = Path(hyp.project)
     if ranks.rank == 0:
-        resumed = folder is not None
-        folder = folder or make_run_folder(hyp.project, hyp.name, exist_ok)
-        (folder / "weights").mkdir(exist_ok=True)
-        if not resumed:
-            save_hyp(folder / "hyp.yaml", hyp)
-        write_run_json(folder, {"device": str(ranks.device), "ranks": ranks.world_size, "resumed": resumed})
-    return Run(hyp, ranks, folder or Path(hyp.project), int(model.stride.max()))
+        folder = open_run_folder(hyp, resumed, exist_ok)
+        about = {"device": str(ranks.device), "ranks": ranks.world_size, "resumed": resumed is not None}
+        write_run_json(folder, about | ({"data_changed": changed} if changed else {}))
+    return Run(hyp, ranks, folder, int(model.stride.max()), data, resumed is not None)
 
 
 def score_untrained(training: Training, val: Validation, run: Run, runlog: RunLog, transfer: Transfer | None) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -369,3 +370,48 @@ def test_two_ranks_train_as_torchrun_starts_them(toy_args, tmp_path, forked_runs
     assert [p.name for p in tmp_path.iterdir()] == ["exp"], "rank 0 alone writes"
     assert done.stdout.count("epoch 2/2") == 1
     assert len(read_metrics(tmp_path / "exp/metrics.csv")) == 2
+
+
+def test_a_run_knows_its_data(toy, toy_args, tmp_path):
+    """Other data are refused, the same in another place are not; what goes on all the same ends with its schedule."""
+    words = [*replaced(toy_args, "--epochs", 2), "--noval"]
+    shutil.copytree(toy.parent, tmp_path / "here")
+    data = tmp_path / "here/toy.yaml"
+    folder = run_train(*replaced(words, "--data", data), "--stop-after", 1, project=tmp_path, name="run")
+    resume = ["--resume", str(folder / "weights/last.pt")]
+    names = data.read_text()
+    data.write_text(names.replace("[mug, key", "[key, mug"))
+    bad(resume, "names: mug, key, leaf, bolt at the start, key, mug, leaf, bolt now.*--resume-anyway")
+    data.write_text(names.replace("bolt]", "bolt, nut]"))
+    bad([*resume, "--resume-anyway"], "cannot change its number of classes")
+    data.write_text(names)
+    label = sorted((tmp_path / "here/labels/train").glob("*.txt"))[0]
+    rows = label.read_text()
+    label.write_text(rows + "0 0.5 0.5 0.1 0.1\n")
+    bad(resume, "train boxes")
+    label.write_text(rows)
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    train.main([*resume, "--data", str(tmp_path / "there/toy.yaml")])
+    assert state_of(folder)["progress"]["finished"]
+    for picture in sorted((tmp_path / "there/images/train").iterdir())[:9]:
+        picture.unlink()
+    again = ["--resume", str(copy), "--data", str(tmp_path / "there/toy.yaml")]
+    bad(again, "train pictures: 20 at the start, 11 now")
+    train.main([*again, "--resume-anyway"])
+    state = state_of(copy)
+    assert state["progress"]["ni"] == 4, "two epochs of two batches, as the schedule has them"
+    assert json.loads((copy / "run.json").read_text())["resumes"][-1]["data_changed"]
+
+
+def test_a_last_pt_outside_a_run_folder_goes_on_in_a_new_one(toy_args, tmp_path):
+    words = [*replaced(toy_args, "--epochs", 2), "--noval"]
+    folder = run_train(*words, "--stop-after", 1, project=tmp_path / "runs", name="run")
+    lone = tmp_path / "elsewhere/deep/last.pt"
+    lone.parent.mkdir(parents=True)
+    shutil.copy(folder / "weights/last.pt", lone)
+    train.main(["--resume", str(lone), "--project", str(tmp_path / "new")])
+    assert [p.name for p in (tmp_path / "elsewhere").rglob("*")] == ["deep", "last.pt"]
+    train.main(["--resume", str(folder / "weights/last.pt")])
+    for key in ("model", "ema", "optimizer"):
+        assert_same(state_of(folder)[key], state_of(tmp_path / "new/run")[key], key)

@@ -3,6 +3,8 @@
 import hashlib
 import os
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +41,25 @@ def identify(config: DatasetConfig, known: dict | None = None) -> Identity:
         for name in ("shapes", "boxes", "classes", "crowd", "offsets", "image_ids"):
             content.update(np.ascontiguousarray(getattr(index, name)))
     return Identity(content.hexdigest(), state, indexes)
+
+
+def traits(root: Path, train: Index, val: Index) -> dict[str, Any]:
+    """What a run remembers of its data: class names, and of each split its size and digests of files and labels.
+
+    Pictures are told by their place inside the dataset's folder `root` and by their shape, not read: this costs
+    nothing, a moved dataset is the same, and a picture exchanged for another of its name and shape goes unnoticed.
+    """
+    found: dict[str, Any] = {"names": list(train.names)}
+    for split, index in (("train", train), ("val", val)):
+        files, labels = hashlib.sha256(), hashlib.sha256()
+        for path in index.paths:
+            files.update(_relative(path, str(root)) + b"\0")
+        files.update(np.ascontiguousarray(index.shapes))
+        for name in ("boxes", "classes", "crowd", "offsets"):
+            labels.update(np.ascontiguousarray(getattr(index, name)))
+        found |= {f"{split} pictures": index.n, f"{split} boxes": len(index.boxes)}
+        found |= {f"{split} files": files.hexdigest(), f"{split} labels": labels.hexdigest()}
+    return found
 
 
 def _relative(path: str, root: str) -> bytes:

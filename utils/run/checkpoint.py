@@ -1,16 +1,20 @@
 """The state of a run on disk: a dictionary of tensors and plain values, written beside its target and moved over it."""
 
+import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from utils.config.schema import Command, Hyp
+from utils.config.schema import Command, Hyp, save_hyp
 from utils.errors import UserError
 from utils.files import write_whole
+from utils.run.folder import make_run_folder
 from utils.run.seed import random_state, set_random_state
 
 FORMAT = "preheat-1"
+log = logging.getLogger(__name__)
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
@@ -62,20 +66,83 @@ def restore(state: dict[str, Any], parts: dict[str, Any], model: torch.nn.Module
     set_random_state(state["random"])
 
 
-def open_resume(command: Command, hyp: Hyp) -> tuple[dict[str, Any], Hyp, Path]:
-    """State, settings and folder of the run to go on with; the command line says where it runs, not what."""
+@dataclass(frozen=True)
+class Resumed:
+    """An interrupted run, as read from its last.pt."""
+
+    path: Path
+    state: dict[str, Any]
+    folder: Path | None  # None: the file lies in no run folder, and the run goes on in a new one
+
+
+def open_resume(command: Command, hyp: Hyp) -> tuple[Resumed, Hyp]:
+    """The run to go on with and its settings; the command line says where it runs and where its data lie, not what."""
     path = latest_state(Path(hyp.project)) if command.resume == "latest" else Path(command.resume)
     path = path / "weights/last.pt" if path.is_dir() else path
     state = load_state(path)
-    asked = {key: getattr(hyp, key) for key in hyp.model_fields_set - {"project"}}
-    free = {"device", "workers", "noplots"}
-    refused = {key for key, value in asked.items() if key not in free and value != state["hyp"][key]}
+    folder = run_folder_of(path)
+    where = {"project"} if folder else {"project", "name"}
+    given = {key: getattr(hyp, key) for key in hyp.model_fields_set - where}
+    free = {"device", "workers", "noplots", "data"}
+    refused = {key for key, value in given.items() if key not in free and value != state["hyp"].get(key)}
     if refused or command.hyp:
         raise UserError(
             f"--resume goes on with a run as it was started: {', '.join(sorted(refused)) or 'hyp'} cannot change. "
             f"For other settings start a new run from its weights: --weights {path}"
         )
-    return state, Hyp(**(state["hyp"] | asked)), path.resolve().parent.parent
+    if folder is None:
+        given |= {key: getattr(hyp, key) for key in where & hyp.model_fields_set}
+    return Resumed(path, state, folder), Hyp(**(state["hyp"] | given))
+
+
+def run_folder_of(path: Path) -> Path | None:
+    """The folder of the run that a last.pt belongs to; None for a copy that lies elsewhere."""
+    folder = path.resolve().parent.parent
+    return folder if path.resolve().parent.name == "weights" and (folder / "hyp.yaml").is_file() else None
+
+
+def check_data(resumed: Resumed, now: dict[str, Any], moved: bool, anyway: bool) -> list[str]:
+    """How the data differ from those that a run was trained on; UserError unless `anyway`.
+
+    now: what `data.index.identity.traits` says of them; moved: they are named by another path than at the start.
+    """
+    before = resumed.state.get("data")
+    if before is None:  # written before runs knew their data: the classes at least
+        before = {"names": resumed.state["names"]}
+        differ = ["what the run was trained on is not recorded in its last.pt, so other data cannot be told"] * moved
+    else:
+        differ = []
+    for key, value in before.items():
+        if value != now[key]:
+            differ.append(f"{key}: {_brief(value)} at the start, {_brief(now[key])} now")
+    if len(before["names"]) != len(now["names"]):
+        raise UserError(
+            f"{resumed.path} was trained on other classes: {'; '.join(differ)}. A run cannot change its number of "
+            f"classes. Start a new one from its weights: --weights {resumed.path}"
+        )
+    if differ and not anyway:
+        raise UserError(
+            f"the data are not those that {resumed.path} was trained on: {'; '.join(differ)}. Put them back, name "
+            "where they are now with --data, or go on all the same with --resume-anyway, which records it."
+        )
+    return differ
+
+
+def _brief(value: Any) -> str:
+    """A trait of a dataset in a sentence; of a digest the beginning."""
+    return ", ".join(value) if isinstance(value, list) else str(value)[:12]
+
+
+def open_run_folder(hyp: Hyp, resumed: Resumed | None, exist_ok: bool) -> Path:
+    """The folder that a run writes to, with weights/ in it: a new one, or that of the run which goes on."""
+    folder = resumed.folder if resumed else None
+    if folder is None:
+        folder = make_run_folder(hyp.project, hyp.name, exist_ok)
+        save_hyp(folder / "hyp.yaml", hyp)
+        if resumed:
+            log.info(f"{resumed.path} lies in no run folder, so the run goes on in a new one: {folder}")
+    (folder / "weights").mkdir(exist_ok=True)
+    return folder
 
 
 def resume_command(folder: Path) -> str:

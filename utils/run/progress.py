@@ -25,6 +25,11 @@ class Progress:
     metrics: dict[str, float] = field(default_factory=dict)  # of the last evaluation
     history: list[float] = field(default_factory=list)  # plateau_metric of every finished epoch; nan: not evaluated
 
+    def rescale(self, nb: int) -> None:
+        """Set the clock to where it would stand with `nb` batches an epoch; the open window keeps its length."""
+        ni = self.epoch * nb
+        self.ni, self.last_step = ni, ni - (self.ni - self.last_step)
+
     def is_best(self, value: float) -> bool:
         """Remember `value`, the score of the epoch just finished, if no earlier epoch was as good; NaN never is."""
         if value > self.best:
