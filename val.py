@@ -75,7 +75,7 @@ from data.index.subset import open_split
 from data.loading.loader import build_eval_loader
 from models.detector import load_for_eval
 from utils.evaluation.evaluate import Evaluation, Settings, evaluate, forward
-from utils.evaluation.output import Samples, speed_line, table_lines, write_json, write_labels, write_pictures
+from utils.evaluation.output import Samples, numbered, speed_line, table_lines, write_json, write_labels, write_pictures
 from utils.evaluation.plots import plot_evaluation
 from utils.run.console import configure_console, progress_bar
 from utils.run.folder import make_run_folder
@@ -117,7 +117,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     for line in table_lines(result, index.n):
         log.info(line)
     log.info(f"{speed_line(result)} ({ranks.device}, batch {options.batch}, imgsz {options.imgsz})")
-    write_files(folder, result, index, samples, options)
+    by_json = [place.suffix.lower() == ".json" for place in getattr(config, options.split)] == [True]
+    write_files(folder, result, index, samples, options, by_json)
     return result.metrics
 
 
@@ -180,9 +181,13 @@ def _some(names: list[str]) -> str:
     return ", ".join(f"'{name}'" for name in names[:5]) + more
 
 
-def write_files(folder: Path, result: Evaluation, index: Index, samples: Samples, options: Any) -> None:
-    """Everything that outlives the console, and one line that says where it is."""
-    write_json(folder / "predictions.json", result.predictions)
+def write_files(folder: Path, result: Evaluation, index: Index, samples: Samples, options: Any, by_json: bool) -> None:
+    """Everything that outlives the console, and a line that says where it is. by_json: a json numbers the pictures."""
+    predictions = result.predictions
+    if not by_json:
+        predictions, note = numbered(predictions, index)
+        log.info(note)
+    write_json(folder / "predictions.json", predictions)
     scores = {"metrics": result.metrics, "per_class": result.per_class, "speed_ms": result.speed}
     scores["confidence_at_best_f1"] = float(result.f1.confidence[result.f1.best])
     write_json(folder / "metrics.json", scores | {"options": options.model_dump()})

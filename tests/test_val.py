@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from PIL import Image
 import val
 from models.detector import build_detector
 from models.weights.save import save_ultralytics
+from tests.helpers.runs import replaced
 from utils.env import REPO
 from utils.errors import UserError, run_script
+from utils.evaluation.output import numbered
 from utils.run.seed import set_seed
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -54,7 +57,8 @@ def test_an_evaluation_writes_what_it_promises(world, capsys):
     assert written["metrics"]["val/mAP_large"] is None  # no box of that size: nan, which JSON does not know
     assert [row["name"] for row in written["per_class"]] == ["cat", "dog"]
     predictions = json.loads((folder / "predictions.json").read_text())
-    assert predictions and set(predictions[0]) == {"image_id", "category_id", "bbox", "score"}
+    assert predictions and set(predictions[0]) == {"image_id", "file_name", "category_id", "bbox", "score"}
+    assert {row["image_id"]: row["file_name"] for row in predictions} == {i: f"{i}.png" for i in range(6)}
     rows = [line.split() for p in sorted((folder / "labels").iterdir()) for line in p.read_text().splitlines()]
     assert len(list((folder / "labels").iterdir())) == 6 and len(rows) == len(predictions)
     assert all(len(row) == 6 and all(0 <= float(v) <= 1 for v in row[1:]) for row in rows)
@@ -160,3 +164,32 @@ def test_help_names_every_option(capsys):
     assert val.main(["--help"]) == {}
     printed = capsys.readouterr().out
     assert all(f"--{name.replace('_', '-')}" in printed for name in val.Options.model_fields)
+
+
+def test_ids_of_pictures_with_other_names_stay_when_pictures_come():
+    """For every spelling but numbers an id is a function of the path below the common folder alone."""
+
+    def ids(*paths: str) -> dict[str, int]:
+        index = SimpleNamespace(paths=list(paths), image_ids=range(1, len(paths) + 1))
+        rows, note = numbered([{"image_id": i} for i in index.image_ids], index)
+        assert note.startswith("image ids")
+        return {row["file_name"]: row["image_id"] for row in rows}
+
+    before = ids("/d/a/x.jpg", "/d/b/x.jpg", "/d/b/7.jpg")
+    after = ids("/d/a/w.jpg", "/d/a/x.jpg", "/d/b/7.jpg", "/d/b/x.jpg")
+    assert len(set(before.values())) == 3 and before.items() <= after.items()
+    assert all(0 <= i < 2**53 for i in after.values())
+    assert ids("/c/000139.jpg", "/c/000285.jpg") == {"000139.jpg": 139, "000285.jpg": 285}
+    assert set(ids("/c/a/1.jpg", "/c/b/01.jpg").values()) != {1}, "one number for two pictures is no number"
+
+
+def test_a_json_keeps_its_own_ids(world):
+    images = [{"id": 10 * i, "file_name": f"{i}.png", "width": 90, "height": 60 + 10 * i} for i in range(6)]
+    boxes = [{"id": i, "image_id": 10 * i, "category_id": 4, "bbox": [20, 20, 30, 30], "area": 900} for i in range(6)]
+    kinds = [{"id": 4, "name": "cat"}, {"id": 9, "name": "dog"}]
+    (world / "truth.json").write_text(json.dumps({"images": images, "annotations": boxes, "categories": kinds}))
+    (world / "json.yaml").write_text("val: truth.json\nnames: [cat, dog]\n")
+    words = replaced(arguments(world, "--name", "json", "--conf", "0.0001", "--noplots"), "--data", world / "json.yaml")
+    val.main(words)
+    predictions = json.loads((world / "runs/json/predictions.json").read_text())
+    assert {row["image_id"] for row in predictions} <= {10 * i for i in range(6)} and "file_name" not in predictions[0]

@@ -103,9 +103,10 @@ def read_splits(config: DatasetConfig, options: Any) -> tuple[dict[str, Index], 
     """Indexes of the splits that are asked for, and why others cannot be used."""
     splits = SPLITS if options.split == "all" else (options.split,)
     if options.split == "all":
-        splits = [split for split in SPLITS if getattr(config, split) is not None]
-        if not splits:
+        there = [split for split in SPLITS if getattr(config, split) is not None]
+        if not there:
             raise UserError(f"{config.path} has no 'train', 'val' or 'test'. Add 'train: <folder of pictures>'.")
+        splits = [split for split in SPLITS if split in there or split != "test"]  # train.py needs the first two
     indexes, refused = {}, []
     for split in splits:
         try:

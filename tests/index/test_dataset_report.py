@@ -121,7 +121,8 @@ def test_copies_problems_and_advice_are_said(messy, capsys):
 def test_long_lists_are_cut_on_the_console_only(tmp_path, capsys):
     splits = {"train": {f"p{i:02d}": "0 0.5 0.5 0.5 0.5\n9 0.5 0.5 0.1 0.1\n" for i in range(25)}}
     file = make(tmp_path / "set", splits)
-    assert report(file, "--noplots") == 0 and report(file, "--noplots", "--all") == 0
+    words = ("--noplots", "--split", "train")
+    assert report(file, *words) == 0 and report(file, *words, "--all") == 0
     first, second = capsys.readouterr().out.split("written to")[:2]
     assert first.count("class 9 is out of range") == 20 and "and 5 more" in first
     assert second.count("class 9 is out of range") == 25 and "more:" not in second
@@ -144,6 +145,15 @@ def test_a_dataset_without_fault_is_left_as_it_is(tmp_path, capsys):
     for name in ("label_plots.png", "pictures.png"):
         pixels = np.asarray(Image.open(tmp_path / "runs/data" / name).convert("L"))
         assert min(pixels.shape) > 200 and pixels.std() > 5
+
+
+@pytest.mark.parametrize("lacks", ["train", "val"])
+def test_a_split_that_training_needs_is_named_where_it_is_missing(tmp_path, capsys, lacks):
+    file = make(tmp_path / "set", CLEAN, names="[cat, dog]")
+    file.write_text("".join(line + "\n" for line in file.read_text().splitlines() if not line.startswith(lacks)))
+    assert report(file, "--noplots") == 2
+    out, err = capsys.readouterr()
+    assert f"has no '{lacks}'" in err and "no problems with pictures or labels" in out, "the other is reported first"
 
 
 def test_strict_prints_everything_and_fails(messy, capsys):
@@ -294,7 +304,7 @@ def test_a_json_has_no_label_files(tmp_path, capsys):
     content = {"images": pictures, "annotations": boxes, "categories": categories}
     (tmp_path / "set/images/train/all.json").write_text(json.dumps(content))
     file.write_text("train: images/train/all.json\nnames: [cat, dog, bird]\n")
-    assert report(file, "--noplots") == 0
+    assert report(file, "--noplots", "--split", "train") == 0
     first, second = capsys.readouterr().out.split("written to")[:2]
     assert row(first, "  backgrounds: without a box") == ["1"] and row(second, "  backgrounds: without a box") == ["2"]
     assert row(first, "    without a label file too") == ["1"] and "without a label file too" not in second

@@ -1,7 +1,9 @@
 """An evaluation as text and files: the table on the console, metrics.json, predictions.json, label files, pictures."""
 
+import hashlib
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -67,6 +69,31 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def numbered(predictions: list[dict[str, Any]], index: Any) -> tuple[list[dict[str, Any]], str]:
+    """COCO results of pictures that no json numbers, with ids that others know them by, and a sentence on the ids.
+
+    A picture that is named by a number has that number, as in COCO; where not all are, the id is made from the path
+    below the pictures' common folder, so that it stays when pictures come or go. `file_name` is in every row.
+    """
+    root = os.path.commonpath([os.path.dirname(path) for path in index.paths])
+    names = [Path(os.path.relpath(path, root)).as_posix() for path in index.paths]
+    stems = [Path(name).stem for name in names]
+    by_number = all(stem.isascii() and stem.isdecimal() for stem in stems) and len(set(map(int, stems))) == len(stems)
+    ids = [int(stem) if by_number else _id_of(name) for stem, name in zip(stems, names, strict=True)]
+    place = {int(old): (new, name) for old, new, name in zip(index.image_ids, ids, names, strict=True)}
+    rows = []
+    for row in predictions:
+        new, name = place[row["image_id"]]
+        rows.append(row | {"image_id": new, "file_name": name})
+    how = "the numbers that the pictures are named by" if by_number else "made from the file names"
+    return rows, f"image ids of predictions.json are {how}; file_name is in every row"
+
+
+def _id_of(name: str) -> int:
+    """53 bits of a name's sha256: a whole number that every JSON reader keeps exactly."""
+    return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big") >> 11
 
 
 def write_labels(folder: Path, index: Any, detections: dict[int, np.ndarray]) -> None:
