@@ -399,9 +399,10 @@ def finish(training: Training, val: Validation, run: Run, runlog: RunLog) -> dic
     best = run.folder / "weights/best.pt"
     model = load_for_eval(str(best)).to(run.ranks.device, memory_format=torch.channels_last)
     result = val.score(model)
+    runlog.classes(result.per_class)
     if not run.hyp.noplots:
         batch = first_batch(val.loader.dataset, min(9, run.hyp.batch))
-        show_validation(run.folder, runlog, result, batch, val.truth.names, progress.epoch)
+        show_validation(run.folder, runlog, result, batch, val.truth, progress.epoch)
         plot_run(run.folder, result, val.truth, training.schedule.nw)
     for line in closing_lines(progress, result.metrics, best, run.hyp.data):
         log.info(line)

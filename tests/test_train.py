@@ -20,7 +20,7 @@ from tests.helpers import forked
 from tests.helpers.runs import assert_same, replaced, run_train, state_of
 from utils.config.schema import Hyp
 from utils.errors import Diverged, UserError
-from utils.run.console import epoch_line
+from utils.run.console import epoch_line, signs_of_life
 from utils.run.log import read_metrics, read_scalars
 from utils.run.progress import SCORES, Progress
 from utils.schedule.plan import group_names, make_plan
@@ -415,3 +415,23 @@ def test_a_last_pt_outside_a_run_folder_goes_on_in_a_new_one(toy_args, tmp_path)
     train.main(["--resume", str(folder / "weights/last.pt")])
     for key in ("model", "ema", "optimizer"):
         assert_same(state_of(folder)[key], state_of(tmp_path / "new/run")[key], key)
+
+
+def test_scores_of_each_class_stay_in_the_run_folder(finished):
+    with open(finished / "per_class.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == ["mug", "key", "leaf", "bolt"]
+    model = load_for_eval(str(finished / "weights/best.pt"))
+    assert list(model.names.values()) == [row["name"] for row in rows]
+    scores = [float(row["mAP50-95"]) for row in rows if row["mAP50-95"]]
+    assert scores and all(0 <= score <= 1 for score in scores)
+
+
+def test_a_log_shows_that_a_run_is_alive(caplog):
+    caplog.set_level("INFO")
+    assert list(signs_of_life(range(4), 4, "epoch 1/1", every=0)) == [0, 1, 2, 3]
+    assert [r.message for r in caplog.records] == [f"epoch 1/1: {k} of 4" for k in (1, 2, 3)], (
+        "the end is said elsewhere"
+    )
+    caplog.clear()
+    assert list(signs_of_life(range(4), 4, "epoch 1/1")) == [0, 1, 2, 3] and not caplog.records

@@ -128,15 +128,20 @@ class Samples:
 
 
 def write_pictures(path: Path, samples: Samples, index: Any, detections: dict[int, np.ndarray]) -> None:
-    """A sheet of truth beside what was found with a score of at least 0.25."""
+    """A sheet of truth beside what was found, as a file."""
+    save_sheet(truth_and_found(samples.kept, index, detections), path)
+
+
+def truth_and_found(kept: Iterable[tuple[int, Any, Any]], index: Any, detections: dict[int, np.ndarray]) -> np.ndarray:
+    """A sheet of truth beside what was found with a score of at least 0.25; `kept` as in `Samples`."""
     images, boxes, classes, scores, captions = [], [], [], [], []
-    for row, image, letterbox in samples.kept:
+    for row, image, letterbox in kept:
         truth, truth_classes, _, _ = truth_of(index, row)
-        found = detections[row]
+        found = detections.get(row, np.zeros((0, 6)))
         found = found[found[:, 4] >= CONFUSION_CONF]  # (n, 6)
         images += [image, image]
         boxes += [letterbox.apply(truth), letterbox.apply(found[:, :4])]
         classes += [truth_classes, found[:, 5]]
         scores += [None, found[:, 4]]
         captions += [f"{Path(index.paths[row]).name}: truth", f"found (score ≥ {CONFUSION_CONF})"]
-    save_sheet(picture_sheet(images, boxes, classes, index.names, scores, captions, columns=4), path)
+    return picture_sheet(images, boxes, classes, index.names, scores, captions, columns=4)

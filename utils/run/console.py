@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,27 @@ from tqdm import tqdm
 
 from utils.run.progress import Progress
 
+log = logging.getLogger(__name__)
+EVERY = 30.0  # seconds between two signs of life where the output is no terminal
+
 
 def progress_bar(batches: Iterable, total: int, title: str, show: bool) -> Iterable:
-    """A tqdm bar of `total` batches on a terminal; elsewhere the batches as they are: a log wants one line an epoch."""
-    if not (show and sys.stdout.isatty()):
+    """A tqdm bar of `total` batches on a terminal; elsewhere a line now and then; as they are unless `show`."""
+    if not show:
         return batches
+    if not sys.stdout.isatty():
+        return signs_of_life(batches, total, title)
     return tqdm(batches, title, total, leave=False, dynamic_ncols=True)
+
+
+def signs_of_life(batches: Iterable, total: int, title: str, every: float = EVERY) -> Iterator:
+    """The batches, and a line where `every` seconds have passed since the last one."""
+    since = time.monotonic()
+    for number, batch in enumerate(batches, 1):
+        yield batch
+        if number < total and time.monotonic() - since >= every:
+            log.info(f"{title}: {number} of {total}")
+            since = time.monotonic()
 
 
 def configure_console(rank: int = 0) -> None:

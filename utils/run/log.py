@@ -57,6 +57,14 @@ class RunLog:
         write_whole(self.csv_path, text.getvalue().encode())
         self.writer.flush()
 
+    def classes(self, rows: list[dict[str, Any]]) -> None:
+        """per_class.csv: a row for each class, of the evaluation that the run ends with; no score: an empty cell."""
+        text = io.StringIO(newline="")
+        table = csv.DictWriter(text, list(rows[0]))
+        table.writeheader()
+        table.writerows([{k: "" if v != v else v for k, v in row.items()} for row in rows])
+        write_whole(self.folder / "per_class.csv", text.getvalue().encode())
+
     def picture(self, tag: str, image: Any, step: int) -> None:
         """An (h, w, 3) uint8 picture in TensorBoard."""
         self.writer.add_image(tag, image, step, dataformats="HWC")

@@ -3,16 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from utils.evaluation.evaluate import Evaluation
+from utils.evaluation.output import truth_and_found
 from utils.evaluation.plots import plot_evaluation
 from utils.run.log import RunLog, read_metrics, read_scalars
 from utils.run.plots import plot_labels, plot_losses, plot_map, plot_rates, to_table
-from utils.sheet import batch_sheet, picture_sheet, save_sheet
+from utils.sheet import batch_sheet, save_sheet
 
 SHOWN = 9  # pictures on a sheet
-SHOWN_SCORE = 0.25  # smallest score drawn
 
 
 def plot_run(folder: Path, result: Evaluation, index: Any, nw: int) -> None:
@@ -35,16 +33,10 @@ def show_training(folder: Path, runlog: RunLog, index: Any, batch: dict[str, Any
 
 
 def show_validation(
-    folder: Path, runlog: RunLog, result: Evaluation, batch: dict[str, Any], names: list[str], epoch: int
+    folder: Path, runlog: RunLog, result: Evaluation, batch: dict[str, Any], index: Any, epoch: int
 ) -> None:
-    """What the network finds on the first evaluation pictures (scores above 0.25), as a file and in TensorBoard."""
-    boxes, classes, scores = [], [], []
-    for row, letterbox in zip(batch["index"][:SHOWN], batch["letterbox"][:SHOWN], strict=True):
-        found = result.detections.get(int(row), np.zeros((0, 6)))
-        found = found[found[:, 4] >= SHOWN_SCORE]  # (n, 6) xyxy in pixels of the original, score, class
-        boxes.append(letterbox.apply(found[:, :4]))
-        classes.append(found[:, 5].astype(int))
-        scores.append(found[:, 4])
-    sheet = picture_sheet(batch["img"][:SHOWN], boxes, classes, names, scores)
+    """Truth beside what the network finds on the first evaluation pictures, as a file and in TensorBoard."""
+    shown = zip((int(row) for row in batch["index"]), batch["img"], batch["letterbox"], strict=True)
+    sheet = truth_and_found(shown, index, result.detections)
     save_sheet(sheet, folder / "val_predictions.jpg")
     runlog.picture("val/predictions", sheet, epoch)

@@ -41,7 +41,10 @@ def plot_rates(table: Table, path: Path, nw: int = 0) -> None:
     for ax, (title, ylabel, values) in zip(axes, curves, strict=True):
         panel(ax, title, "", ylabel)
         ax.plot(ni, values, color=COLOURS[0], drawstyle="steps-post" if ylabel == "batches" else "default")
-        if ylabel == "learning rate":
+        ax.ticklabel_format(useOffset=False)
+        if np.ptp(values) <= 1e-9 * np.abs(values).max(initial=0):  # else the axis magnifies rounding
+            ax.set_ylim(0, 1.25 * np.abs(values).max(initial=0) or 1)
+        elif ylabel == "learning rate":
             ax.set_ylim(bottom=0)
         if ylabel == "batches":
             ax.yaxis.set_major_locator(MaxNLocator(integer=True))
