@@ -73,7 +73,8 @@ from utils.run.progress import Progress, require_score
 from utils.run.ranks import DTYPES, Ranks, from_rank_zero, pick_amp, start_ranks, stop_ranks, thread_count, worker_count
 from utils.run.seed import set_seed
 from utils.schedule.plan import Plan, make_plan
-from utils.schedule.rates import Schedule, build_schedule
+from utils.schedule.rates import Schedule, build_schedule, fitting_batch
+from utils.schedule.warn import of_batch
 
 log = logging.getLogger(__name__)
 
@@ -147,6 +148,7 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     model, transfer = open_model(hyp, train_index.names, state, command.download)
     model.to(ranks.device, memory_format=torch.channels_last)  # the faster layout for convolutions, on CPU too
     frozen = freeze(model, hyp.freeze)
+    hyp = hyp if resumed else within_data(hyp, train_index.n, ranks.world_size)
     run = start_run(hyp, ranks, model, data, resumed, changed, command.exist_ok)
 
     workers, pin = worker_count(hyp.workers, ranks), ranks.device.type == "cuda"
@@ -354,6 +356,14 @@ def open_model(
     if hyp.weights is None:
         raise UserError("--weights is missing: name a checkpoint (.pt) to fine-tune, or a .yaml for random weights.")
     return build_detector(hyp.weights, names, hyp.head, hyp.imgsz, download)
+
+
+def within_data(hyp: Hyp, n: int, ranks: int) -> Hyp:
+    """The run with a batch of at most the `n` pictures there are; a smaller one than asked for is said."""
+    batch = fitting_batch(hyp, n, ranks)
+    for line in of_batch(hyp.batch, batch):
+        log.info(f"warning: {line}")
+    return hyp.model_copy(update={"batch": batch})
 
 
 def start_run(

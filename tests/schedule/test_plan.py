@@ -18,8 +18,8 @@ from utils.schedule.draw import Drawn, plot_plan
 from utils.schedule.gallery import OF_DECAY, OF_WARMUP, plot_kinds
 from utils.schedule.plan import grid, group_names, make_plan
 from utils.schedule.preview import announce, split_variants
-from utils.schedule.rates import build_schedule, steps
-from utils.schedule.warn import warnings
+from utils.schedule.rates import build_schedule, fitting_batch, scaled_weight_decay, steps
+from utils.schedule.warn import of_batch, warnings
 
 CALM = {  # a run about which there is nothing to say
     "epochs": 50, "batch": 16, "nbs": 64, "weights": "yolo11n.pt", "warmup_epochs": 2.0, "warmup_bias_lr": None,
@@ -134,6 +134,26 @@ def test_yolov5_warns_of_its_minimum_and_of_what_it_drops():
     assert "the run ends after 60 batches, before its warm-up of 100" in text
 
 
+def test_a_batch_beyond_the_data_is_planned_with_the_pictures_there_are():
+    hyp = Hyp(**(CALM | {"batch": 100_000}))
+    used = fitting_batch(hyp, 111)
+    assert used == 111 and scaled_weight_decay(hyp, used) == pytest.approx(hyp.weight_decay * 111 / 64)
+    assert fitting_batch(hyp, 111, ranks=2) == 110, "every rank has as many"
+    assert fitting_batch(Hyp(), 111) == Hyp().batch and of_batch(16, 16) == []
+    assert fitting_batch(Hyp(recipe="yolov5", batch=100_000), 111) == 100_000, "as the original computes"
+    assert "111" in of_batch(hyp.batch, used)[0]
+
+
+def test_short_runs_are_told_what_can_be_acted_on():
+    assert not [w for w in said(nb=2, epochs=3) if "EMA" in w], "auto is the best that there is"
+    text = " ".join(said(nb=1, epochs=2, warmup_epochs=1))
+    assert "no warm-up" in text and "more epochs" in text and "to 0 batches" not in text
+    for batch in (64, 63, 65):
+        hyp = Hyp(**(CALM | {"batch": batch}))
+        schedule = build_schedule(hyp, 20, batch)
+        assert "makes lr 1 times" not in " ".join(describe(make_plan(schedule, hyp), schedule, hyp))
+
+
 def test_parts_have_rates_of_their_own():
     hyp = Hyp(**(CALM | {"lr_backbone": 0.1}))
     schedule = build_schedule(hyp, 20, 16, group_names(hyp))
@@ -156,7 +176,7 @@ def test_parts_may_have_warmups_of_their_own():
     [
         ({"batch": 128}, "the summed loss makes lr 2 times"),
         ({"batch": 128, "optimizer": "adamw", "scale_lr": "sqrt"}, "scale_lr sqrt makes lr 1.41 times"),
-        ({"batch": 128, "optimizer": "adamw"}, "scale_lr none makes lr 1 times"),
+        ({"batch": 128, "optimizer": "adamw"}, "lr stays as it is given"),
         ({"batch": 64}, ""),
     ],
 )

@@ -63,6 +63,9 @@ def _scale(schedule: Schedule, hyp: Hyp) -> list[str]:
     kind = "the summed loss" if hyp.optimizer == "sgd" else f"scale_lr {hyp.scale_lr}"
     factor = ratio if hyp.optimizer == "sgd" else lr_scale(hyp, hyp.batch)
     pictures = f"{hyp.batch * schedule.nominal} pictures in a step, {ratio:.3g} x nbs {hyp.nbs}"
+    if f"{factor:.3g}" == "1":
+        moves = f"scale     {pictures}: lr stays as it is given (scale_lr: sqrt or linear moves it)"
+        return [] if hyp.optimizer == "sgd" else [moves]
     return [f"scale     {pictures}: {kind} makes lr {factor:.3g} times as large in effect"]
 
 

@@ -12,8 +12,8 @@ from utils.run.console import configure_console
 from utils.schedule.describe import describe, table
 from utils.schedule.draw import Drawn, plot_plan
 from utils.schedule.plan import Plan, group_names, make_plan
-from utils.schedule.rates import Schedule, batches_per_epoch, build_schedule
-from utils.schedule.warn import warnings
+from utils.schedule.rates import Schedule, batches_per_epoch, build_schedule, fitting_batch
+from utils.schedule.warn import of_batch, warnings
 
 log = logging.getLogger(__name__)
 Count = Callable[[str | None, bool, bool], tuple[int, bool]]  # data, single_cls, download -> pictures, whether exact
@@ -53,7 +53,11 @@ def preview(argv: list[str], count: Count) -> dict[str, float]:
         if where not in counted:
             counted[where] = count(*where, command.download)
         n, exact = counted[where]
-        nb, n = batches_per_epoch(n, hyp), max(round(n * hyp.fraction), 1)
+        n, batch = max(round(n * hyp.fraction), 1), hyp.batch
+        hyp = hyp.model_copy(update={"batch": fitting_batch(hyp, n)})
+        for line in of_batch(batch, hyp.batch):
+            log.info(f"warning: {line}")
+        nb = batches_per_epoch(counted[where][0], hyp)
         schedule = build_schedule(hyp, nb, hyp.batch, group_names(hyp))
         plan = make_plan(schedule, hyp)
         log.info(f"pictures  {n} for training{'' if exact else ' (files counted; no index of them is kept yet)'}")

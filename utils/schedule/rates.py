@@ -83,6 +83,15 @@ def accumulate_at(ni: int, nw: int, target: float, ramp: str = "exact") -> int:
     return max(1, round((target - 1) / nw * ni + 1 if ramp == "interp" else 1 + (target - 1) * ni / nw))
 
 
+def fitting_batch(hyp: Hyp, n: int, ranks: int = 1) -> int:
+    """Pictures that a batch really has when `n` are trained on: under `preheat` never more than there are.
+
+    Weight decay and the windows follow from it; the other recipes compute with what they are told, as their originals.
+    """
+    largest = max(n // ranks * ranks, ranks)
+    return min(hyp.batch, largest) if hyp.recipe == "preheat" else hyp.batch
+
+
 def nominal_accumulate(batch: int, nbs: int) -> int:
     """Batches of `batch` pictures that make up the nominal batch size `nbs`; at least 1."""
     return max(round(nbs / batch), 1)

@@ -5,6 +5,13 @@ from utils.schedule.plan import Plan, reference_lr
 from utils.schedule.rates import Schedule
 
 
+def of_batch(given: int, used: int) -> list[str]:
+    """A batch that is larger than the data."""
+    if used == given:
+        return []
+    return [f"batch {given} is more than there are training pictures: a batch has {used}, and the run is planned so"]
+
+
 def warnings(plan: Plan, schedule: Schedule, hyp: Hyp) -> list[str]:
     """One sentence for everything that is probably not meant."""
     return [
@@ -23,7 +30,8 @@ def _of_warmup(schedule: Schedule, hyp: Hyp) -> list[str]:
     wanted = 0 if hyp.warmup == "none" else wanted
     if nw < wanted and hyp.recipe != "yolov3-spp":
         by = f"warmup_max {hyp.warmup_max:g} of the run" if hyp.recipe == "preheat" else f"recipe {hyp.recipe}"
-        found.append(f"warm-up is cut from {wanted} to {nw} batches: {by}")
+        short = f"no warm-up: the run of {total} batches is too short for one (more epochs, or a larger warmup_max)"
+        found.append(f"warm-up is cut from {wanted} to {nw} batches: {by}" if nw else short)
     if nw > wanted and hyp.recipe != "yolov3-spp":
         found.append(f"warm-up takes {nw} batches and not {wanted}: recipe {hyp.recipe}")
     if nw >= total:
@@ -76,8 +84,9 @@ def _of_steps(plan: Plan, schedule: Schedule, hyp: Hyp) -> list[str]:
 
 def _of_ema(plan: Plan, hyp: Hyp) -> list[str]:
     """An average over next to nothing, or over too much."""
-    found = []
-    advice = "" if hyp.ema_tau == "auto" else " (ema_tau=auto picks a tau)"
+    found, advice = [], " (ema_tau=auto picks a tau)"
+    if hyp.ema_tau == "auto":
+        return found  # the best that the length of the run allows: nothing to act on
     if plan.ema_span < min(5.0, 1 / (1 - hyp.ema_decay)) - 1e-6:
         found.append(f"the EMA spans {plan.ema_span:.1f} steps at the end: it averages nothing{advice}")
     if plan.ema_span > max(plan.n_steps / 3, 1.0):
