@@ -19,6 +19,7 @@ from data.loading.dataset import TrainDataset
 from data.loading.loader import EpochSampler, build_eval_loader, build_train_loader
 from data.loading.shared import SharedArray
 from data.pictures.decode import Decoder
+from tests.helpers import forked
 from utils.config.schema import Hyp
 from utils.env import REPO
 from utils.errors import UserError
@@ -102,11 +103,11 @@ if __name__ == "__main__":  # what a worker does not need is imported here: it r
 
 
 @pytest.mark.slow
-def test_spawned_workers_make_the_same_batches(testdata, tmp_path):
+def test_spawned_workers_make_the_same_batches(testdata, tmp_path, forked_runs):
     """As where CUDA is in use before the loader is built: buffers and columns are mapped again."""
     script = tmp_path / "spawn.py"
     script.write_text(SPAWN.format(repo=str(REPO), yaml=str(testdata / "bccd/bccd.yaml")))
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout == "same\n", done.stderr
 
 
@@ -218,10 +219,12 @@ sys.path.insert(0, {repo!r})
 import utils.env
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import build_index
+from data.loading import ring
 from data.loading.loader import build_train_loader
 from utils.config.schema import Hyp
 
 if __name__ == "__main__":
+    ring.LOOK = 1.0  # seconds
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in a shell's background
     index = build_index(load_dataset_yaml({yaml!r}), "val")
     loader = build_train_loader(index, Hyp(imgsz=64, epochs=20), batch=8, workers=2)
@@ -232,11 +235,11 @@ if __name__ == "__main__":
 """
 
 
-def start(testdata: Path, then: str) -> subprocess.Popen:
+def start(testdata: Path, then: str, popen: type[subprocess.Popen] = forked.Popen) -> subprocess.Popen:
     script = SCRIPT.format(repo=str(REPO), yaml=str(testdata / "bccd/bccd.yaml"), then=then)
     # a session of its own, so that a signal to the group reaches the workers and not this test
     pipe = subprocess.PIPE
-    return subprocess.Popen([sys.executable, "-c", script], stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    return popen([sys.executable, "-c", script], stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
 
 def alive(pid: int) -> bool:
@@ -254,7 +257,7 @@ def test_workers_die_with_a_killed_parent(testdata):
     assert len(pids) == 2 and all(map(alive, pids))
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 20  # they look for their parent every five seconds
+    deadline = time.monotonic() + 20  # they look for their parent every second
     while any(map(alive, pids)) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not any(map(alive, pids))
@@ -263,7 +266,7 @@ def test_workers_die_with_a_killed_parent(testdata):
 @pytest.mark.slow
 def test_workers_are_quiet(testdata):
     """Nothing is printed when the program ends with batches on their way, nor by workers on Ctrl-C."""
-    done = start(testdata, "pass")
+    done = start(testdata, "pass", subprocess.Popen)  # a fork would not end as an interpreter does
     done.stdout.readline()
     assert done.communicate(timeout=60) == ("", "") and done.returncode == 0
     stopped = start(testdata, "time.sleep(60)")
