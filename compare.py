@@ -8,8 +8,9 @@ import utils.env  # noqa: F401, I001  (first: sets the environment that the libr
 
 import sys
 
-from utils.compare.arms import EXAMPLE, Arm, Compare, read_command
-from utils.config.options import help_text
+from utils.compare.arms import EXAMPLE, SINGLE, Arm, Compare, read_command
+from utils.config.options import option_lines
+from utils.config.schema import Command, Hyp, save_hyp
 from utils.errors import SomeFailed, StoppedBySignal, UserError, answer_first, run_script
 
 USAGE = f"""usage: python compare.py --weights W --data D {EXAMPLE} [--key value | key=value ...]
@@ -26,7 +27,11 @@ def answered(argv: list[str]) -> bool:
     if not {"--help", "-h"} & set(argv):
         read_command(argv)
         return False
-    print(USAGE + "\n".join(help_text("compare.py", Compare).splitlines()[1:]))
+    lines: dict[str, str] = {}
+    for line in option_lines(Compare, Command, Hyp):
+        lines.setdefault(line.split()[0], line)  # --project and --name are the comparison's own
+    refused = [f"--{key.replace('_', '-')}" for key in SINGLE]
+    print("\n".join([USAGE, *(line for option, line in lines.items() if option not in refused)]))
     return True
 
 
@@ -49,8 +54,8 @@ from utils.compare.launch import Job, run_all
 from utils.compare.live import Live, table
 from utils.compare.record import Record, new_record
 from utils.compare.report.page import write_report
+from utils.compare.report.words import plainly
 from utils.compare.runs import list_runs, record_run, run_words
-from utils.config.schema import Command, save_hyp
 from utils.env import cores
 from utils.files import locked, sha256
 from utils.run.console import configure_console
@@ -98,6 +103,7 @@ def main(argv: list[str] | None = None) -> Record | None:
         log.info(line)
     for verdict in record.verdicts.values():
         log.info(verdict.sentence)
+        log.info(f"in plain words: {plainly(verdict, record.declared.margin)}")
     log.info(f"report: {report}")
     failed = [run for run in record.runs if run.status == "failed"]
     if failed:

@@ -278,3 +278,5 @@ def test_help_names_every_option(capsys):
         "--lr0",
     ):
         assert word in out
+    options = [line.split()[0] for line in out.splitlines() if line.startswith("  --")]
+    assert options.count("--name") == options.count("--project") == 1 and not {"--resume", "--plan"} & set(options)

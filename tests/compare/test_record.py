@@ -13,6 +13,7 @@ from utils.compare.fingerprint import DataMark
 from utils.compare.folder import choose_folder, declare, known_data, read_record, unlike, write_record
 from utils.compare.record import Look, Record, Run
 from utils.compare.scores import final_score, mean_differences, secondary
+from utils.compare.statistics.looks import effect_level
 from utils.errors import UserError
 from utils.run.log import RunLog
 
@@ -118,6 +119,21 @@ def test_declared_before_the_first_look_and_not_after(caplog):
             declare(record, {given}, changed, "warm")
     declare(record, set(), options(seeds=14), "warm")
     assert "5 % are spent" in caplog.text
+
+
+def test_a_look_that_could_claim_nothing_costs_nothing(tmp_path, caplog):
+    """Three pairs, then six: as honest as six at once, and said so."""
+    caplog.set_level(logging.INFO)
+    record = Record()
+    declare(record, set(), options(seeds=3), "warm")
+    assert "3 pairs will claim nothing" in caplog.text
+    record.looks = [Look(pairs=3, verdicts={"cold": "undecided"})]
+    declare(record, set(), options(seeds=6), "warm")
+    assert record.declared.max_seeds == 6 and "5 % are spent" not in caplog.text
+    assert "nothing of the 5 % is spent" in caplog.text and effect_level((3, 6), 6) > 0
+    record.looks.append(Look(pairs=6, verdicts={"cold": "undecided"}))
+    declare(record, set(), options(seeds=12), "warm")
+    assert record.declared.max_seeds == 6 and "5 % are spent" in caplog.text
 
 
 def make_run(folder, scores, losses=(3.0, 2.0, 1.0, 1.0), norms=(5.0, 9.0, 2.0, 50.0)):

@@ -13,15 +13,19 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from tests.helpers.browser import browse, find_chromium, listening, measure
 from tests.helpers.compared import EPOCHS, NB, make_comparison
+from utils.compare.record import ArmVerdict
 from utils.compare.report.facts import read_facts, read_first_batches
 from utils.compare.report.markdown import fenced, markdown, plain
 from utils.compare.report.page import write_report
 from utils.compare.report.tables import RUN_COLUMNS, arms_table, differences_table
-from utils.compare.report.words import caveats, clean, duration, headlines, points
+from utils.compare.report.words import caveats, clean, duration, headlines, plainly, points
+from utils.compare.statistics.verdict import verdicts
 from utils.errors import UserError
 
 HOSTILE = "<script>alert(1)<|script> $x$ _y\u202e"  # a slash would be a folder
@@ -374,3 +378,22 @@ def test_a_browser_shows_pixels_and_runs_no_script_of_a_name(tmp_path):
         assert pixels[top : top + 750].std() > 10  # no quarter is blank
     told = measure(page.read_text(encoding="utf-8"), tmp_path)
     assert told["title"].startswith("<script>alert(1)")
+
+
+@given(st.floats(-0.05, 0.05), st.floats(0.001, 0.04), st.integers(6, 20), st.floats(0.002, 0.03))
+def test_plain_words_agree_with_the_interval_and_the_margin(mean, sd, n, margin):
+    shape = np.linspace(-1, 1, n)
+    scores = 0.5 + mean + sd * shape / shape.std(ddof=1)
+    judged = verdicts(np.full(n, 0.5), {"cold": scores}, margin=margin)["cold"]
+    r = judged.paired
+    entry = ArmVerdict(kind=judged.kind, sentence=judged.sentence, pairs=n, mean=r.mean, low=r.low, high=r.high)
+    said = plainly(entry, margin)
+    if judged.kind in ("helps", "hurts"):
+        least, most = sorted((abs(r.low), abs(r.high)))
+        assert f"certain enough that it {judged.kind}" in said.lower() and "loss" not in said[: 20 * (r.mean > 0)]
+        assert ("more than the margin" in said) == (least > margin)
+        assert ("less than" in said) == (most < margin)
+        assert ("whether it reaches" in said) == (least <= margin <= most)
+    else:
+        assert ("does not matter" in said) == (judged.kind == "no difference")
+        assert ("Not certain" in said) == (judged.kind == "undecided")

@@ -13,6 +13,7 @@ from utils.errors import UserError
 
 METRICS = ("val/mAP50-95", "val/mAP50", "val/mAP75", "val/precision", "val/recall", "val/AR100")
 OWN = ("device", "workers", "project", "name")  # of where a run takes place: no part of what an arm is
+SINGLE = ("resume", "stop_after", "plan", "exist_ok")  # options of a single run, which a comparison refuses
 DEMO = {"hyp": "demo", "epochs": 4}
 EXAMPLE = "--arm warm finetune --arm cold finetune warmup_epochs=0"
 
@@ -157,7 +158,7 @@ def _refuse_settings(own: Compare, arms: list[Arm], commands: list[Command], war
             f"--max-seeds {own.max_seeds} is below --seeds {own.seeds}: it is the last look, not an earlier."
         )
     for command in commands:
-        once = [k for k in ("resume", "stop_after", "plan", "exist_ok") if getattr(command, k)]
+        once = [k for k in SINGLE if getattr(command, k)]
         if once:
             raise UserError(
                 f"--{once[0].replace('_', '-')} belongs to a single run: a comparison goes on by itself when repeated."

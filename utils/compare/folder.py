@@ -9,6 +9,7 @@ from typing import Any
 
 from utils.compare.fingerprint import DataMark
 from utils.compare.record import FORMAT, Declared, Record
+from utils.compare.statistics.paired import FEWEST
 from utils.errors import UserError
 from utils.files import write_whole
 
@@ -114,6 +115,11 @@ def declare(record: Record, given: set[str], options: Any, reference: str) -> No
 
     given: names of the options on this command line. Raises UserError for one that would change after a look.
     """
+    if max([options.seeds, *(look.pairs for look in record.looks)]) < FEWEST:
+        log.info(
+            f"warning: {options.seeds} pairs will claim nothing, whatever they show: under {FEWEST} no difference "
+            f"can be significant. --seeds {FEWEST}, now or later, can claim one."
+        )
     wanted = {
         "metric": options.metric,
         "margin": options.margin / 100,
@@ -128,6 +134,14 @@ def declare(record: Record, given: set[str], options: Any, reference: str) -> No
             record.declared.max_seeds = max(before["max_seeds"], options.seeds)
         return
     declared = record.declared
+    if all(look.pairs < FEWEST for look in record.looks):  # they could claim nothing, hence have spent nothing
+        last = max(declared.max_seeds, wanted["max_seeds"])
+        if last > declared.max_seeds:
+            log.info(
+                f"so far under {FEWEST} pairs were looked at: nothing could be claimed, and nothing of the 5 % is "
+                f"spent. The last look is now at {last} seeds."
+            )
+        declared.max_seeds = wanted["max_seeds"] = last
     for key in ("metric", "margin", "max_seeds"):
         if key in given and wanted[key] != getattr(declared, key):
             had = 100 * declared.margin if key == "margin" else getattr(declared, key)

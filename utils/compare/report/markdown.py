@@ -14,6 +14,7 @@ def markdown(facts: Facts) -> str:
     lines = [f"# {plain(facts.name)}: {plain(', '.join(facts.arms[1:]))} against {plain(facts.reference)}", ""]
     for head in headlines(facts):
         lines += [f"**{plain(head['headline'])}**", "", plain(head["sentence"]), ""]
+        lines += [plain(head["plain"]), ""] if head["plain"] else []
     lines += bullets(caveats(facts))
     lines += [plain(declared_line(facts)), ""]
     lines += section("Scores", tables.arms_table(facts))

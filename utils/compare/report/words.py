@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from utils.compare.record import ArmVerdict
 from utils.compare.report.facts import Facts, RunFacts, finite
 from utils.compare.statistics.paired import FEWEST
 
@@ -66,6 +67,36 @@ def kind_words(kind: str, margin: float) -> str:
     return f"no difference larger than {margin_words(margin)}" if kind == "no difference" else kind
 
 
+def plainly(verdict: ArmVerdict, margin: float) -> str:
+    """The verdict for one who knows no statistics; it says how an effect and the margin go together."""
+    low, high, size = verdict.low, verdict.high, margin_words(margin)
+    if verdict.pairs < FEWEST:
+        return f"{verdict.pairs} pairs are too few to tell a difference from chance."
+    if low is None or high is None:
+        return "There is nothing to tell."
+    if low == high == 0:
+        return "Every pair gave exactly the same score."
+    if verdict.kind == "no difference":
+        return f"Certain enough that it does not matter: whatever the difference is, it is smaller than {size}."
+    if verdict.kind not in ("helps", "hurts"):
+        return (
+            f"Not certain: what it does in the long run may lie anywhere between {points(low)} and {points(high)}. "
+            "More pairs would narrow that."
+        )
+    word, (least, most) = ("gain", (low, high)) if verdict.kind == "helps" else ("loss", (-high, -low))
+    if least <= 0:  # claimed at an earlier look, and no longer by the interval of all pairs
+        return (
+            f"It was certain enough, at an earlier look, that it {verdict.kind}; the pairs of today are less clear, "
+            f"between {points(low)} and {points(high)}."
+        )
+    text = f"Certain enough that it {verdict.kind}; the {word} is between {100 * least:.2g} and {100 * most:.2g} points"
+    if least > margin:
+        return f"{text}, more than the margin of {size}."
+    if most < margin:
+        return f"{text}. That is real, but less than the {size} from which it matters to you."
+    return f"{text}. That it is more than nothing is certain; whether it reaches the margin of {size} is not."
+
+
 def some_seeds(runs: Sequence[RunFacts]) -> str:
     """seed 3; seeds 0, 2 and 5."""
     seeds = [str(run.seed) for run in runs]
@@ -80,11 +111,18 @@ def headlines(facts: Facts) -> list[dict[str, str]]:
         verdict = facts.record.verdicts.get(arm)
         if verdict is None:
             sentence = f"{arm}: no verdict, {_why_none(facts, len(facts.pairs(arm)))}."
-            heads.append({"kind": "none", "headline": f"{who}: no verdict yet", "sentence": sentence})
+            heads.append({"kind": "none", "headline": f"{who}: no verdict yet", "sentence": sentence, "plain": ""})
             continue
         words = kind_words(verdict.kind, facts.margin)
         few = f", under {FEWEST} pairs nothing is claimed" if verdict.pairs < FEWEST else ""
-        heads.append({"kind": verdict.kind, "headline": f"{who}: {words}{few}", "sentence": verdict.sentence})
+        heads.append(
+            {
+                "kind": verdict.kind,
+                "headline": f"{who}: {words}{few}",
+                "sentence": verdict.sentence,
+                "plain": plainly(verdict, facts.margin),
+            }
+        )
     return heads
 
 
