@@ -69,7 +69,7 @@ from utils.run.folder import write_run_json
 from utils.run.log import RunLog
 from utils.run.meter import Meter
 from utils.run.pictures import plot_run, show_training, show_validation
-from utils.run.progress import Progress, require_score
+from utils.run.progress import Progress, judged, require_score
 from utils.run.ranks import DTYPES, Ranks, from_rank_zero, pick_amp, start_ranks, stop_ranks, thread_count, worker_count
 from utils.run.seed import set_seed
 from utils.schedule.plan import Plan, make_plan
@@ -302,12 +302,17 @@ def end_epoch(
         metrics = val.score(ema.model).metrics
         progress.metrics = metrics
         row |= metrics
-        if progress.is_best(metrics["val/mAP50-95"]) or not (run.folder / "weights/best.pt").exists():
+        if (
+            progress.is_best(judged(metrics, hyp.best_metric), hyp.patience_from)
+            or not (run.folder / "weights/best.pt").exists()
+        ):
             best = run.folder / "weights/best.pt"
             save_ultralytics(best, ema.model, val.truth.names, hyp.model_dump(), progress.epoch, metrics)
-        if not over and progress.out_of_patience(hyp.patience, training.schedule.nw, training.schedule.nb):
+        if not over and progress.out_of_patience(
+            hyp.patience, training.schedule.nw, training.schedule.nb, hyp.patience_from
+        ):
             best = f"best: epoch {progress.best_epoch}"
-            log.info(f"no better mAP50-95 for {hyp.patience} epochs ({best}): stopping early")
+            log.info(f"no better {hyp.best_metric} for {hyp.patience} epochs ({best}): stopping early")
             over = True
         if over:  # the raw weights beside their average: did the average help?
             row["raw/mAP50-95"] = val.score(training.model).metrics["val/mAP50-95"]

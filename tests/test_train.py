@@ -22,7 +22,7 @@ from utils.config.schema import Hyp
 from utils.errors import Diverged, UserError
 from utils.run.console import epoch_line, signs_of_life
 from utils.run.log import read_metrics, read_scalars
-from utils.run.progress import SCORES, Progress
+from utils.run.progress import SCORES, Progress, judged
 from utils.schedule.plan import group_names, make_plan
 from utils.schedule.rates import build_schedule, steps
 
@@ -274,6 +274,23 @@ def test_early_stopping_waits_for_the_warmup():
     assert progress.out_of_patience(patience=4, nw=0, nb=10)
     assert not progress.out_of_patience(patience=4, nw=20, nb=10), "counted from the end of the warm-up, epoch 2"
     assert not progress.out_of_patience(patience=0, nw=0, nb=10)
+
+
+def test_the_first_epochs_neither_count_nor_can_be_the_best():
+    progress = Progress()
+    for progress.epoch, value in enumerate([0.9, 0.8, 0.3, 0.2], 1):
+        assert progress.is_best(value, patience_from=2) == (progress.epoch <= 3)
+    assert (progress.best, progress.best_epoch) == (0.3, 3)
+    assert not progress.out_of_patience(2, nw=0, nb=10, patience_from=2)
+    assert not Progress(epoch=5, best_epoch=2).out_of_patience(3, nw=0, nb=10, patience_from=3)
+
+
+def test_best_metric_decides_which_epoch_is_kept(toy_args, tmp_path):
+    words = [*toy_args, "lr0=0.01", "best_metric=recall", "patience_from=1"]
+    folder = run_train(*words, project=tmp_path)
+    recall = [row["val/recall"] for row in read_metrics(folder / "metrics.csv")][1:]
+    assert state_of(folder)["progress"]["best_epoch"] == 2 + recall.index(max(recall))
+    assert judged({"val/precision": 0.5, "val/recall": 1.0}, "F1") == pytest.approx(2 / 3)
 
 
 def test_patience_stops_a_run_and_finishes_it(toy_args, tmp_path):

@@ -55,7 +55,13 @@ class Hyp(BaseModel):
     )
     fraction: float = Field(1.0, gt=0, le=1, description="part of the training pictures that is used")
     classes: Classes = Field(None, description="only these classes, by name; null: all")
-    patience: int = Field(100, ge=0, description="epochs without a better mAP50-95 before the run stops; 0: never")
+    patience: int = Field(100, ge=0, description="epochs without a better score before the run stops; 0: never")
+    patience_from: int = Field(
+        0, ge=0, description="first epochs, which neither count for patience nor can be the best"
+    )
+    best_metric: Literal["mAP50-95", "mAP50", "mAP75", "precision", "recall", "F1"] = Field(
+        "mAP50-95", description="score by which best.pt and patience judge; F1 is that of precision and recall"
+    )
     val_every: int = Field(1, ge=1, description="epochs between evaluations; the last epoch is always evaluated")
     save_period: int = Field(0, ge=0, description="also keep weights/epochN.pt every N epochs; 0: never")
     time: float | None = Field(None, gt=0, description="stop after the epoch that passes this many hours")

@@ -1,5 +1,6 @@
 """What changes while a run goes on, in plain values, and when to stop early. PURE."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from utils.config.schema import Hyp
@@ -18,7 +19,7 @@ class Progress:
     ni: int = 0  # batches since the run began: the clock of every schedule
     last_step: int = -1  # batch of the last optimizer step; the open accumulation window began after it
     epoch: int = 0  # epochs finished
-    best: float = -1.0  # best mAP50-95 of the EMA
+    best: float = -1.0  # best score of the EMA, by best_metric
     best_epoch: int = 0
     hours: float = 0.0  # of training, over all starts of this run
     finished: bool = False
@@ -30,20 +31,34 @@ class Progress:
         ni = self.epoch * nb
         self.ni, self.last_step = ni, ni - (self.ni - self.last_step)
 
-    def is_best(self, value: float) -> bool:
-        """Remember `value`, the score of the epoch just finished, if no earlier epoch was as good; NaN never is."""
+    def is_best(self, value: float, patience_from: int = 0) -> bool:
+        """Remember `value`, the score of the epoch just finished, if no earlier epoch was as good; NaN never is.
+
+        Of the first `patience_from` epochs each stands in until the next one.
+        """
+        if self.epoch <= patience_from:
+            self.best_epoch = self.epoch
+            return True
         if value > self.best:
             self.best, self.best_epoch = value, self.epoch
             return True
         return False
 
-    def out_of_patience(self, patience: int, nw: int, nb: int) -> bool:
+    def out_of_patience(self, patience: int, nw: int, nb: int, patience_from: int = 0) -> bool:
         """Whether `patience` epochs passed without a better score, counted from the end of the warm-up at the earliest.
 
         nw: warm-up length in batches; nb: batches per epoch; patience 0: never.
         """
-        since = max(self.best_epoch, -(-nw // nb))
+        since = max(self.best_epoch, patience_from, -(-nw // nb))
         return patience > 0 and self.epoch - since >= patience
+
+
+def judged(metrics: Mapping[str, float], by: str) -> float:
+    """The score of an evaluation that decides which epoch is the best; F1: harmonic mean of precision and recall."""
+    if by != "F1":
+        return metrics[f"val/{by}"]
+    precision, recall = metrics["val/precision"], metrics["val/recall"]
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 def require_score(hyp: Hyp) -> None:
