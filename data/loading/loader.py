@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,13 +15,15 @@ from torch.utils.data import DataLoader
 
 from data.index.index import Index
 from data.loading.dataset import EvalDataset, Sample, TrainDataset
-from data.loading.ring import Ring
+from data.loading.ring import Ring, died
+from data.loading.slots import LISTED, SlottedDataset
 from data.pictures.cache import Pictures
 from utils.config.schema import Hyp
 from utils.errors import UserError
 
 Batch = dict[str, object]
-LISTED = ("index", "letterbox", "ori_shape")  # evaluation only; kept as lists
+AHEAD, EVAL_AHEAD = 4, 2  # batches that each worker process of torch makes ahead, in training and in evaluation
+SHM = Path("/dev/shm")  # where torch passes batches between processes on Linux
 
 
 def collate(samples: list[Sample]) -> Batch:
@@ -71,6 +75,8 @@ class TrainLoader:
         ring = dataset.hyp.loader == "ring" and hasattr(os, "memfd_create")
         self.loader = self.ring = None
         if not ring:
+            if workers:
+                check_shared_memory((AHEAD * workers + 1) * sampler.batch * 3 * dataset.imgsz**2)
             self.loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, **settings)
         elif workers:
             self.ring = Ring(dataset, sampler, workers, settings["multiprocessing_context"], pin)
@@ -114,6 +120,17 @@ class TrainLoader:
                 torch.cuda.current_stream().synchronize()  # the copy to the GPU has been made
 
 
+def check_shared_memory(needed: int) -> None:
+    """UserError where /dev/shm has no room for the bytes of all batches on their way: torch would wait for ever."""
+    free = shutil.disk_usage(SHM).free if SHM.is_dir() else needed
+    if free < needed:
+        raise UserError(
+            f"--loader torch passes batches through {SHM}, where {free / 2**20:.0f} MB are free and up to "
+            f"{needed / 2**20:.0f} MB are needed. Leave it out (--loader ring needs none), use fewer --workers or "
+            "a smaller --batch, or give the container more (docker run --shm-size 8g)."
+        )
+
+
 def pack(img: np.ndarray, rows: list[np.ndarray]) -> Batch:
     """Batch of img (b, 3, h, w) uint8, not copied, and the boxes of each sample (n, 5): class, xywhn."""
     boxes = torch.from_numpy(np.concatenate(rows))
@@ -123,17 +140,23 @@ def pack(img: np.ndarray, rows: list[np.ndarray]) -> Batch:
 
 
 class EvalLoader:
-    """Batches of a split, the same at every iteration."""
+    """Batches of a split, the same at every iteration; a batch is valid until the next one is asked for."""
 
     def __init__(self, dataset: EvalDataset, batch: int, workers: int, pin: bool):
-        self.dataset = dataset
-        self.loader = DataLoader(dataset, batch_size=batch, collate_fn=collate, **_processes(workers, pin))
+        self.dataset, self.pin = dataset, pin
+        settings = _processes(workers, pin=False) | ({"prefetch_factor": EVAL_AHEAD} if workers else {})
+        self.slotted = SlottedDataset(dataset, batch, EVAL_AHEAD * workers + 1 if workers else 0)
+        self.loader = DataLoader(self.slotted, batch_size=batch, collate_fn=_as_it_is, **settings)
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        return _batches(iter(self.loader))
+        return (self.slotted.open(sent, self.pin) for sent in _batches(iter(self.loader)))
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
 
 
 def _batches(iterator: Iterator[Batch]) -> Iterator[Batch]:
@@ -142,6 +165,11 @@ def _batches(iterator: Iterator[Batch]) -> Iterator[Batch]:
         yield from iterator
     except UserError as e:
         raise UserError(str(e).rpartition("UserError: ")[2].strip()) from None
+    except RuntimeError:
+        codes = [w.exitcode for w in getattr(iterator, "_workers", ()) if w.exitcode]
+        if not codes:
+            raise
+        raise UserError(died(codes[0])) from None
 
 
 def first_batch(dataset: TrainDataset | EvalDataset, n: int) -> Batch:
@@ -190,7 +218,7 @@ def _processes(workers: int, pin: bool) -> dict[str, object]:
         "pin_memory": pin,
         "generator": own,
         "persistent_workers": True,
-        "prefetch_factor": 4,
+        "prefetch_factor": AHEAD,
         "worker_init_fn": _start_worker,
         "multiprocessing_context": multiprocessing.get_context(_start_method()),
     }

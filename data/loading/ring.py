@@ -40,6 +40,15 @@ def _end(workers: list[Any], parent: int) -> None:
             worker.join(LOOK)
 
 
+def died(code: int) -> str:
+    """Message about a worker process that has ended with this exit code; below 0 it is the signal's number."""
+    why = {-9: ": killed, as when memory runs out", -7: ": bus error, as when a disk or shared memory is full"}
+    return (
+        f"a data worker died (exit code {code}{why.get(code, '')}). "
+        "Use fewer --workers or a smaller --batch, or make room in memory or on the disk."
+    )
+
+
 def _pin(array: np.ndarray) -> bool:
     """Lock the memory of an array into place, so that copies to the GPU run beside the computation."""
     torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(array.ctypes.data, array.nbytes, 0))
@@ -153,9 +162,7 @@ class Ring:
         told = None if self.errors.empty() else self.errors.get()
         self.close()
         if told is None:
-            raise UserError(
-                f"a data worker died (exit code {dead[0]}; -9: killed, as when memory runs out). Use fewer --workers."
-            )
+            raise UserError(died(dead[0]))
         by_user, text = told
         raise UserError(text) if by_user else RuntimeError(f"in a data worker:\n{text}")
 

@@ -16,7 +16,7 @@ from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.columns import Paths
 from data.index.index import Index, build_index
 from data.loading.dataset import TrainDataset
-from data.loading.loader import EpochSampler, build_eval_loader, build_train_loader
+from data.loading.loader import EpochSampler, build_eval_loader, build_train_loader, check_shared_memory
 from data.loading.shared import SharedArray
 from data.pictures.decode import Decoder
 from tests.helpers import forked
@@ -180,6 +180,7 @@ def test_evaluation_batches(index):
     zero, two = (build_eval_loader(index, imgsz=64, stride=32, batch=8, workers=w) for w in (0, 2))
     assert same(samples(zero), samples(two)) and same(samples(two), samples(two)) and len(zero) == 4
     batches = list(zero)
+    assert not any(tensor.is_shared() for batch in two for tensor in batch.values() if torch.is_tensor(tensor))
     assert sorted(i for b in batches for i in b["index"]) == list(range(30))
     assert all(len(b["letterbox"]) == len(b["ori_shape"]) == len(b["index"]) == len(b["img"]) for b in batches)
     assert batches[0]["ori_shape"][0] == (480, 640)
@@ -211,6 +212,31 @@ def test_a_killed_worker_is_said(index):
     with pytest.raises(UserError, match="worker died .exit code -9"):
         list(batches)
         list(loader.epoch(1))
+
+
+def test_a_killed_worker_of_the_evaluation_ends_it(index):
+    loader = build_eval_loader(index, imgsz=64, stride=32, batch=2, workers=1)
+    batches = iter(loader)
+    next(batches)
+    began = time.monotonic()
+    with pytest.raises((UserError, RuntimeError), match="worker"):  # RuntimeError: out of torch's own signal handler
+        os.kill(loader.loader._iterator._workers[0].pid, signal.SIGKILL)
+        list(batches)
+        list(loader)
+    assert time.monotonic() - began < 20
+
+
+def test_an_evaluation_left_in_the_middle_starts_anew(index):
+    loader = build_eval_loader(index, imgsz=64, stride=32, batch=4, workers=2)
+    whole = samples(loader)
+    next(iter(loader))
+    assert same(samples(loader), whole)
+
+
+def test_batches_that_do_not_fit_into_shared_memory_are_refused():
+    check_shared_memory(1)
+    with pytest.raises(UserError, match="--loader ring"):
+        check_shared_memory(2**60)
 
 
 SCRIPT = """
