@@ -33,7 +33,10 @@ def read_coco(path: Path, names: list[str]) -> CocoFile:
     images = _images(content["images"], said)
     if not images:
         raise UserError(f"{path}: 'images' has no usable entry. {NEEDS}{' First: ' + said[0] if said else ''}")
-    category_ids, class_of = _match_categories(_categories(content["categories"], said), names, path, said)
+    categories = _categories(content["categories"], said)
+    group = categories.keys() - _without_group(categories, content).keys()
+    categories = {k: name for k, name in categories.items() if k not in group or name in names}
+    category_ids, class_of = _match_categories(categories, names, path, said)
     row = {key: i for i, keys in enumerate(images.values()) for key in keys[1]}
     annotations: list[list[dict[str, Any]]] = [[] for _ in images]
     lost: dict[str, Counter] = defaultdict(Counter)  # what annotations refer to without its being there
@@ -64,7 +67,8 @@ def read_coco(path: Path, names: list[str]) -> CocoFile:
 
 def coco_names(path: Path) -> list[str]:
     """Names of the categories of a json, in order of id."""
-    by_id = _categories(_load(path)["categories"], [])
+    content = _load(path)
+    by_id = _without_group(_categories(content["categories"], []), content)
     return list(dict.fromkeys(by_id[k] for k in sorted(by_id)))
 
 
@@ -133,6 +137,21 @@ def _categories(entries: list[Any], said: list[str]) -> dict[int, str]:
         else:
             names[k] = str(c["name"]).strip()
     return names
+
+
+def _without_group(name_of: dict[int, str], content: dict[str, list[Any]]) -> dict[int, str]:
+    """Categories without the one that Roboflow puts first: supercategory of all others, itself of none, no boxes."""
+    above = {whole(c["id"]): str(c.get("supercategory")).strip() for c in content["categories"] if _has_id(c)}
+    used = {whole(a.get("category_id")) for a in content["annotations"] if isinstance(a, dict)}
+    for k, name in name_of.items():
+        others = [above.get(other) for other in name_of if other != k]
+        if others and k not in used and above.get(k) == "none" and set(others) == {name}:
+            return {other: n for other, n in name_of.items() if other != k}
+    return name_of
+
+
+def _has_id(entry: Any) -> bool:
+    return isinstance(entry, dict) and whole(entry.get("id")) is not None
 
 
 def _match_categories(

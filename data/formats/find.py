@@ -1,30 +1,47 @@
-"""Files of a split: which pictures there are, and where their labels lie."""
+"""Files of a split: which pictures there are, where their labels lie, and which files are neither."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
+from data.formats.rows import Problem
 from data.formats.text import NotText, decode_text
 from utils.errors import UserError
 from utils.files import Stamp, stamp
 
-SUFFIXES = {".avif", ".bmp", ".dng", ".gif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}
-R = TypeVar("R")
+SUFFIXES = {
+    ".avif", ".bmp", ".dng", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png", ".pnm",
+    ".ppm", ".tif", ".tiff", ".webp",
+}  # fmt: skip
+UNREAD = {  # pictures too, but no decoder that is installed here reads them
+    ".arw", ".cr2", ".cr3", ".exr", ".hdr", ".heic", ".heif", ".jxl", ".nef", ".orf", ".psd", ".raf", ".rw2", ".svg",
+    ".tga",
+}  # fmt: skip
+SHOWN = 20  # lines of a list that are named one by one
 
 
-def find_pictures(sources: list[Path], root: Path, watched: dict[str, Stamp] | None = None) -> list[str]:
+def find_pictures(
+    sources: list[Path], root: Path, watched: dict[str, Stamp] | None = None, problems: list[Problem] | None = None
+) -> list[str]:
     """Absolute paths of all pictures of a split, sorted, each once; sources: folders, .txt lists, pictures.
 
-    watched: takes up every folder and list that was read, as it was just before.
+    watched: takes up every folder and list that was read, as it was just before. problems: takes up what was found and
+    is not used.
     """
     watched = {} if watched is None else watched
+    problems = [] if problems is None else problems
     found: set[str] = set()
     for source in sources:
         if source.is_dir():
-            found.update(_walk(str(source), watched))
+            unread: Counter[str] = Counter()
+            found.update(_walk(str(source), watched, unread))
+            for suffix, count in sorted(unread.items()):
+                why = "which nothing installed here reads"
+                text = f"{count} files end with {suffix}, {why}; they are not used. Convert them."
+                problems.append(Problem(str(source), None, text, "file"))
         elif source.suffix.lower() == ".txt" and source.is_file():
-            found.update(_read_list(source, root, watched))
+            found.update(_read_list(source, root, watched, problems))
         elif source.suffix.lower() in SUFFIXES and source.is_file():
             found.add(str(source))
         else:
@@ -35,37 +52,74 @@ def find_pictures(sources: list[Path], root: Path, watched: dict[str, Stamp] | N
     return sorted(found)
 
 
-def _walk(folder: str, watched: dict[str, Stamp], above: tuple[str, ...] = ()) -> Iterator[str]:
-    """Pictures of a folder and all below; a link back to a folder above is not followed."""
+def _walk(folder: str, watched: dict[str, Stamp], unread: Counter[str], above: tuple[str, ...] = ()) -> Iterator[str]:
+    """Pictures of a folder and all below; a link back to a folder above is not followed. `unread` counts by suffix."""
     real = os.path.realpath(folder)
     if real in above:
         return
     watched[folder] = stamp(folder)  # before it is read: what comes later is noticed next time
     parent, folders, files = next(os.walk(folder), (folder, [], []))  # nothing where it may not be read
     for name in files:
-        if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith("._"):  # ._x: written by macOS
+        if name.startswith("._"):  # written by macOS
+            continue
+        suffix = os.path.splitext(name)[1].lower()
+        if suffix in SUFFIXES:
             yield os.path.join(parent, name)
+        elif suffix in UNREAD:
+            unread[suffix] += 1
     for name in folders:
-        yield from _walk(os.path.join(parent, name), watched, (*above, real))
+        yield from _walk(os.path.join(parent, name), watched, unread, (*above, real))
 
 
-def _read_list(path: Path, root: Path, watched: dict[str, Stamp]) -> Iterator[str]:
-    """Pictures of a .txt list; relative lines start from the list's folder, or else from the dataset's root."""
+def _read_list(path: Path, root: Path, watched: dict[str, Stamp], problems: list[Problem]) -> Iterator[str]:
+    """Pictures of a .txt list; relative lines start from the list's folder, or else from the dataset's root.
+
+    A line that starts with data/, as darknet writes them from its own folder, is also looked for without it.
+    """
     watched[str(path)] = stamp(path)
     try:
         text, _ = decode_text(path.read_bytes())
     except (OSError, NotText) as e:
         raise UserError(f"{path} is no list of pictures ({e}). Write a path a line, as UTF-8 text.") from None
-    for line in text.splitlines():
+    found: list[Problem] = []
+    stripped = 0  # lines that are there only without data/
+    for number, line in enumerate(text.splitlines(), 1):
         entry = line.strip().replace("\\", "/")
-        if entry and os.path.splitext(entry)[1].lower() in SUFFIXES:
-            beside = os.path.normpath(path.parent / entry)
-            if os.path.exists(beside):
-                yield beside
-            else:
-                above = os.path.dirname(beside)  # where it may appear
-                watched.setdefault(above, stamp(above))
-                yield os.path.normpath(root / entry)
+        if not entry or entry.startswith("#"):
+            continue
+        why = _no_path(entry)
+        if why:
+            found.append(Problem(str(path), number, f"{why}: {entry[:60]}. Write the path of a picture alone.", "row"))
+            continue
+        beside = os.path.normpath(path.parent / entry)
+        short = os.path.normpath(root / entry.removeprefix("data/"))
+        if os.path.exists(beside):
+            yield beside
+        elif entry.startswith("data/") and not os.path.exists(root / entry) and os.path.exists(short):
+            stripped += 1
+            yield short
+        else:
+            above = os.path.dirname(beside)  # where it may appear
+            watched.setdefault(above, stamp(above))
+            yield os.path.normpath(root / entry)
+    problems += found[:SHOWN]
+    if len(found) > SHOWN:
+        text = f"{len(found) - SHOWN} more lines are no path of a picture."
+        problems.append(Problem(str(path), None, text, "file"))
+    if stripped:
+        text = f"{stripped} lines start with data/, as darknet writes them; they are found in {root} without it."
+        problems.append(Problem(str(path), None, text, "remark"))
+
+
+def _no_path(entry: str) -> str:
+    """Why a line of a list is no path of a picture; empty when it is one."""
+    if os.path.splitext(entry)[1].lower() in SUFFIXES:
+        return ""
+    if entry[0] in "\"'" and entry[-1] == entry[0]:
+        return "a path in quotes is not used"
+    if any(os.path.splitext(word)[1].lower() in SUFFIXES for word in entry.split()[:1]):
+        return "there is more than a path, and the line is not used; boxes stand in label files"
+    return "a line that ends with no suffix of a picture is not used"
 
 
 def label_path(picture: str) -> str:

@@ -12,7 +12,18 @@ from utils.files import stamp
 
 ORIENTATION = 0x0112  # EXIF tag; 5..8 swap height and width
 MAX_PIXELS = 178_956_970  # Pillow's own limit for decompression bombs, which a library may have switched off
-FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000")  # no EPS: it would run a program
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "BMP",
+    "DIB",
+    "WEBP",
+    "TIFF",
+    "GIF",
+    "AVIF",
+    "JPEG2000",
+    "PPM",
+)  # no EPS: it would run a program
 STRIPS = ((273, 279), (324, 325))  # TIFF tags: offsets and byte counts, of strips and of tiles
 
 

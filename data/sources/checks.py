@@ -1,5 +1,6 @@
 """Problems of a split as a whole: one cause behind many rows, and pictures that share a label file."""
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +20,45 @@ def shared_labels(pictures: Sequence[str], labels: Sequence[str]) -> list[Proble
             message = f"{other} has the same label file, {label}: both use it. Rename one picture and its label."
             problems.append(Problem(picture, None, message, "file"))
     return problems
+
+
+NO_LABELS = {  # files that tools write beside labels
+    "_darknet.labels", "classes", "labels", "license", "notes", "obj", "predefined_classes", "readme", "readme.dataset",
+    "readme.roboflow", "test", "train", "trainval", "val", "valid",
+}  # fmt: skip
+
+
+def unused_labels(pictures: Sequence[str], labels: Sequence[str]) -> list[Problem]:
+    """Label files that no picture reads, a problem a folder: of no picture's name, named .TXT, beside the pictures."""
+    problems = []
+    folders = {(os.path.dirname(p), os.path.dirname(x)) for p, x in zip(pictures, labels, strict=True)}
+    for pictures_in, labels_in in sorted(folders):
+        stems = {os.path.splitext(name)[0] for name in _names(pictures_in) if not name.lower().endswith(".txt")}
+        texts = [name for name in _names(labels_in) if name.lower().endswith(".txt")]
+        lost = [n for n in texts if n.endswith(".txt") and n[:-4] not in stems and n[:-4].lower() not in NO_LABELS]
+        upper = [name for name in texts if not name.endswith(".txt") and name[:-4] in stems]
+        beside = []
+        if labels_in != pictures_in:
+            known = set(texts)
+            names = [name for name in _names(pictures_in) if name.lower().endswith(".txt")]
+            beside = [name for name in names if name[:-4] in stems and name not in known]
+        for found, folder, why in (
+            (lost, labels_in, "belong to no picture of this name; they are not used. Rename pictures or labels"),
+            (upper, labels_in, "are named in capitals; they are not used. Rename them to .txt"),
+            (beside, pictures_in, f"lie beside the pictures; they are not used. Move them to {labels_in}"),
+        ):
+            if found:
+                text = f"{len(found)} label files {why}. The first is {min(found)}."
+                problems.append(Problem(folder, None, text, "file"))
+    return problems
+
+
+def _names(folder: str) -> list[str]:
+    """Names in a folder; none where it cannot be read."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def counted_from_one(classes: np.ndarray, problems: Sequence[Problem], names: Sequence[str]) -> Problem | None:

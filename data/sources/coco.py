@@ -1,7 +1,8 @@
 """A split that is one COCO instances json."""
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 from data.definition.dataset_yaml import DatasetConfig
 from data.formats.coco import CocoFile, read_coco
@@ -24,22 +25,32 @@ class CocoSource:
         self.watched = {str(path): stamp(path)}
         self.sha256 = {str(path): sha256(str(path))}
         self.coco: CocoFile = read_coco(path, config.names)
-        self.folder = self._picture_folder()
-        self.pictures = [os.path.normpath(self.folder / name) for name in self.coco.file_names]
+        self.problems = list(self.coco.problems)
+        self.pictures = self._find_pictures()
         self.labels: list[str] = []
         self.image_ids, self.category_ids = self.coco.image_ids, self.coco.category_ids
-        self.problems = self.coco.problems
 
-    def _picture_folder(self) -> Path:
-        """The first of the usual folders that holds one of the json's first pictures."""
+    def _find_pictures(self) -> list[str]:
+        """Paths of the pictures, in the first of the usual folders that holds one of the json's first pictures.
+
+        Where no spelling of the json fits (..\\media\\x.jpg of another machine, %20), the last part of a name is looked
+        for, if that tells all pictures apart, and it is said.
+        """
+        names = self.coco.file_names
         split = self.path.stem.removeprefix("instances_")
         here, up = self.path.parent, self.path.parent.parent
         places = [up / "images" / split, up / split, here / split, here / "images", here, up / "images", up]
-        for place in places:
-            if any((place / name).is_file() for name in self.coco.file_names[:20]):
-                return place
+        last = [unquote(PurePosixPath(name).name) for name in names]
+        spellings = [names, [unquote(name) for name in names]] + ([last] if len(set(last)) == len(last) else [])
+        for spelling in spellings:
+            for place in places:
+                if any((place / name).is_file() for name in spelling[:20]):
+                    if spelling is not names:
+                        text = f"file_name {names[0][:80]} is not there; pictures are found as {place / spelling[0]}."
+                        self.problems.append(Problem(str(self.path), None, text, "remark"))
+                    return [os.path.normpath(place / name) for name in spelling]
         raise UserError(
-            f"the pictures of {self.path} were not found; the first is {self.coco.file_names[:1]}. Looked in: "
+            f"the pictures of {self.path} were not found; the first is {names[:1]}. Looked in: "
             f"{', '.join(map(str, places))}."
         )
 

@@ -8,7 +8,7 @@ from data.formats.find import find_pictures, label_path
 from data.formats.header import picture_shape
 from data.formats.rows import Problem, Read, no_rows
 from data.formats.yolo import read_label
-from data.sources.checks import shared_labels
+from data.sources.checks import shared_labels, unused_labels
 from utils.files import Stamp, stamp
 
 
@@ -19,7 +19,8 @@ class YoloSource:
 
     def __init__(self, sources: list[Path], config: DatasetConfig, single_cls: bool):
         self.watched: dict[str, Stamp] = {}
-        self.pictures = find_pictures(sources, config.root, self.watched)
+        found: list[Problem] = []
+        self.pictures = find_pictures(sources, config.root, self.watched, found)
         self.labels = [label_path(picture) for picture in self.pictures]
         for folder in set(map(os.path.dirname, self.labels)):  # two labels may change places
             self.watched.setdefault(folder, stamp(folder))
@@ -27,7 +28,7 @@ class YoloSource:
         self.names, self.nc = config.names, None if single_cls else len(config.names)
         self.image_ids = range(1, len(self.pictures) + 1)
         self.category_ids = list(range(1, len(self.names) + 1))
-        self.problems = shared_labels(self.pictures, self.labels)
+        self.problems = found + shared_labels(self.pictures, self.labels) + unused_labels(self.pictures, self.labels)
         self.sha256: dict[str, str] = {}
 
     def read(self, i: int) -> Read:
