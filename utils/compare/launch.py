@@ -15,7 +15,7 @@ from typing import TextIO
 from utils.env import REPO
 
 PATIENCE = 20.0  # seconds that a run has to save its state before it is killed
-LOOK = 0.2  # seconds between two looks at the processes
+POLL = 0.2  # seconds until the processes are asked again whether they have ended
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ def run_all(
     slots: Sequence[str],
     threads: int,
     before: Callable[[], None],
-    look: Callable[[list[Child]], None],
+    show: Callable[[list[Child]], None],
 ) -> Iterator[tuple[Child, int]]:
     """Make every run, as many at once as there are slots (a device each, perhaps several times); yields each that ends
     with its exit code.
 
-    before: called before each start; what it raises ends everything. look: called now and then with the runs under way.
+    before: called before each start; what it raises ends everything. show: called now and then with the runs under way.
     Whatever ends this, Ctrl-C too, stops all runs first.
     """
     todo, running = list(jobs), []
@@ -67,8 +67,8 @@ def run_all(
                 for device in taken:
                     free.remove(device)
                 running.append(_start(todo.pop(0), free[0], threads))
-            look(running)
-            time.sleep(LOOK)
+            show(running)
+            time.sleep(POLL)
             for child in [c for c in running if c.process.poll() is not None]:
                 running.remove(child)
                 child.console.close()

@@ -80,16 +80,16 @@ def plainly(verdict: ArmVerdict, margin: float) -> str:
         return f"Certain enough that it does not matter: whatever the difference is, it is smaller than {size}."
     if verdict.kind not in ("helps", "hurts"):
         return (
-            f"Not certain: what it does in the long run may lie anywhere between {points(low)} and {points(high)}. "
+            f"Not certain: in the long run it may do anything between {points(low, unit=False)} and {points(high)}. "
             "More pairs would narrow that."
         )
     word, (least, most) = ("gain", (low, high)) if verdict.kind == "helps" else ("loss", (-high, -low))
     if least <= 0:  # claimed at an earlier look, and no longer by the interval of all pairs
         return (
             f"It was certain enough, at an earlier look, that it {verdict.kind}; the pairs of today are less clear, "
-            f"between {points(low)} and {points(high)}."
+            f"between {points(low, unit=False)} and {points(high)}."
         )
-    text = f"Certain enough that it {verdict.kind}; the {word} is between {100 * least:.2g} and {100 * most:.2g} points"
+    text = f"Certain enough that it {verdict.kind}; the {word} is between {100 * least:.2f} and {100 * most:.2f} points"
     if least > margin:
         return f"{text}, more than the margin of {size}."
     if most < margin:
