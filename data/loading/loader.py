@@ -213,6 +213,7 @@ def _processes(workers: int, pin: bool) -> dict[str, object]:
     own = torch.Generator()  # else every epoch draws from torch's global one: samples do not use it, a model may
     if workers == 0:
         return {"num_workers": 0, "pin_memory": pin, "generator": own}
+    cv2.setNumThreads(1)  # ends OpenCV's threads: a forked worker would wait for ever for those of its parent
     return {
         "num_workers": workers,
         "pin_memory": pin,

@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -231,6 +232,18 @@ def test_an_evaluation_left_in_the_middle_starts_anew(index):
     whole = samples(loader)
     next(iter(loader))
     assert same(samples(loader), whole)
+
+
+def test_workers_start_where_opencv_has_threads(index):
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    try:
+        cv2.warpAffine(np.zeros((2000, 2000, 3), np.uint8), np.eye(2, 3), (2000, 2000))  # by threads of its own
+        loader = build_eval_loader(index, imgsz=64, stride=32, batch=8, workers=1)
+        batches = next(iter(loader))
+        assert len(batches["img"]) == 8
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def test_batches_that_do_not_fit_into_shared_memory_are_refused():
