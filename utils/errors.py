@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -73,7 +74,12 @@ def answer_first(answer: Callable[[], bool]) -> None:
     Scripts call it before they import torch: --help and a mistyped option should not take seconds.
     """
     answers: list[bool] = []
-    code = run_script(lambda: answers.append(answer()))
+    try:
+        code = run_script(lambda: answers.append(answer()))
+        sys.stdout.flush()
+    except BrokenPipeError:  # `--help | head` has read what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        sys.exit(0)
     if code or answers[0]:
         sys.exit(code)
 

@@ -31,7 +31,10 @@ class DatasetConfig:
 def load_dataset_yaml(path: str | Path | None, download: bool = False) -> DatasetConfig:
     """Read a dataset yaml in ultralytics' layout; relative paths start from the yaml's own folder."""
     if path is None:
-        raise UserError("--data is missing: name a dataset yaml (path, train, val, names); data/ holds examples.")
+        raise UserError(
+            "--data is missing: name a dataset yaml (path, train, val, names); data/ holds examples, "
+            "and train.py --hyp demo trains on one."
+        )
     file = find_yaml(path)
     content = read_yaml(file, text_keys=("names",))
     root = resolve(content.get("path") or ".", file.parent, "path", file).absolute()
@@ -81,6 +84,10 @@ def find_yaml(path: str | Path) -> Path:
     for place in places:
         if place.is_file():
             return place.absolute()
+    if given.is_dir():
+        yamls = sorted(p.name for p in given.iterdir() if p.suffix.lower() in (".yaml", ".yml"))
+        there = f"name the one in it ({', '.join(yamls)})" if yamls else "write one for it (path, train, val, names)"
+        raise UserError(f"{path} is a folder, not a dataset yaml: {there}.")
     known = sorted(p.name for folder in OWN for p in folder.glob("*.yaml"))
     looked = ", ".join(str(p.absolute()) for p in places)
     raise UserError(f"dataset yaml '{path}' not found; looked for: {looked}.{suggest(given.name, known)}")

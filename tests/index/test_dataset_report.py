@@ -214,7 +214,11 @@ def test_wrong_options_are_one_message(tmp_path, capsys, more, words):
 
 def test_datasets_that_are_not_there(tmp_path, capsys):
     assert run_script(lambda: main([str(tmp_path / "absent.yaml")])) == 2
-    assert "absent.yaml" in capsys.readouterr().err
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/mine.yaml").touch()
+    assert run_script(lambda: main([str(tmp_path / "folder")])) == 2
+    message = capsys.readouterr().err
+    assert "absent.yaml" in message and "is a folder, not a dataset yaml: name the one in it (mine.yaml)" in message
     (tmp_path / "none.yaml").write_text("names: [a]\n")
     with pytest.raises(UserError, match="no 'train', 'val' or 'test'"):
         main([str(tmp_path / "none.yaml")])

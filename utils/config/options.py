@@ -61,7 +61,9 @@ def parse_tokens(argv: list[str], known: dict[str, Any]) -> tuple[dict[str, Any]
     while words:
         token = words.pop(0)
         if not is_option(token):
-            raise UserError(f"'{token}' is neither --key value nor key=value. All options: --help")
+            raise UserError(
+                f"'{token}' is neither --key value nor key=value.{_meant(token, known)} All options: --help"
+            )
         word, _, text = token.removeprefix("--").partition("=")
         if "=" not in token and words and words[0].lower() in {"true", "false"}:
             token, text = "=", words.pop(0)  # --val False, as val=False
@@ -76,6 +78,13 @@ def parse_tokens(argv: list[str], known: dict[str, Any]) -> tuple[dict[str, Any]
         values[key] = _value(key, value)
         notes += [note] if note else []
     return values, notes
+
+
+def _meant(word: str, known: dict[str, Any]) -> str:
+    """The option that a file named without one belongs to, as a question; empty where nothing fits."""
+    keys = {".pt": "weights", ".yaml": "data", ".yml": "data"}
+    key = keys.get(Path(word).suffix.lower())
+    return f" Did you mean --{key} {word}?" if key in known else ""
 
 
 def is_option(word: str) -> bool:
@@ -111,7 +120,9 @@ def _following_value(word: str, key: str, known: dict[str, Any], words: list[str
         return words.pop(0)
     if key in BARE:
         return BARE[key]
-    raise UserError(f"--{word} needs a value: {field.description}.")
+    words = allowed_words(field)
+    listed = f" ({' | '.join(words)})" if words else ""
+    raise UserError(f"--{word} needs a value{listed}: {field.description}.")
 
 
 def _today(word: str, text: str | None, known: dict[str, Any]) -> tuple[str, str | None, str]:
