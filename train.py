@@ -6,7 +6,7 @@ import sys
 
 from data.index.index import Index, count_pictures
 from utils.config.options import help_text, parse_args
-from utils.errors import Diverged, StoppedBySignal, UserError, answer_first, run_script, stop_if_signalled
+from utils.errors import Diverged, StoppedBySignal, answer_first, run_script, stop_if_signalled
 from utils.schedule.preview import announce, asks_for_plan, preview
 
 
@@ -29,7 +29,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,40 +40,28 @@ from torch.nn.parallel import DistributedDataParallel
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.identity import traits
 from data.index.subset import open_split
-from data.loading.loader import TrainLoader, build_eval_loader, build_train_loader, first_batch
+from data.loading.loader import TrainLoader, build_train_loader, first_batch, open_val_loader
 from data.loading.multiscale import random_size, resize
 from data.loading.order import class_counts
-from data.pictures.cache import open_pictures
-from models.detector import build_detector, load_for_eval, model_from_yaml
-from models.ema import EMA
+from models.detector import load_for_eval, open_model
 from models.fit import largest_batch
 from models.freeze import freeze, keep_frozen_bn_eval
 from models.head import Transfer
-from models.loss import DetectionLoss
-from models.optim import applied_rates, build_optimizer, optimizer_step, parameter_groups, set_rates
+from models.optim import applied_rates, optimizer_step, set_rates
+from models.training import Training, build_training
 from models.weights.save import save_ultralytics
 from utils.config.schema import Command, Hyp
 from utils.evaluation.evaluate import Settings, Validation, preprocess
-from utils.run.checkpoint import (
-    Resumed,
-    check_data,
-    collect,
-    open_resume,
-    open_run_folder,
-    restore,
-    resume_command,
-    save_state,
-)  # fmt: skip
+from utils.run.checkpoint import Resumed, check_data, open_resume, open_run_folder, resume_command
 from utils.run.console import closing_lines, configure_console, data_lines, epoch_line, model_lines, progress_bar
 from utils.run.folder import write_run_json
 from utils.run.log import RunLog
 from utils.run.meter import Meter
 from utils.run.pictures import plot_run, show_training, show_validation
-from utils.run.progress import Progress, judged, require_score
+from utils.run.progress import judged, require_score
 from utils.run.ranks import DTYPES, Ranks, from_rank_zero, pick_amp, start_ranks, stop_ranks, thread_count, worker_count
 from utils.run.seed import set_seed
-from utils.schedule.plan import Plan, make_plan
-from utils.schedule.rates import Schedule, build_schedule, fitting_batch
+from utils.schedule.rates import fitting_batch
 from utils.schedule.warn import of_batch
 
 log = logging.getLogger(__name__)
@@ -94,24 +82,6 @@ class Run:
     def dtype(self) -> torch.dtype | None:
         """Of autocast; None: full precision."""
         return DTYPES[self.hyp.amp]
-
-
-@dataclass
-class Training:
-    """What is trained. Every part but the schedule has state, and last.pt holds all of it."""
-
-    model: nn.Module
-    ema: EMA
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    loss_fn: DetectionLoss
-    schedule: Schedule
-    progress: Progress
-
-    def parts(self) -> dict[str, Any]:
-        """Everything that has a state_dict, by its name in last.pt."""
-        names = {"model": "model", "ema": "ema", "optimizer": "optimizer", "scaler": "scaler", "loss_fn": "loss"}
-        return {name: getattr(self, attribute) for attribute, name in names.items()}
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
@@ -154,8 +124,10 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     workers, pin = worker_count(hyp.workers, ranks), ranks.device.type == "cuda"
     share = {"rank": ranks.rank, "world_size": ranks.world_size}
     train_loader = build_train_loader(train_index, run.hyp, batch=run.hyp.batch, workers=workers, pin=pin, **share)
-    val = open_validation(val_index, run, [train_loader.dataset.pictures], workers, pin)
-    training, plan = build_training(model, run, train_loader, state)
+    val_loader = open_val_loader(val_index, run.hyp, run.stride, workers, pin, beside=[train_loader.dataset.pictures])
+    val = Validation(val_loader, val_index, ranks.device, Settings.of(run.hyp, run.dtype))
+    counts = class_counts(train_index)
+    training, plan = build_training(model, run.hyp, len(train_loader), counts, ranks.device, run.dtype, state)
     if changed:
         training.progress.rescale(len(train_loader))
     if ranks.rank > 0:
@@ -167,28 +139,6 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
         log.info(line)
     announce(plan, training.schedule, run.hyp, run.folder)
     return train_and_log(training, train_loader, val, run, transfer, command.stop_after)
-
-
-def build_training(
-    model: nn.Module, run: Run, train_loader: TrainLoader, state: dict[str, Any] | None
-) -> tuple[Training, Plan]:
-    """Everything that is trained, in its saved state where there is one; and the plan of the run."""
-    hyp, ranks = run.hyp, run.ranks
-    nb = len(train_loader)  # batches per epoch
-    schedule = build_schedule(hyp, nb, hyp.batch, tuple(parameter_groups(model, hyp)))
-    plan = make_plan(schedule, hyp)
-    training = Training(
-        model=model,
-        ema=EMA(model, hyp.ema_decay, plan.ema_tau),
-        optimizer=build_optimizer(model, hyp, plan.weight_decay, schedule.decays_all),
-        scaler=torch.amp.GradScaler(ranks.device.type, enabled=run.dtype == torch.float16),
-        loss_fn=DetectionLoss(model, hyp, class_counts(train_loader.dataset.index)),
-        schedule=schedule,
-        progress=Progress(**state["progress"]) if state else Progress(),
-    )
-    if state:
-        restore(state, training.parts(), model)
-    return training, plan
 
 
 def train_and_log(
@@ -302,35 +252,24 @@ def end_epoch(
         metrics = val.score(ema.model).metrics
         progress.metrics = metrics
         row |= metrics
-        if (
-            progress.is_best(judged(metrics, hyp.best_metric), hyp.patience_from)
-            or not (run.folder / "weights/best.pt").exists()
-        ):
-            best = run.folder / "weights/best.pt"
+        best = run.folder / "weights/best.pt"
+        if progress.is_best(judged(metrics, hyp.best_metric), hyp.patience_from) or not best.exists():
             save_ultralytics(best, ema.model, val.truth.names, hyp.model_dump(), progress.epoch, metrics)
-        if not over and progress.out_of_patience(
-            hyp.patience, training.schedule.nw, training.schedule.nb, hyp.patience_from
-        ):
-            best = f"best: epoch {progress.best_epoch}"
-            log.info(f"no better {hyp.best_metric} for {hyp.patience} epochs ({best}): stopping early")
+        schedule = training.schedule
+        if not over and progress.out_of_patience(hyp.patience, schedule.nw, schedule.nb, hyp.patience_from):
+            why = f"no better {hyp.best_metric} for {hyp.patience} epochs (best: epoch {progress.best_epoch})"
+            log.info(f"{why}: stopping early")
             over = True
         if over:  # the raw weights beside their average: did the average help?
             row["raw/mAP50-95"] = val.score(training.model).metrics["val/mAP50-95"]
     progress.history.append(row.get(hyp.plateau_metric, math.nan))
     progress.finished = over
     runlog.epoch(progress.epoch, progress.ni, row)
-    save_training(training, run, run.folder / "weights/last.pt")
+    training.save(run.folder / "weights/last.pt", run.hyp, run.data)
     if hyp.save_period and progress.epoch % hyp.save_period == 0:
-        save_training(training, run, run.folder / f"weights/epoch{progress.epoch}.pt")
+        training.save(run.folder / f"weights/epoch{progress.epoch}.pt", run.hyp, run.data)
     log.info(epoch_line(progress.epoch, hyp.epochs, row))  # last: an epoch that is printed is an epoch that is kept
     return over
-
-
-def save_training(training: Training, run: Run, path: Path) -> None:
-    """Everything needed to go on as if nothing had happened."""
-    model = training.model
-    about = {"yaml": model.yaml, "names": list(model.names.values()), "hyp": run.hyp.model_dump(), "data": run.data}
-    save_state(path, about | {"progress": asdict(training.progress)} | collect(training.parts(), model))
 
 
 def open_data(hyp: Hyp, command: Command) -> tuple[dict[str, Any], Index, Index]:
@@ -339,28 +278,6 @@ def open_data(hyp: Hyp, command: Command) -> tuple[dict[str, Any], Index, Index]
     train = open_split(config, "train", hyp, command.trust_index, training=True)
     val = open_split(config, "val", hyp, command.trust_index)
     return traits(config.root, train, val), train, val
-
-
-def open_validation(index: Index, run: Run, beside: list[Any], workers: int, pin: bool) -> Validation:
-    """What the run is scored on; its decoded pictures share the cache's room with those of `beside`."""
-    hyp = run.hyp
-    pictures = open_pictures(
-        index, hyp.imgsz, hyp.cache, reduce=False, cache_gb=hyp.cache_gb, strict=hyp.strict, beside=beside
-    )
-    sizes = {"imgsz": hyp.imgsz, "stride": run.stride, "batch": hyp.batch}
-    loader = build_eval_loader(index, **sizes, workers=workers, pin=pin, pictures=pictures)
-    return Validation(loader, index, run.ranks.device, Settings.of(hyp, run.dtype))
-
-
-def open_model(
-    hyp: Hyp, names: list[str], state: dict[str, Any] | None, download: bool
-) -> tuple[nn.Module, Transfer | None]:
-    """The detector for `names`: from weights, from a yaml, or with the shapes of a saved state."""
-    if state:
-        return model_from_yaml(state["yaml"], state["names"]), None
-    if hyp.weights is None:
-        raise UserError("--weights is missing: name a checkpoint (.pt) to fine-tune, or a .yaml for random weights.")
-    return build_detector(hyp.weights, names, hyp.head, hyp.imgsz, download)
 
 
 def within_data(hyp: Hyp, n: int, ranks: int) -> Hyp:
@@ -402,7 +319,7 @@ def score_untrained(training: Training, val: Validation, run: Run, runlog: RunLo
         metrics = val.score(training.ema.model).metrics
         log.info(epoch_line(0, run.hyp.epochs, metrics))
         runlog.epoch(0, 0, metrics)
-    save_training(training, run, run.folder / "weights/last.pt")
+    training.save(run.folder / "weights/last.pt", run.hyp, run.data)
 
 
 def finish(training: Training, val: Validation, run: Run, runlog: RunLog) -> dict[str, float]:

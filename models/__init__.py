@@ -9,4 +9,5 @@ build     a model yaml -> network
 optim     parameter groups, optimizers, and the one writer of rates
 head      what passes to a detector with other classes
 detector  the one door to models/ for the scripts
+training  everything that is trained, built, saved and restored together
 """

@@ -11,6 +11,7 @@ from models.head import Transfer, keep_head, rebuild_head
 from models.weights.find import YAML_SUFFIXES, find_weights, read_model_yaml
 from models.weights.load import Source, load_weights
 from models.weights.save import save_ultralytics
+from utils.config.schema import Hyp
 from utils.errors import UserError
 
 __all__ = [
@@ -62,6 +63,17 @@ def load_for_eval(weights: str, download: bool = False) -> DetectionModel:
     model = _source_model(source).eval()
     model.args = source.args
     return model
+
+
+def open_model(
+    hyp: Hyp, names: list[str], state: dict[str, Any] | None, download: bool
+) -> tuple[DetectionModel, Transfer | None]:
+    """The detector for `names`: from weights, from a yaml, or with the shapes of a saved state."""
+    if state:
+        return model_from_yaml(state["yaml"], state["names"]), None
+    if hyp.weights is None:
+        raise UserError("--weights is missing: name a checkpoint (.pt) to fine-tune, or a .yaml for random weights.")
+    return build_detector(hyp.weights, names, hyp.head, hyp.imgsz, download)
 
 
 def model_from_yaml(yaml: dict[str, Any], names: list[str]) -> DetectionModel:

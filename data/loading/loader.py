@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ from data.index.index import Index
 from data.loading.dataset import EvalDataset, Sample, TrainDataset
 from data.loading.ring import Ring, died
 from data.loading.slots import LISTED, SlottedDataset
-from data.pictures.cache import Pictures
+from data.pictures.cache import Pictures, open_pictures
 from utils.config.schema import Hyp
 from utils.errors import UserError
 
@@ -234,3 +235,12 @@ def _start_worker(worker: int) -> None:
     """One thread a worker; Ctrl-C is the main process's to handle, and the worker follows it without a traceback."""
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def open_val_loader(index: Index, hyp: Hyp, stride: int, workers: int, pin: bool, beside: list[Any]) -> Any:
+    """The evaluation loader of a run; its decoded pictures share the cache's room with those of `beside`."""
+    pictures = open_pictures(
+        index, hyp.imgsz, hyp.cache, reduce=False, cache_gb=hyp.cache_gb, strict=hyp.strict, beside=beside
+    )
+    sizes = {"imgsz": hyp.imgsz, "stride": stride, "batch": hyp.batch}
+    return build_eval_loader(index, **sizes, workers=workers, pin=pin, pictures=pictures)

@@ -205,7 +205,7 @@ def test_every_step_equals_ultralytics_own(family, tmp_path, settings_restored):
     assert any(moments[a + 1].epoch < moments[b].epoch for a, b in pairwise(steps))  # a window across an epoch's end
 
     training = start_as(theirs, weights)
-    run = Run(HYP, Ranks(0, 1, torch.device("cpu")), tmp_path, 32)
+    run = Run(HYP, Ranks(0, 1, torch.device("cpu")), tmp_path, 32, {}, False)
     run_epochs(training, Comparison(training, moments), None, run, None, None)
 
     assert training.progress.ni == len(moments) and training.progress.last_step == steps[-1]

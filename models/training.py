@@ -1,0 +1,71 @@
+"""What is trained: model, average, optimizer, scaler, loss and progress; built, saved and restored together."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from models.ema import EMA
+from models.loss import DetectionLoss
+from models.optim import build_optimizer, parameter_groups
+from utils.config.schema import Hyp
+from utils.run.checkpoint import collect, restore, save_state
+from utils.run.progress import Progress
+from utils.schedule.plan import Plan, make_plan
+from utils.schedule.rates import Schedule, build_schedule
+
+
+@dataclass
+class Training:
+    """What is trained. Every part but the schedule has state, and last.pt holds all of it."""
+
+    model: nn.Module
+    ema: EMA
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    loss_fn: DetectionLoss
+    schedule: Schedule
+    progress: Progress
+
+    def parts(self) -> dict[str, Any]:
+        """Everything that has a state_dict, by its name in last.pt."""
+        names = {"model": "model", "ema": "ema", "optimizer": "optimizer", "scaler": "scaler", "loss_fn": "loss"}
+        return {name: getattr(self, attribute) for attribute, name in names.items()}
+
+    def save(self, path: Path, hyp: Hyp, data: dict[str, Any]) -> None:
+        """Write everything needed to go on as if nothing had happened; `data`: what a resumed run must find again."""
+        model = self.model
+        about = {"yaml": model.yaml, "names": list(model.names.values()), "hyp": hyp.model_dump(), "data": data}
+        save_state(path, about | {"progress": asdict(self.progress)} | collect(self.parts(), model))
+
+
+def build_training(
+    model: nn.Module,
+    hyp: Hyp,
+    nb: int,
+    counts: np.ndarray,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    state: dict[str, Any] | None,
+) -> tuple[Training, Plan]:
+    """Everything that is trained, in its saved state where there is one; and the plan of the run.
+
+    nb: batches per epoch; counts (nc,): boxes of each class; dtype: of autocast, None for full precision.
+    """
+    schedule = build_schedule(hyp, nb, hyp.batch, tuple(parameter_groups(model, hyp)))
+    plan = make_plan(schedule, hyp)
+    training = Training(
+        model=model,
+        ema=EMA(model, hyp.ema_decay, plan.ema_tau),
+        optimizer=build_optimizer(model, hyp, plan.weight_decay, schedule.decays_all),
+        scaler=torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
+        loss_fn=DetectionLoss(model, hyp, counts),
+        schedule=schedule,
+        progress=Progress(**state["progress"]) if state else Progress(),
+    )
+    if state:
+        restore(state, training.parts(), model)
+    return training, plan
