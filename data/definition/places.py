@@ -33,7 +33,10 @@ def resolve_split(value: object, root: Path, key: str, file: Path) -> list[Path]
     if value in (None, "", []):
         return None
     places = [resolve(v, root, key, file) for v in (value if isinstance(value, list) else [value])]
-    return [_as_roboflow_means(place, root) for place in places]
+    places = [_as_roboflow_means(place, root) for place in places]
+    return list({os.path.realpath(place): place for place in reversed(places)}.values())[
+        ::-1
+    ]  # each once, as first spelt
 
 
 def _as_roboflow_means(place: Path, root: Path) -> Path:

@@ -31,6 +31,10 @@ def parse_yolo(text: str, path: str, nc: int | None, names: Sequence[str] = ()) 
     table = _parse_clean(text, nc)
     problems: list[Problem] = []
     if table is None:
+        if keypoints := _keypoints(text):
+            remark = f"rows look like 'class x y w h' and {keypoints} keypoints: the first five columns are used."
+            problems.append(Problem(path, 1, remark, "remark"))
+            text = "\n".join(" ".join(line.split()[:5]) for line in text.splitlines())
         table = _parse_line_by_line(text, path, nc, names, problems)
     return Rows(table[:, 0].astype(np.int32), table[:, 1:].astype(np.float32), problems=problems)
 
@@ -56,6 +60,28 @@ def _parse_clean(text: str, nc: int | None) -> np.ndarray | None:
     except ValueError:
         return None
     return np.array(rows, np.float64).reshape(-1, 5) if len(set(rows)) == len(rows) else None
+
+
+def _keypoints(text: str) -> int:
+    """How many keypoints of two columns follow the box in every row of a file; 0 where rows are anything else.
+
+    Such a row has the columns of a polygon. It is none where all rows have as many columns, at least 11, all keypoints
+    that are set (not 0 0) lie in the row's box, and width and height, read as a point, lie far from the keypoints.
+    """
+    try:
+        rows = np.array([line.split() for line in text.splitlines() if line.strip()], np.float64)  # (k, 5 + 2n)
+    except ValueError:  # rows of several lengths, or no numbers
+        return 0
+    if rows.ndim != 2 or rows.shape[1] < 11 or rows.shape[1] % 2 == 0 or not np.isfinite(rows).all():
+        return 0
+    centre, size, points = rows[:, None, 1:3], rows[:, None, 3:5], rows[:, 5:].reshape(len(rows), -1, 2)
+    unset = (points == 0).all(2, keepdims=True)  # (k, n, 1)
+    inside = (np.abs(points - centre) <= size / 2 + 0.01) | unset
+    low, high = np.where(unset, np.inf, points).min(1), np.where(unset, -np.inf, points).max(1)  # (k, 2)
+    far = (np.abs(size[:, 0] - (low + high) / 2) > high - low + 1e-9).any(
+        1
+    )  # beyond the keypoints' extent on both sides
+    return points.shape[1] if inside.all() and far.mean() > 0.5 else 0
 
 
 def _parse_line_by_line(

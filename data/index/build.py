@@ -1,6 +1,7 @@
 """The stored index of a split: opened when no file that it depends on has changed, else built anew."""
 
 import logging
+import os
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,12 @@ def _refuse_hopeless(built: IndexFile, source: Source, config: DatasetConfig, sp
     if not n:
         raise UserError(f"none of the {len(source.pictures)} pictures of {source.where} can be used.{first}")
     if not len(built.columns["classes"]):
+        empty = 0 if problems else sum(os.path.exists(label) for label in source.labels if label)
+        if empty:
+            raise UserError(
+                f"the label files of '{split}' in {config.path} are empty: {empty} are there for {n} pictures, and none has "
+                "a box. Label some pictures, or choose others."
+            )
         raise UserError(
             f"no labels at all for the {n} pictures of '{split}' in {config.path}: {source.no_labels()}.{first}"
         )

@@ -16,7 +16,7 @@ from data.definition.dataset_yaml import DatasetConfig
 from utils.env import cache_dir
 from utils.files import write_whole
 
-VERSION = 5  # of the cached file: raise it when the columns or the rules change
+VERSION = 6  # of the cached file: raise it when the columns or the rules change
 ALIGN = 64  # bytes; every column starts at a multiple
 BLOCK = 2**18  # bytes read at once
 MAGIC = b"preheat index\n"

@@ -207,3 +207,37 @@ def test_the_fast_way_and_the_careful_way_agree(text, nc):
 
 def test_plain_files_take_the_fast_way():
     assert data.formats.yolo._parse_clean(f"{GOOD}\n1 0.3 0.3 0.1 0.1\n", 2) is not None
+
+
+def test_rows_of_a_box_and_keypoints_are_boxes_and_polygons_stay_polygons(tmp_path):
+    """Both have an odd number of columns; the whole file tells them apart."""
+    rng = np.random.default_rng(0)
+    poses, polygons = [], []
+    for _ in range(4):
+        (x, y), (w, h) = rng.uniform(0.6, 0.8, 2), rng.uniform(0.1, 0.2, 2)
+        points = rng.uniform([x - w / 2, y - h / 2], [x + w / 2, y + h / 2], (5, 2))
+        points[0] = 0  # not set
+        poses.append([0, x, y, w, h, *points.ravel()])
+        angles = np.linspace(0, 2 * np.pi, 8)[:7]
+        polygons.append([0, *np.stack([x + w / 2 * np.cos(angles), y + h / 2 * np.sin(angles)], 1).ravel()])
+    pose, polygon = ("\n".join(" ".join(f"{v:.6f}" for v in row) for row in rows) for rows in (poses, polygons))
+    rows = parse_yolo(pose.replace("0.000000 ", "0 ", 1), "x.txt", 1)
+    np.testing.assert_allclose(rows.boxes, np.array(poses)[:, 1:5], atol=1e-5)
+    assert [p.kind for p in rows.problems] == ["remark"] and "5 keypoints" in rows.problems[0].message
+    rows = parse_yolo(polygon, "x.txt", 1)
+    xy = np.array(polygons)[:, 1:].reshape(4, -1, 2)
+    np.testing.assert_allclose(rows.boxes[:, 2:], np.ptp(xy, 1), atol=1e-5)
+    assert not rows.problems
+
+
+def test_labels_that_are_there_and_empty_are_called_empty(tmp_path):
+    with pytest.raises(UserError, match="are empty: 2 are there for 2 pictures"):
+        read(tmp_path, {"a": b"", "b": b"\n"})
+
+
+def test_a_folder_in_two_spellings_counts_once(tmp_path):
+    file = dataset(tmp_path, {"a": GOOD.encode(), "b": GOOD.encode()})
+    (tmp_path / "link").symlink_to(tmp_path / "images")
+    file.write_text(file.read_text().replace("train: images", "train: [images, ./labels/../images, link]"))
+    index = build_index(load_dataset_yaml(file), "train")
+    assert index.n == 2 and len(index.boxes) == 2 and not index.problems
