@@ -78,9 +78,7 @@ def _keypoints(text: str) -> int:
     unset = (points == 0).all(2, keepdims=True)  # (k, n, 1)
     inside = (np.abs(points - centre) <= size / 2 + 0.01) | unset
     low, high = np.where(unset, np.inf, points).min(1), np.where(unset, -np.inf, points).max(1)  # (k, 2)
-    far = (np.abs(size[:, 0] - (low + high) / 2) > high - low + 1e-9).any(
-        1
-    )  # beyond the keypoints' extent on both sides
+    far = (np.abs(size[:, 0] - (low + high) / 2) > high - low + 1e-9).any(1)  # by more than half of their extent
     return points.shape[1] if inside.all() and far.mean() > 0.5 else 0
 
 
