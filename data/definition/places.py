@@ -34,9 +34,8 @@ def resolve_split(value: object, root: Path, key: str, file: Path) -> list[Path]
         return None
     places = [resolve(v, root, key, file) for v in (value if isinstance(value, list) else [value])]
     places = [_as_roboflow_means(place, root) for place in places]
-    return list({os.path.realpath(place): place for place in reversed(places)}.values())[
-        ::-1
-    ]  # each once, as first spelt
+    once = {os.path.realpath(place): place for place in reversed(places)}  # a folder in two spellings: the first
+    return list(once.values())[::-1]
 
 
 def _as_roboflow_means(place: Path, root: Path) -> Path:

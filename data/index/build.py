@@ -80,7 +80,7 @@ def _refuse_hopeless(built: IndexFile, source: Source, config: DatasetConfig, sp
         empty = 0 if problems else sum(os.path.exists(label) for label in source.labels if label)
         if empty:
             raise UserError(
-                f"the label files of '{split}' in {config.path} are empty: {empty} are there for {n} pictures, and none "
+                f"the label files of '{split}' in {config.path} are empty: {empty} for {n} pictures, and none "
                 "has a box. Label some pictures, or choose others."
             )
         raise UserError(

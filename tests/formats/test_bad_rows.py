@@ -231,7 +231,7 @@ def test_rows_of_a_box_and_keypoints_are_boxes_and_polygons_stay_polygons(tmp_pa
 
 
 def test_labels_that_are_there_and_empty_are_called_empty(tmp_path):
-    with pytest.raises(UserError, match="are empty: 2 are there for 2 pictures"):
+    with pytest.raises(UserError, match="are empty: 2 for 2 pictures"):
         read(tmp_path, {"a": b"", "b": b"\n"})
 
 
