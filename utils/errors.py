@@ -3,10 +3,11 @@
 import difflib
 import logging
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 log = logging.getLogger(__name__)
 LOOKALIKE = str.maketrans("oli", "011")  # lro is lr0
@@ -47,12 +48,31 @@ def stop_if_signalled() -> None:
         raise StoppedBySignal(_arrived[0])
 
 
+def let_reader_go(output: TextIO) -> bool:
+    """Whether nobody reads `output` any more, as after `| head`; what is still written to it then goes nowhere."""
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    poll = select.poll()
+    poll.register(output.fileno(), 0)  # whatever is asked for, a pipe without a reader answers POLLERR
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, output.fileno())
+    os.close(nowhere)
+    return True
+
+
 def run_script(main: Callable[[], Any]) -> int:
-    """Call `main` and turn how it ended into an exit code: 0, 1, 2, 3, 130, 143; a bug keeps its traceback."""
+    """Call `main` and turn how it ended into an exit code: 0, 1, 2, 3, 130, 141, 143; a bug keeps its traceback."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not let_reader_go(sys.stdout):
+            raise  # another pipe than the output: a bug
+        return 128 + 13  # SIGPIPE
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2
@@ -74,12 +94,7 @@ def answer_first(answer: Callable[[], bool]) -> None:
     Scripts call it before they import torch: --help and a mistyped option should not take seconds.
     """
     answers: list[bool] = []
-    try:
-        code = run_script(lambda: answers.append(answer()))
-        sys.stdout.flush()
-    except BrokenPipeError:  # `--help | head` has read what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-        sys.exit(0)
+    code = run_script(lambda: answers.append(answer()))
     if code or answers[0]:
         sys.exit(code)
 

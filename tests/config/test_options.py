@@ -1,9 +1,6 @@
 """Command line and hyp files -> one frozen run; what is wrong gets one message with a suggestion."""
 
 import importlib.util
-import os
-import signal
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +10,7 @@ from utils.compare.arms import read_command
 from utils.config.options import allowed_words, help_text, load_hyp_file, parse_args
 from utils.config.schema import Command, Hyp, save_hyp
 from utils.env import REPO
-from utils.errors import UserError, answer_first
+from utils.errors import UserError
 from utils.schedule.preview import split_variants
 
 
@@ -287,17 +284,3 @@ def test_help_lists_the_words_of_a_key(key):
 def test_hyp_yaml_is_plain(tmp_path):
     save_hyp(tmp_path / "hyp.yaml", Hyp())
     assert yaml.safe_load((tmp_path / "hyp.yaml").read_text())["lr0"] == 0.01
-
-
-def test_an_answer_whose_reader_is_gone_ends_quietly(monkeypatch):
-    """As `python train.py --help | head` does, which closes the pipe."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    reader, writer = os.pipe()
-    os.close(reader)
-    with open(writer, "w") as out:
-        monkeypatch.setattr(sys, "stdout", out)
-        with pytest.raises(SystemExit) as ended:
-            answer_first(lambda: bool(print(help_text("train.py"))) or True)
-    assert not ended.value.code
-    for number, handler in before.items():
-        signal.signal(number, handler)

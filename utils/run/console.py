@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from utils.errors import let_reader_go
 from utils.run.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -34,9 +35,18 @@ def signs_of_life(batches: Iterable, total: int, title: str, every: float = EVER
             since = time.monotonic()
 
 
+class Lines(logging.StreamHandler):
+    """Lines for a reader who may leave: a run goes on, in silence, when `| head` has closed the pipe."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say what went wrong in writing a line, unless nobody reads it."""
+        if not (isinstance(sys.exc_info()[1], BrokenPipeError) and let_reader_go(self.stream)):
+            super().handleError(record)
+
+
 def configure_console(rank: int = 0) -> None:
     """Plain lines on standard output; ranks other than 0 say only what is wrong."""
-    handler = logging.StreamHandler(sys.stdout)
+    handler = Lines(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.INFO if rank == 0 else logging.ERROR, handlers=[handler], force=True)
     for name in ("ultralytics", "matplotlib", "PIL", "fontTools", "albumentations", "tensorboard"):
