@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> Record | None:
     configure_console()
     if answered(argv):
         return None
-    options, command, arms, notes, given = read_command(argv)
+    options, command, arms, notes, given_options = read_command(argv)
     for note in notes:
         log.info(note)
     slots = device_slots(options, arms)
@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> Record | None:
             raise UserError(f"another compare.py is at work in {folder}. Wait for it, or give --name another.")
         record = read_record(folder) or fresh
         record.command = fresh.command
-        declare(record, given, options, arms[0].name)
+        declare(record, given_options, options, arms[0].name)
         for arm in arms:
             save_hyp(folder / "arms" / f"{arm.name}.yaml", arm.hyp)
         list_runs(record, options.seeds, folder)

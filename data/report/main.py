@@ -51,10 +51,10 @@ def main(argv: list[str] | None = None) -> dict[str, Counts]:
     if {"--help", "-h"} & set(argv):
         print(help_text())
         return {}
-    given, notes = parse_tokens(name_dataset(argv), Options.model_fields)
+    given_options, notes = parse_tokens(name_dataset(argv), Options.model_fields)
     for note in notes:
         log.info(note)
-    options = check(given, Options)
+    options = check(given_options, Options)
     if options.data is None:
         raise UserError(f"which dataset? {USAGE}; data/ holds examples. All options: --help")
 

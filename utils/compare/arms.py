@@ -59,22 +59,25 @@ def read_command(argv: list[str]) -> tuple[Compare, Command, list[Arm], list[str
     if groups and warmup:
         raise UserError("--warmup stands for two arms of its own: give it or --arm, not both.")
     known = {**Hyp.model_fields, **Command.model_fields, **Compare.model_fields}
-    given, notes = parse_tokens(rest, known)
-    if isinstance(given.get("metric"), str) and f"val/{given['metric']}" in METRICS:
-        given["metric"] = f"val/{given['metric']}"
-    if isinstance(given.get("devices"), int | list):
-        given["devices"] = ",".join(
-            map(str, [given["devices"]] if isinstance(given["devices"], int) else given["devices"])
+    given_options, notes = parse_tokens(rest, known)
+    if isinstance(given_options.get("metric"), str) and f"val/{given_options['metric']}" in METRICS:
+        given_options["metric"] = f"val/{given_options['metric']}"
+    if isinstance(given_options.get("devices"), int | list):
+        given_options["devices"] = ",".join(
+            map(
+                str,
+                [given_options["devices"]] if isinstance(given_options["devices"], int) else given_options["devices"],
+            )
         )
-    own = check({k: v for k, v in given.items() if k in Compare.model_fields}, Compare)
-    shared = {"noplots": True} | {k: v for k, v in given.items() if k not in Compare.model_fields}
+    own = check({k: v for k, v in given_options.items() if k in Compare.model_fields}, Compare)
+    shared = {"noplots": True} | {k: v for k, v in given_options.items() if k not in Compare.model_fields}
     if not groups:
         notes += [] if warmup else ["no --arm is given: warm-up on and off (--warmup)"]
         warmup = True
         groups = [("warm", []), ("cold", ["warmup=none", "warmup_epochs=0"])]
     if not _names_a_run(shared, groups):
         shared = DEMO | shared
-        own = own if "seeds" in given else own.model_copy(update={"seeds": FEWEST})
+        own = own if "seeds" in given_options else own.model_copy(update={"seeds": FEWEST})
         notes.append(f"neither --hyp, --weights nor --data is given: the embedded demo, {DEMO['epochs']} epochs")
     arms, commands = [], []
     for name, words in groups:
@@ -83,7 +86,7 @@ def read_command(argv: list[str]) -> tuple[Compare, Command, list[Arm], list[str
         commands.append(command)
         notes += [f"{name}: {note}" for note in more]
     _refuse_settings(own, arms, commands, warmup)
-    return own, commands[0], arms, list(dict.fromkeys(notes)), given.keys() & Compare.model_fields.keys()
+    return own, commands[0], arms, list(dict.fromkeys(notes)), given_options.keys() & Compare.model_fields.keys()
 
 
 def _names_a_run(shared: Mapping[str, Any], groups: list[tuple[str, list[str]]]) -> bool:

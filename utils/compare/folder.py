@@ -110,10 +110,10 @@ def write_text(path: Path, text: str) -> None:
         ) from e
 
 
-def declare(record: Record, given: set[str], options: Any, reference: str) -> None:
+def declare(record: Record, given_options: set[str], options: Any, reference: str) -> None:
     """Settle metric, margin and last look: free before the first look, and after it what was declared.
 
-    given: names of the options on this command line. Raises UserError for one that would change after a look.
+    given_options: names of the options on this command line. Raises UserError for one that would change after a look.
     """
     if max([options.seeds, *(look.pairs for look in record.looks)]) < FEWEST:
         log.info(
@@ -128,9 +128,9 @@ def declare(record: Record, given: set[str], options: Any, reference: str) -> No
     }
     if not record.looks:
         before = record.declared.model_dump() if record.declared else {}
-        keep = {key: value for key, value in before.items() if key not in given and key != "max_seeds"}
+        keep = {key: value for key, value in before.items() if key not in given_options and key != "max_seeds"}
         record.declared = Declared(**wanted | keep)
-        if "max_seeds" in before and "max_seeds" not in given:
+        if "max_seeds" in before and "max_seeds" not in given_options:
             record.declared.max_seeds = max(before["max_seeds"], options.seeds)
         return
     declared = record.declared
@@ -143,7 +143,7 @@ def declare(record: Record, given: set[str], options: Any, reference: str) -> No
             )
         declared.max_seeds = wanted["max_seeds"] = last
     for key in ("metric", "margin", "max_seeds"):
-        if key in given and wanted[key] != getattr(declared, key):
+        if key in given_options and wanted[key] != getattr(declared, key):
             had = 100 * declared.margin if key == "margin" else getattr(declared, key)
             raise UserError(
                 f"--{key.replace('_', '-')} was declared as {had}, and {record.looks[-1].pairs} pairs have been "
