@@ -93,6 +93,7 @@ def test_all_ways_to_switch_warmup_off_are_one(words):
         (["momentum=1"], ["momentum", "less than 1"]),
         (["ema_tau=0"], ["ema_tau", "above 0"]),
         (["--hyp", "nowhere"], ["nowhere", "default.yaml"]),
+        (["--hyp", "fine-tune"], ["Did you mean 'finetune'?"]),
     ],
 )
 def test_wrong_words_get_one_message(words, parts):

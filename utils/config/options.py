@@ -172,7 +172,10 @@ def find_hyp_file(name: str) -> Path:
         if path.is_file():
             return path
     have = sorted(p.name for p in (REPO / "hyps").glob("*.yaml"))
-    raise UserError(f"no hyp file '{name}': looked at {', '.join(map(str, places))}. In hyps/: {', '.join(have)}.")
+    meant = suggest(Path(name).stem, [Path(file).stem for file in have])
+    raise UserError(
+        f"no hyp file '{name}': looked at {', '.join(map(str, places))}.{meant} In hyps/: {', '.join(have)}."
+    )
 
 
 def load_hyp_file(
