@@ -47,7 +47,8 @@ from models.detector import load_for_eval, open_model
 from models.fit import largest_batch
 from models.freeze import freeze, keep_frozen_bn_eval
 from models.head import Transfer
-from models.optim import applied_rates, optimizer_step, set_rates
+from models.loss import decoding_in_full
+from models.optim import all_finite, applied_rates, optimizer_step, set_rates
 from models.training import Training, build_training
 from models.weights.save import save_ultralytics
 from utils.config.schema import Command, Hyp
@@ -56,7 +57,7 @@ from utils.run.checkpoint import Resumed, check_data, open_resume, open_run_fold
 from utils.run.console import closing_lines, configure_console, data_lines, epoch_line, model_lines, progress_bar
 from utils.run.folder import write_run_json
 from utils.run.log import RunLog
-from utils.run.meter import Meter
+from utils.run.meter import GIVE_UP, Meter
 from utils.run.pictures import plot_run, show_training, show_validation
 from utils.run.progress import judged, require_score
 from utils.run.ranks import DTYPES, Ranks, from_rank_zero, pick_amp, start_ranks, stop_ranks, thread_count, worker_count
@@ -125,7 +126,7 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     share = {"rank": ranks.rank, "world_size": ranks.world_size}
     train_loader = build_train_loader(train_index, run.hyp, batch=run.hyp.batch, workers=workers, pin=pin, **share)
     val_loader = open_val_loader(val_index, run.hyp, run.stride, workers, pin, beside=[train_loader.dataset.pictures])
-    val = Validation(val_loader, val_index, ranks.device, Settings.of(run.hyp, run.dtype))
+    val = Validation(val_loader, val_index, ranks.device, Settings.of(run.hyp, run.dtype), decoding_in_full)
     counts = class_counts(train_index)
     training, plan = build_training(model, run.hyp, len(train_loader), counts, ranks.device, run.dtype, state)
     if changed:
@@ -208,11 +209,12 @@ def train_one_epoch(
     means instead says so by loss_factor. Where it drops an open window, it does so before the epoch's first batch.
     """
     t, hyp, device = training, run.hyp, run.ranks.device
-    progress, last_batch = t.progress, t.schedule.total - 1
+    progress = t.progress
     t.model.train()
     keep_frozen_bn_eval(t.model)
-    bar = progress_bar(batches, t.schedule.nb, f"epoch {progress.epoch + 1}/{hyp.epochs}", runlog is not None)
-    meter = Meter(device, t.loss_fn.names, bar)
+    epoch = f"epoch {progress.epoch + 1}/{hyp.epochs}"
+    bar = progress_bar(batches, t.schedule.nb, epoch, runlog is not None)
+    meter = Meter(device, t.loss_fn.names, bar, progress.skipped_in_row)
     if t.schedule.drops_at(progress.ni):
         t.optimizer.zero_grad()
     for batch in meter.waiting(bar):
@@ -224,7 +226,8 @@ def train_one_epoch(
         images = preprocess(batch["img"], device, channels_last=True)  # (b, 3, h, w) in 0..1
         images = resize(images, random_size(hyp.seed, ni, hyp.imgsz, hyp.multi_scale, run.stride))
         with torch.autocast(device.type, dtype=run.dtype, enabled=run.dtype is not None):
-            loss, items = t.loss_fn(forward(images), batch)
+            preds = forward(images)
+        loss, items = t.loss_fn(preds, batch)
         pictures = len(images) * run.ranks.world_size
         loss = loss * run.ranks.world_size  # DDP averages gradients over ranks; a sum is meant
         t.scaler.scale(loss * t.schedule.loss_factor(ni, pictures)).backward()
@@ -236,9 +239,13 @@ def train_one_epoch(
         if runlog:
             runlog.batch(ni, applied, meter.latest())
             meter.show(applied)
-        if meter.diverged(ni, ni == last_batch):
-            raise Diverged(f"the loss is NaN or infinite at batch {ni}, in epoch {progress.epoch + 1}")
+        if meter.hopeless(ni):
+            raise Diverged(f"{GIVE_UP} steps in a row: the gradient is NaN or infinite at batch {ni}, {epoch}")
         progress.ni = ni + 1
+    if meter.ends_lost() or not all_finite(t.model, t.ema.model):
+        raise Diverged(f"the loss or a weight is NaN or infinite at batch {progress.ni - 1}, {epoch}")
+    progress.skipped += int(meter.skipped)
+    progress.skipped_in_row = int(meter.in_row)
     return meter.means(hyp.clip_norm) | applied
 
 

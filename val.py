@@ -74,6 +74,7 @@ from data.index.index import Index
 from data.index.subset import open_split
 from data.loading.loader import build_eval_loader
 from models.detector import load_for_eval
+from models.loss import decoding_in_full
 from utils.evaluation.evaluate import Evaluation, Settings, evaluate, forward
 from utils.evaluation.output import Samples, numbered, speed_line, table_lines, write_json, write_labels, write_pictures
 from utils.evaluation.plots import plot_evaluation
@@ -134,10 +135,11 @@ def run(
     """Evaluate on the device; `samples` keeps some of the pictures."""
     dtype = DTYPES[pick_amp(options.amp, device)]
     model.to(device, memory_format=torch.channels_last)
-    if device.type == "cuda":  # the first pass loads kernels: not a cost of the first picture
-        forward(model, torch.zeros(1, 3, options.imgsz, options.imgsz, device=device), dtype)
     bar = samples.watch(progress_bar(loader, len(loader), options.split, True), len(loader))
-    return evaluate(model, bar, index, device, Settings.of(options, dtype, class_map))
+    with decoding_in_full(model):
+        if device.type == "cuda":  # the first pass loads kernels: not a cost of the first picture
+            forward(model, torch.zeros(1, 3, options.imgsz, options.imgsz, device=device), dtype)
+        return evaluate(model, bar, index, device, Settings.of(options, dtype, class_map))
 
 
 def check_imgsz(imgsz: int, stride: int) -> None:

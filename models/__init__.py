@@ -3,7 +3,7 @@
 ema       the average of the weights
 fit       the largest batch that fits on a GPU
 freeze    parts that are not trained
-loss      the criterion of the head
+loss      the criterion and the decoding of boxes, in full precision
 weights   files -> tensors, and back; nothing in a file runs
 build     a model yaml -> network
 optim     parameter groups, optimizers, and the one writer of rates

@@ -1,12 +1,17 @@
-"""ultralytics' detection criterion behind one call, and the state it keeps between epochs."""
+"""ultralytics' detection criterion behind one call, and box decoding: both in full precision, whatever the network has.
+
+bf16 and fp16 round the decoded boxes to whole pixels, and with them a third of their gradients away.
+"""
 
 import logging
-from types import SimpleNamespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import MethodType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from ultralytics.nn.tasks import DetectionModel
 
 from utils.config.schema import Hyp
@@ -23,6 +28,40 @@ def class_weights(counts: np.ndarray, power: float) -> np.ndarray:
     weights = (1 / np.where(present, counts, 1).astype(np.float32)) ** power
     weights = np.where(present, weights, weights[present].mean())
     return (weights / weights.mean()).astype(np.float32)
+
+
+def in_full(preds: Any) -> Any:
+    """The raw output of a head (nested dictionaries and tuples) in float32; that of an fp32 network is left alone.
+
+    Of `feats` only shape, type and device are ever read: they become views of one element, which cost no memory.
+    """
+    if isinstance(preds, dict):
+        feats = {k: [_of_shape(feat) for feat in v] for k, v in preds.items() if k == "feats"}
+        return {key: in_full(value) for key, value in preds.items() if key != "feats"} | feats
+    if isinstance(preds, tuple):
+        return tuple(in_full(value) for value in preds)
+    return preds.float() if isinstance(preds, Tensor) else preds
+
+
+def _of_shape(feat: Tensor) -> Tensor:
+    return feat if feat.dtype == torch.float32 else feat.new_zeros(1, dtype=torch.float32).expand(feat.shape)
+
+
+@contextmanager
+def decoding_in_full(model: nn.Module) -> Iterator[None]:
+    """While it lasts, the head of `model` decodes boxes and scores in float32 under any autocast around the network."""
+    head = model.model[-1]
+    head._inference = MethodType(_decode_in_full, head)
+    try:
+        yield
+    finally:
+        del head._inference  # the class's own again: nothing of ours is to be pickled with a network
+
+
+def _decode_in_full(head: nn.Module, preds: dict[str, Any]) -> Tensor:
+    """Decoded boxes in pixels and scores (b, 4 + nc, a) of a head's raw output."""
+    with torch.autocast(preds["boxes"].device.type, enabled=False):
+        return type(head)._inference(head, in_full(preds))
 
 
 class DetectionLoss:
@@ -47,9 +86,10 @@ class DetectionLoss:
         """Loss of a training-mode prediction.
 
         `batch` holds cls (n,), bboxes (n, 4) xywh in 0..1 and batch_idx (n,), sorted. Returns the sum over the pictures
-        of the batch (a scalar with gradient) and the means (3,), gains included, detached.
+        of the batch (a scalar with gradient) and the means (3,), gains included, detached. All of it in float32.
         """
-        parts, items = self.criterion(preds, batch)  # (3,) times the batch size; dict of scalars
+        with torch.autocast(batch["bboxes"].device.type, enabled=False):
+            parts, items = self.criterion(in_full(preds), batch)  # (3,) times the batch size; dict of scalars
         return parts.sum(), torch.stack(list(items.values()))
 
     def end_epoch(self) -> None:

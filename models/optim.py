@@ -74,15 +74,43 @@ def optimizer_step(
 ) -> torch.Tensor:
     """One step with the gradient summed so far: unscale, clip, step, clear, average. Returns the norm before clipping.
 
-    A step that fp16 skips, because a gradient is infinite, leaves weights and EMA as they were.
+    A step whose norm is NaN or infinite is skipped in every precision: weights, momentum and EMA stay as they were.
     """
     scaler.unscale_(optimizer)
     parameters = [p for p in model.parameters() if p.grad is not None]
     norm = nn.utils.clip_grad_norm_(parameters, clip_norm or float("inf"))
-    scale = scaler.get_scale()
-    scaler.step(optimizer)
+    taken = norm.isfinite()
+    _step_where(taken, optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
-    if scaler.get_scale() >= scale:
-        ema.update(model)
+    ema.update(model, taken)
     return norm
+
+
+def _step_where(taken: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """Step if `taken` (0-dim bool); the fused kernels decide on the device, so that nothing waits for it."""
+    if not optimizer.param_groups[0].get("fused"):
+        if taken:
+            optimizer.step()
+        return
+    zero_momentum(optimizer)
+    optimizer.grad_scale, optimizer.found_inf = None, (~taken).float()
+    optimizer.step()
+    del optimizer.grad_scale, optimizer.found_inf
+
+
+def all_finite(*models: nn.Module) -> bool:
+    """Whether no weight and no statistic of the networks is NaN or infinite; one wait for the device."""
+    floats = [v for model in models for v in model.state_dict().values() if v.is_floating_point()]
+    return bool(torch.stack(torch._foreach_norm(floats)).isfinite().all())
+
+
+def zero_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Give SGD its momentum buffers as zeros, which is what a first step makes of none.
+
+    The fused kernel's own are uninitialised memory, which a first step that is skipped leaves as it is.
+    """
+    for group in optimizer.param_groups:
+        for p in group["params"] if group.get("momentum") else ():
+            if p.grad is not None and optimizer.state[p].get("momentum_buffer") is None:
+                optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p.grad)

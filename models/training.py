@@ -17,6 +17,8 @@ from utils.run.progress import Progress
 from utils.schedule.plan import Plan, make_plan
 from utils.schedule.rates import Schedule, build_schedule
 
+FP16_SCALE = 2.0**10  # of the loss at first; it is a sum over the batch, and torch's 2 ** 16 overflows fp16
+
 
 @dataclass
 class Training:
@@ -61,7 +63,7 @@ def build_training(
         model=model,
         ema=EMA(model, hyp.ema_decay, plan.ema_tau),
         optimizer=build_optimizer(model, hyp, plan.weight_decay, schedule.decays_all),
-        scaler=torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
+        scaler=torch.amp.GradScaler(device.type, init_scale=FP16_SCALE, enabled=dtype == torch.float16),
         loss_fn=DetectionLoss(model, hyp, counts),
         schedule=schedule,
         progress=Progress(**state["progress"]) if state else Progress(),

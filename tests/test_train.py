@@ -22,6 +22,7 @@ from utils.config.schema import Hyp
 from utils.errors import Diverged, UserError
 from utils.run.console import epoch_line, signs_of_life
 from utils.run.log import read_metrics, read_scalars
+from utils.run.meter import Meter
 from utils.run.progress import SCORES, Progress, judged
 from utils.schedule.plan import group_names, make_plan
 from utils.schedule.rates import build_schedule, steps
@@ -104,6 +105,7 @@ def test_a_finished_run_is_not_resumed(finished, capsys):
 
 SCHEDULES = {
     "sgd": [],
+    "bf16": ["amp=bf16"],
     "adamw": ["optimizer=adamw"],
     "yolov5": ["recipe=yolov5", "decay=linear", "nbs=320"],  # loses windows, although it never leaves warm-up
     "ultralytics": ["recipe=ultralytics", "decay=linear"],
@@ -113,7 +115,7 @@ SCHEDULES = {
     "one_cycle_torch": ["decay=one_cycle_torch", "warmup=none", "warmup_epochs=0", "optimizer=adamw"],
     "parts": ["lr_backbone=0.1", "lr_head=2", "warmup_epochs_backbone=0.5", "warmup_epochs_head=0.9", "warmup_max=1"],
 }
-TWICE = ("sgd", "plateau")  # evaluated every epoch, and resumed twice
+TWICE = ("sgd", "bf16", "plateau")  # evaluated every epoch, and resumed twice
 
 
 @pytest.mark.slow
@@ -456,3 +458,26 @@ def test_a_log_shows_that_a_run_is_alive(caplog):
     )
     caplog.clear()
     assert list(signs_of_life(range(4), 4, "epoch 1/1")) == [0, 1, 2, 3] and not caplog.records
+
+
+def test_a_loss_that_is_not_finite_is_in_no_sum_and_twenty_skipped_steps_in_a_row_are_the_end():
+    nan, fine = torch.tensor([1.0, float("nan"), 2.0]), torch.tensor([1.0, 3.0, 2.0])
+    meter = Meter(torch.device("cpu"), ("box", "cls", "dfl"), in_row=18)
+    meter.add(nan, 4)
+    meter.step(torch.tensor(float("inf")))
+    assert meter.ends_lost() and not meter.hopeless(0), "nothing but lost batches; 19 steps"
+    meter.add(fine, 4)
+    meter.step(torch.tensor(2.0))
+    assert not meter.ends_lost()
+    means = meter.means(1.0)
+    assert [means[f"train/{name}"] for name in ("box", "cls", "dfl")] == fine.tolist()
+    assert means["train/skipped"] == 1 and means["train/grad_norm"] == 2.0
+    meter.add(nan, 4)
+    assert not meter.ends_lost(), "one is an accident"
+    meter.add(nan, 4)
+    assert meter.ends_lost()
+    looks = []
+    for ni in range(20):
+        meter.step(torch.tensor(float("nan")))
+        looks.append(meter.hopeless(ni))
+    assert looks == [False] * 19 + [True]

@@ -18,7 +18,7 @@ class UserError(Exception):
 
 
 class Diverged(Exception):
-    """The loss is NaN or infinite; scripts exit with 3."""
+    """The loss, or twenty gradients in a row, are NaN or infinite; scripts exit with 3."""
 
 
 class SomeFailed(Exception):

@@ -12,8 +12,9 @@ from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import build_index
 from data.loading.loader import build_train_loader
 from models.detector import build_detector
-from models.loss import DetectionLoss, class_weights
+from models.loss import DetectionLoss, class_weights, decoding_in_full
 from utils.config.schema import Hyp
+from utils.evaluation.evaluate import forward
 
 NAMES = ["a", "b", "c"]
 
@@ -39,6 +40,58 @@ def test_equals_the_models_own_loss(yaml):
     torch.testing.assert_close(loss, theirs.sum())
     torch.testing.assert_close(items, torch.stack(list(their_items.values())))
     assert loss.requires_grad and not items.requires_grad and items.shape == (len(loss_fn.names),)
+
+
+def full(preds):
+    """Every tensor of a head's raw output as float32."""
+    if isinstance(preds, dict):
+        return {key: full(value) for key, value in preds.items()}
+    return [full(value) for value in preds] if isinstance(preds, list) else preds.detach().float()
+
+
+@pytest.mark.parametrize("yaml", ["yolov8n.yaml", "yolov10n.yaml", "yolo26n.yaml"])
+def test_the_criterion_of_a_network_in_bf16_is_computed_in_full_precision(yaml):
+    """Loss and gradients of its raw output are those of the same numbers in float32."""
+    torch.manual_seed(0)
+    model, _ = build_detector(yaml, NAMES)
+    loss_fn, batch = DetectionLoss(model, Hyp()), random_batch()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        preds = model(batch["img"])
+        branches = [preds] if "boxes" in preds else list(preds.values())
+        low = [branch[key] for branch in branches for key in ("boxes", "scores")]
+        assert all(part.dtype == torch.bfloat16 for part in low)
+        loss, items = loss_fn(preds, batch)  # inside of the autocast, where the criterion would round as well
+    wanted = full(preds)
+    branches = [wanted] if "boxes" in wanted else list(wanted.values())
+    high = [branch[key].requires_grad_() for branch in branches for key in ("boxes", "scores")]
+    reference, reference_items = model.loss(batch, wanted)
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, reference.sum())
+    assert torch.equal(items, torch.stack(list(reference_items.values())))
+    gradients = torch.autograd.grad(loss, low), torch.autograd.grad(reference.sum(), high)
+    for ours, theirs in zip(*gradients, strict=True):
+        assert torch.equal(ours, theirs.to(ours.dtype)) and bool(theirs.any())
+
+
+@pytest.mark.parametrize("yaml", ["yolov8n.yaml", "yolov10n.yaml", "yolo26n.yaml"])
+def test_boxes_of_a_network_in_bf16_are_decoded_in_full_precision(yaml):
+    torch.manual_seed(0)
+    model, _ = build_detector(yaml, NAMES)
+    images, head = random_batch()["img"], model.eval().model[-1]
+    with decoding_in_full(model):
+        found = forward(model, images, torch.bfloat16)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        raw = full(model(images)[1])
+    head.shape = None  # what it keeps of its anchors came from bf16
+    raw = raw["one2one" if model.end2end else "one2many"] if "one2one" in raw else raw
+    expected = head._inference(raw)
+    expected = head.postprocess(expected.permute(0, 2, 1)) if model.end2end else expected
+    assert torch.equal(found, expected)
+    assert "_inference" not in vars(head), "a network is pickled as ultralytics knows it"
+    head.shape = None
+    with decoding_in_full(model):
+        ours = forward(model, images)
+    assert torch.equal(ours, forward(model, images)), "and in float32 nothing changes"
 
 
 def test_loss_is_the_sum_over_the_pictures():

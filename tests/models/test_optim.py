@@ -8,7 +8,8 @@ from torch import nn
 
 from models.detector import build_detector
 from models.ema import EMA
-from models.optim import applied_rates, build_optimizer, optimizer_step, parameter_groups, set_rates
+from models.optim import all_finite, applied_rates, build_optimizer, optimizer_step, parameter_groups, set_rates
+from tests.helpers.runs import assert_same
 from utils.config.schema import Hyp
 from utils.schedule.rates import Rates, build_schedule, ema_decay_at
 
@@ -156,6 +157,75 @@ def test_a_skipped_step_changes_neither_weights_nor_average():
     assert ema.updates == 1
 
 
+@pytest.fixture
+def poisoned():
+    """Memory that torch hands out uninitialised is full of NaN."""
+    torch.use_deterministic_algorithms(True)  # with it torch.utils.deterministic.fill_uninitialized_memory holds
+    assert bool(torch.empty(3).isnan().all())
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("scaled", [True, False])
+def test_the_kernel_of_a_gpu_steps_as_that_of_a_cpu_whatever_step_was_skipped(poisoned, kind, scaled):
+    """Fused on a CPU against foreach; the first gradient and a later one are infinite, as in fp16 and out of it."""
+    states, scales, slopes = [], [], [torch.randn_like(p) for p in network().parameters()]
+    for fused in (False, True):
+        model = network()
+        optimizer = build_optimizer(model, Hyp(optimizer=kind, lr0=0.1), 0.01)
+        for group in optimizer.param_groups:
+            group.update(fused=fused, foreach=not fused)
+        optimizer._step_supports_amp_scaling = fused  # as the constructor sets it
+        ema, scaler = EMA(model, 0.9, 1.0), torch.amp.GradScaler("cpu", init_scale=4.0, enabled=scaled)
+        for factor in (float("inf"), 1.0, 0.5, float("nan"), 2.0):
+            loss = sum((p * c).sum() + p.square().sum() for p, c in zip(model.parameters(), slopes, strict=True))
+            scaler.scale(factor * loss).backward()
+            optimizer_step(model, optimizer, scaler, ema, 1.0)
+        assert ema.updates == 3
+        states.append([*model.parameters(), *(v for s in optimizer.state.values() for v in s.values())])
+        scales.append(scaler.get_scale())
+    assert scales == [1.0, 1.0], "halved twice"
+    for a, b in zip(*states, strict=True):
+        assert a.isfinite().all()
+        torch.testing.assert_close(a, b, rtol=1e-6 if kind == "sgd" else 1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("clip_norm", [None, 10.0])
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_step_that_is_not_finite_is_skipped_in_full_precision_too(clip_norm, value):
+    model = network()
+    optimizer, ema = build_optimizer(model, Hyp(), 0.1), EMA(model, 0.9, 1.0)
+    one_step(model, optimizer, ema, clip_norm)
+    before = copy.deepcopy([model.state_dict(), ema.state_dict()])
+    momentum = [s["momentum_buffer"].clone() for s in optimizer.state.values()]
+    (model[0].weight.sum() * value).backward()
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    assert not optimizer_step(model, optimizer, scaler, ema, clip_norm).isfinite()
+    assert_same(before, [model.state_dict(), ema.state_dict()])
+    assert_same(momentum, [s["momentum_buffer"] for s in optimizer.state.values()])
+    assert all(p.grad is None for p in model.parameters()), "the window is over"
+
+
+def test_the_average_of_a_gpu_is_that_of_a_cpu():
+    """The weight that is computed on the device, where nothing may wait, against the one computed here."""
+    here, there, model = EMA(network(), 0.99, 3.0), EMA(network(), 0.99, 3.0), network()
+    for taken in (False, True, True, False, True):
+        with torch.no_grad():
+            for value in model.state_dict().values():
+                value.add_(torch.randn_like(value) if value.is_floating_point() else 1)
+        here.update(model, torch.tensor(taken))
+        with torch.no_grad():
+            there._update_on_device(model, torch.tensor(taken))
+    assert here.updates == there.updates == 3
+    state = there.state_dict()
+    for key, value in here.state_dict()["model"].items():
+        torch.testing.assert_close(value, state["model"][key])
+    again = EMA(network(), 0.99, 3.0)
+    again.load_state_dict(copy.deepcopy(state))
+    assert_same(again.state_dict(), state)
+
+
 def test_ema_is_the_formula_for_weights_and_statistics():
     model = network()
     ema = EMA(model, 0.99, 3.0)
@@ -181,3 +251,13 @@ def test_ema_of_half_weights_is_kept_in_full_precision():
     ema.update(model)
     assert ema.model[0].weight.dtype == torch.float32
     assert torch.allclose(ema.model[0].weight, torch.tensor(0.5 + 0.5e-4), atol=1e-6), "half would round this away"
+
+
+def test_one_number_that_is_not_finite_is_found_in_weights_and_statistics():
+    model = network()
+    assert all_finite(model, EMA(model, 0.9, 1.0).model)
+    for part in (model[2].weight.data, model[1].running_var):
+        old, part.view(-1)[-1] = part.view(-1)[-1].clone(), float("nan")
+        assert not all_finite(network(), model)
+        part.view(-1)[-1] = old
+    assert all_finite(model)

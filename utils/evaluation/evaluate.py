@@ -1,8 +1,8 @@
 """One pass of a detector over an evaluation loader, scored as COCO does; train.py and val.py both call it."""
 
 import time
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,10 +121,12 @@ class Validation:
     truth: Any  # their index
     device: torch.device
     settings: Settings
+    around: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext  # entered with the model for the pass
 
     def score(self, model: nn.Module) -> Evaluation:
         """One pass over all pictures."""
-        return evaluate(model, self.loader, self.truth, self.device, self.settings)
+        with self.around(model):
+            return evaluate(model, self.loader, self.truth, self.device, self.settings)
 
 
 @torch.no_grad()  # not inference_mode: the head keeps its anchors, and training cannot use inference tensors

@@ -79,6 +79,8 @@ def closing_lines(progress: Progress, best: Mapping[str, float], file: Path, dat
         f"best epoch: mAP50-95 {best['val/mAP50-95']:.4f}  mAP50 {best['val/mAP50']:.4f} "
         f"(epoch {progress.best_epoch}, {file} as read back from disk)",
     ]
+    if progress.skipped:
+        lines.append(f"{progress.skipped} optimizer steps were skipped: their gradient was NaN or infinite")
     if data and Path(data).stem == "toy-target":
         lines.append("your own: python train.py --weights yolo11n.pt --data your.yaml --hyp finetune --imgsz 640")
     return lines
@@ -101,6 +103,8 @@ def epoch_line(epoch: int, epochs: int, row: dict[str, float]) -> str:
         parts.append(f"mAP50-95 {row['val/mAP50-95']:.3f}  mAP50 {row['val/mAP50']:.3f}")
     if "raw/mAP50-95" in row:
         parts.append(f"(raw weights {row['raw/mAP50-95']:.3f})")
+    if row.get("train/skipped"):
+        parts.append(f"{row['train/skipped']:.0f} steps skipped")
     if "time/images_per_s" in row:
         parts.append(f"{row['time/images_per_s']:.1f} img/s, data {row['time/data']:.0%}")
     return "  ".join(parts)

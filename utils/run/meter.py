@@ -10,19 +10,26 @@ from tqdm import tqdm
 
 from utils.run.console import weight_rates
 
-CHECK_EVERY = 10  # batches between two looks at the loss on a GPU; each one waits for the device
+CHECK_EVERY = 10  # batches between two looks at the device on a GPU; each one waits for it
+GIVE_UP = 20  # skipped steps in a row, after which a run has diverged
 
 
 class Meter:
-    """Sums of one epoch; losses stay on the device until somebody asks."""
+    """Sums of one epoch; losses stay on the device until somebody asks. A loss that is not finite is in no sum."""
 
-    def __init__(self, device: torch.device, names: tuple[str, ...], bar: Iterable | None = None) -> None:
+    def __init__(
+        self, device: torch.device, names: tuple[str, ...], bar: Iterable | None = None, in_row: int = 0
+    ) -> None:
+        """in_row: steps skipped in a row before this epoch."""
         self.device, self.names = device, names
         self.bar = bar if isinstance(bar, tqdm) else None
         self.sums = torch.zeros(len(names), device=device)  # (3,) box, cls, dfl, added over batches
         self.items = self.sums
         self.norm: Tensor | None = None  # gradient norm of the step that this batch closed, if it did
         self.norms: list[Tensor] = []
+        zero = torch.zeros((), dtype=torch.int64, device=device)
+        self.finite = self.lost = self.skipped = zero  # batches of finite loss; others in a row up to now; steps
+        self.in_row = zero + in_row  # steps skipped since the last one taken
         self.batches = self.pictures = 0
         self.waited, self.began = 0.0, time.perf_counter()
 
@@ -37,29 +44,39 @@ class Meter:
     def add(self, items: Tensor, pictures: int) -> None:
         """Count a batch: its losses (3,), each the mean over its pictures."""
         self.items, self.norm = items.detach(), None
-        self.sums = self.sums + self.items
+        finite = self.items.isfinite().all()
+        self.sums = self.sums + torch.where(finite, self.items, 0.0)
+        self.finite = self.finite + finite
+        self.lost = torch.where(finite, 0, self.lost + 1)
         self.batches += 1
         self.pictures += pictures
 
     def step(self, norm: Tensor) -> None:
-        """Count an optimizer step: the norm of its summed gradient before clipping."""
+        """Count an optimizer step: the norm of its summed gradient before clipping; not finite: it was skipped."""
         self.norm = norm
         self.norms.append(norm)
+        taken = norm.isfinite()
+        self.skipped = self.skipped + ~taken
+        self.in_row = torch.where(taken, 0, self.in_row + 1)
 
     def latest(self) -> dict[str, Tensor]:
         """Losses of this batch, and its gradient norm where it ended a window, as 0-dim tensors."""
         values = {f"train/{name}": item for name, item in zip(self.names, self.items, strict=True)}
         return values if self.norm is None else values | {"train/grad_norm": self.norm}
 
-    def diverged(self, ni: int, last: bool) -> bool:
-        """Whether a loss so far was NaN or infinite; on a GPU looked at now and then, and at the `last` batch."""
-        return (self.device.type == "cpu" or ni % CHECK_EVERY == 0 or last) and not bool(self.sums.isfinite().all())
+    def hopeless(self, ni: int) -> bool:
+        """Whether GIVE_UP steps in a row were skipped; on a GPU looked at now and then."""
+        return (self.device.type == "cpu" or ni % CHECK_EVERY == 0) and int(self.in_row) >= GIVE_UP
+
+    def ends_lost(self) -> bool:
+        """Whether the epoch ended on losses that are not finite; one of them alone, after others, is an accident."""
+        return 0 < min(2, self.batches) <= int(self.lost)
 
     def show(self, rates: dict[str, float]) -> None:
         """Bring the progress bar up to date."""
         if self.bar is not None and (self.batches % CHECK_EVERY == 0 or self.device.type == "cpu"):
             losses = " ".join(
-                f"{n} {v:.3f}" for n, v in zip(self.names, (self.sums / self.batches).tolist(), strict=True)
+                f"{n} {v:.3f}" for n, v in zip(self.names, (self.sums / self.finite).tolist(), strict=True)
             )
             seconds = time.perf_counter() - self.began
             self.bar.set_postfix_str(
@@ -71,14 +88,15 @@ class Meter:
     def means(self, clip_norm: float | None) -> dict[str, float]:
         """Means of the epoch under the names of metrics.csv; seconds an epoch and a batch, share of time waiting."""
         seconds = time.perf_counter() - self.began
-        values = (self.sums / max(self.batches, 1)).tolist()
+        values = (self.sums / self.finite.clamp(min=1)).tolist()
         means = {f"train/{name}": value for name, value in zip(self.names, values, strict=True)}
         norms = torch.stack(self.norms).float() if self.norms else torch.zeros(0)
-        finite = norms[norms.isfinite()]  # a step that fp16 skipped has none
+        finite = norms[norms.isfinite()]  # that of a step that was skipped is not
         if len(finite):
             means["train/grad_norm"] = finite.mean().item()
             means["train/clip_rate"] = (finite > (clip_norm or float("inf"))).float().mean().item()
         return means | {
+            "train/skipped": int(self.skipped),
             "time/epoch": seconds,
             "time/step": seconds / max(self.batches, 1),
             "time/data": self.waited / seconds,

@@ -22,6 +22,8 @@ class Progress:
     best: float = -1.0  # best score of the EMA, by best_metric
     best_epoch: int = 0
     hours: float = 0.0  # of training, over all starts of this run
+    skipped: int = 0  # optimizer steps so far whose gradient was NaN or infinite
+    skipped_in_row: int = 0  # of them, those since the last step that was taken
     finished: bool = False
     metrics: dict[str, float] = field(default_factory=dict)  # of the last evaluation
     history: list[float] = field(default_factory=list)  # plateau_metric of every finished epoch; nan: not evaluated

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from utils.env import cores
 from utils.errors import UserError
 
+BF16_ON_CPU = False  # whether `amp: auto` takes bf16 on a CPU that has it in hardware
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "off": None}  # of autocast, by the name that --amp has
 
 
@@ -48,11 +49,23 @@ def pick_device(spec: str, local_rank: int = 0) -> torch.device:
 
 
 def pick_amp(amp: str, device: torch.device) -> str:
-    """'auto' -> fp16 on CUDA, off on a CPU; UserError for fp16 on a CPU."""
+    """'auto' -> fp16 on CUDA; on a CPU off, or bf16 (BF16_ON_CPU); UserError for fp16 on a CPU."""
     cuda = device.type == "cuda"
     if amp == "fp16" and not cuda:
         raise UserError("amp fp16 needs a GPU. On a CPU use --amp bf16 or --amp off.")
-    return ("fp16" if cuda else "off") if amp == "auto" else amp
+    if amp != "auto":
+        return amp
+    return "fp16" if cuda else "bf16" if BF16_ON_CPU and cpu_has_bf16() else "off"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether torch says that this processor multiplies bf16 in hardware (AVX512_BF16 or AMX); False if it cannot."""
+    try:
+        found = torch.cpu.get_capabilities()  # of torch 2.10 and later
+    except AttributeError:
+        asks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+        return any(ask() for ask in asks if ask)
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
 def start_ranks(spec: str) -> Ranks:

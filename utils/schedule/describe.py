@@ -20,7 +20,7 @@ def describe(plan: Plan, schedule: Schedule, hyp: Hyp) -> list[str]:
         *_fitted("warm-up", _warmup(schedule, hyp)),
         *_fitted("lr", [_peaks(plan), f"{hyp.decay} to {_shared(schedule(schedule.total - 1).lr)}{stuck}"]),
         *_scale(schedule, hyp),
-        f"steps     {_windows(plan, schedule)}",
+        f"steps     {_windows(plan, schedule)}" + ("; fp16 may skip a few" if hyp.amp == "fp16" else ""),
         f"decay     weight decay {plan.weight_decay:g} (given as {hyp.weight_decay:g})",
         f"EMA       {_ema(plan, hyp)}",
     ]
