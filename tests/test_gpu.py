@@ -1,5 +1,7 @@
 """What only a GPU can show: mixed precision, the scaler, pinned batches, batch -1. Skipped without one."""
 
+import copy
+
 import pytest
 import torch
 
@@ -8,7 +10,9 @@ from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import build_index
 from data.loading.loader import build_train_loader
 from models.detector import build_detector
+from models.ema import EMA
 from models.fit import largest_batch
+from models.optim import build_optimizer, optimizer_step
 from tests.helpers.runs import replaced, run_train, state_of
 from utils.config.schema import Hyp
 from utils.evaluation.evaluate import preprocess
@@ -52,3 +56,32 @@ def test_pinned_batches_arrive_as_they_were_made(workers):
         arrived.append(preprocess(batch["img"], device))
     for got, batch in zip(arrived, oracle.epoch(0), strict=True):
         torch.testing.assert_close(got.cpu(), preprocess(batch["img"], torch.device("cpu")))
+
+
+def test_fp16_skips_nothing_at_first_and_ends_near_full_precision(toy_args, tmp_path):
+    states = {}
+    for amp in ("fp16", "off"):
+        words = [*replaced(toy_args, "--device", "cuda"), f"amp={amp}", "lr0=0.002"]
+        states[amp] = state_of(run_train(*words, project=tmp_path, name=amp))
+    assert states["fp16"]["progress"]["skipped"] <= 1
+    low, full = (states[amp]["ema"]["model"] for amp in ("fp16", "off"))
+    for key, value in full.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(low[key], value, rtol=0.1, atol=0.02)
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_a_step_that_is_not_finite_is_skipped_without_a_wait(kind):
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)).cuda()
+    optimizer, ema = build_optimizer(model, Hyp(optimizer=kind), 0.1), EMA(model, 0.9, 1.0)
+    scaler = torch.amp.GradScaler("cuda", enabled=False)
+    images, before = torch.rand(2, 3, 8, 8, device="cuda"), copy.deepcopy(model[0].weight)
+    for factor in (float("inf"), 1.0):
+        (factor * model(images).square().sum()).backward()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            optimizer_step(model, optimizer, scaler, ema, 10.0)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert torch.equal(model[0].weight, before) == (factor != 1.0)
+    assert ema.updates == 1 and all(bool(v.isfinite().all()) for v in ema.model.state_dict().values())
