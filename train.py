@@ -208,8 +208,7 @@ def train_one_epoch(
     The loss is summed over a batch and gradients over a window, weight decay being scaled to match; a recipe that
     means instead says so by loss_factor. Where it drops an open window, it does so before the epoch's first batch.
     """
-    t, hyp, device = training, run.hyp, run.ranks.device
-    progress = t.progress
+    t, progress, hyp, device = training, training.progress, run.hyp, run.ranks.device
     t.model.train()
     keep_frozen_bn_eval(t.model)
     epoch = f"epoch {progress.epoch + 1}/{hyp.epochs}"
@@ -232,7 +231,6 @@ def train_one_epoch(
         loss = loss * run.ranks.world_size  # DDP averages gradients over ranks; a sum is meant
         t.scaler.scale(loss * t.schedule.loss_factor(ni, pictures)).backward()
         meter.add(items, pictures)
-
         if t.schedule.is_step(ni, progress.last_step):
             meter.step(optimizer_step(t.model, t.optimizer, t.scaler, t.ema, hyp.clip_norm))
             progress.last_step = ni
