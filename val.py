@@ -191,6 +191,7 @@ def write_files(folder: Path, result: Evaluation, index: Index, samples: Samples
         log.info(note)
     write_json(folder / "predictions.json", predictions)
     scores = {"metrics": result.metrics, "per_class": result.per_class, "speed_ms": result.speed}
+    scores["more_than_100_of_a_class"] = result.counted > 100  # then more detections count than COCO's 100
     scores["confidence_at_best_f1"] = float(result.f1.confidence[result.f1.best])
     write_json(folder / "metrics.json", scores | {"options": options.model_dump()})
     if options.save_txt:

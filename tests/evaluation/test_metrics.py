@@ -3,6 +3,7 @@
 import contextlib
 import io
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -197,3 +198,23 @@ def test_confusion_of_a_picture_worked_by_hand():
     expected = np.zeros((4, 4), int)
     expected[1, 0] = expected[0, 3] = expected[3, 1] = 1
     assert confusion_matrix(index, {0: found}).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("boxes", [100, 101, 250])
+def test_a_perfect_detector_scores_1_however_many_boxes_a_picture_has(boxes):
+    rng = np.random.default_rng(0)
+    xywhn = np.concatenate([rng.uniform(0.1, 0.9, (boxes, 2)), rng.uniform(0.01, 0.03, (boxes, 2))], 1)
+    index = SimpleNamespace(
+        image_ids=np.array([1, 2]), category_ids=[1], names=["pear"], shapes=np.array([[500, 500]] * 2),
+        boxes=np.concatenate([xywhn, xywhn[:3]]).astype(np.float32), classes=np.zeros(boxes + 3, np.int32),
+        crowd=np.zeros(boxes + 3, bool), area=np.full(boxes + 3, 100.0), offsets=np.array([0, boxes, boxes + 3]),
+    )  # fmt: skip
+    detections = {}
+    for row in (0, 1):
+        truth = truth_of(index, row)[0]  # (n, 4)
+        detections[row] = np.concatenate(
+            [truth, np.linspace(1, 0.5, len(truth))[:, None], np.zeros((len(truth), 1))], 1
+        )
+    scores = coco_scores(index, coco_results(index, detections))
+    assert scores.metrics["val/mAP50-95"] == pytest.approx(1, abs=1e-9)
+    assert (scores.counted > 100) == (boxes > 100)

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
-from utils.evaluation.truth import truth_of
+from utils.evaluation.truth import LIMIT, most_boxes, truth_of
 
 log = logging.getLogger(__name__)
 AREAS = ("all", "small", "medium", "large")  # COCO's: split at 32^2 and 96^2 pixels of the original picture
-AT_1, AT_100 = 0, -1  # positions of the limits 1 and 100 detections per picture and class in COCO's tables
+AT_1, AT_100, AT_MOST = range(3)  # positions in COCO's tables of the limits of detections per picture and class
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class CocoScores:
     metrics: dict[str, float]
     ap: np.ndarray  # (10, nc) average precision at IoU 0.5, 0.55 ... 0.95
     precision50: np.ndarray  # (101, nc) precision at recall 0, 0.01 ... 1, IoU 0.5; its mean over recall is the AP
+    counted: int  # detections of a class that count in one picture: COCO's 100, or more where a picture has more boxes
 
 
 def coco_results(index: Any, detections: dict[int, np.ndarray]) -> list[dict[str, Any]]:
@@ -35,24 +36,30 @@ def coco_results(index: Any, detections: dict[int, np.ndarray]) -> list[dict[str
 
 
 def coco_scores(index: Any, results: list[dict[str, Any]]) -> CocoScores:
-    """The official COCO box metrics of `results`, crowds ignored as COCO does, and their per-class parts."""
+    """The official COCO box metrics of `results`, crowds ignored as COCO does, and their per-class parts.
+
+    COCO counts the best 100 detections of a class in a picture. Where a picture has more boxes of a class than that, a
+    perfect detector would score far below 1: then all of `results` count, which max_det has cut already.
+    """
+    counted = LIMIT if most_boxes(index) <= LIMIT else max(LIMIT, len(results))
     coco = COCOeval_faster(_truth_set(index), _result_set(index, results), "bbox", print_function=log.debug)
+    coco.params.maxDets = [1, LIMIT, counted]
     coco.evaluate()
     coco.accumulate()
     order = np.argsort(np.argsort(index.category_ids))  # the tables go by ascending category id: (nc,) places
     precision = np.asarray(coco.eval["precision"])[:, :, order]  # (10 IoU, 101 recall, nc, 4 areas, 3 limits)
     recall = np.asarray(coco.eval["recall"])[:, order]  # (10, nc, 4, 3)
-    areas = {f"val/mAP_{name}": _mean(precision[..., a, AT_100]) for a, name in enumerate(AREAS) if a}
+    areas = {f"val/mAP_{name}": _mean(precision[..., a, AT_MOST]) for a, name in enumerate(AREAS) if a}
     metrics = {
-        "val/mAP50-95": _mean(precision[..., 0, AT_100]),
-        "val/mAP50": _mean(precision[0, ..., 0, AT_100]),
-        "val/mAP75": _mean(precision[5, ..., 0, AT_100]),
+        "val/mAP50-95": _mean(precision[..., 0, AT_MOST]),
+        "val/mAP50": _mean(precision[0, ..., 0, AT_MOST]),
+        "val/mAP75": _mean(precision[5, ..., 0, AT_MOST]),
         **areas,
         "val/AR1": _mean(recall[..., 0, AT_1]),
         "val/AR100": _mean(recall[..., 0, AT_100]),
     }
-    precision = np.where(precision[..., 0, AT_100] < 0, np.nan, precision[..., 0, AT_100])  # (10, 101, nc)
-    return CocoScores(metrics, ap=precision.mean(1), precision50=precision[0])
+    precision = np.where(precision[..., 0, AT_MOST] < 0, np.nan, precision[..., 0, AT_MOST])  # (10, 101, nc)
+    return CocoScores(metrics, ap=precision.mean(1), precision50=precision[0], counted=counted)
 
 
 def _mean(table: np.ndarray) -> float:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from utils.evaluation.coco import CocoScores, coco_results, coco_scores
 from utils.evaluation.metrics import F1Curves, confusion_matrix, f1_curves
 from utils.evaluation.nms import end2end_detections, non_max_suppression, remap_classes
+from utils.evaluation.truth import LIMIT
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Evaluation:
     precision50: np.ndarray  # (101, nc) precision at recall 0, 0.01 ... 1, IoU 0.5; nan without boxes
     confusion: np.ndarray  # (nc + 1, nc + 1) row predicted, column true, last = background
     speed: dict[str, float]  # ms per picture: preprocess, inference, nms
+    counted: int = LIMIT  # detections of a class that count in one picture; COCO's 100 but for crowded pictures
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,7 @@ def score(index: Any, detections: dict[int, np.ndarray], seconds: dict[str, floa
         f1=curves,
         precision50=coco.precision50,
         confusion=confusion_matrix(index, detections),
+        counted=coco.counted,
         speed={name: 1000 * s / max(len(detections), 1) for name, s in seconds.items()},
     )
 

@@ -14,7 +14,7 @@ import numpy as np
 from utils.boxes import xyxy_to_xywhn
 from utils.evaluation.evaluate import Evaluation
 from utils.evaluation.metrics import CONFUSION_CONF
-from utils.evaluation.truth import truth_of
+from utils.evaluation.truth import LIMIT, truth_of
 from utils.sheet import picture_sheet, save_sheet
 
 COLUMNS = ("precision", "recall", "mAP50", "mAP75", "mAP50-95")
@@ -37,6 +37,8 @@ def table_lines(result: Evaluation, pictures: int) -> list[str]:
     sizes = "  ".join(f"{name} {_number(m[f'val/mAP_{name}'])}" for name in ("small", "medium", "large"))
     lines.append(f"mAP50-95 by size of box (32^2 and 96^2 pixels): {sizes}")
     lines.append(f"average recall: AR1 {_number(m['val/AR1'])}  AR100 {_number(m['val/AR100'])}")
+    if result.counted > LIMIT:
+        lines.append("a picture has more than 100 boxes of a class: all detections up to max_det count, not COCO's 100")
     threshold = result.f1.confidence[result.f1.best]
     lines.append(f"precision and recall are those at score {threshold:.3f}, where the mean F1 at IoU 0.5 is best")
     return lines

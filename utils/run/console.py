@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from utils.errors import let_reader_go
+from utils.evaluation.truth import LIMIT, most_boxes
 from utils.run.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,8 @@ def data_lines(train: Any, val: Any) -> list[str]:
     empty = [int((index.offsets[1:] == index.offsets[:-1]).sum()) for index in (train, val)]
     if any(empty):
         lines.append(f"          {empty[0]} + {empty[1]} of the pictures have no box: background")
+    if most_boxes(val) > LIMIT:
+        lines.append("note: a val picture has more than 100 boxes of a class: detections up to max_det count, not 100")
     if train.paths == val.paths:
         lines.append("warning: train and val are the same pictures: the score says nothing about new ones")
     return lines
