@@ -78,6 +78,7 @@ from models.loss import decoding_in_full
 from utils.evaluation.evaluate import Evaluation, Settings, evaluate, forward
 from utils.evaluation.output import Samples, numbered, speed_line, table_lines, write_json, write_labels, write_pictures
 from utils.evaluation.plots import plot_evaluation
+from utils.evaluation.truth import LIMIT
 from utils.run.console import configure_console, progress_bar
 from utils.run.folder import make_run_folder
 from utils.run.ranks import DTYPES, Ranks, pick_amp, pick_device, thread_count, worker_count
@@ -191,7 +192,7 @@ def write_files(folder: Path, result: Evaluation, index: Index, samples: Samples
         log.info(note)
     write_json(folder / "predictions.json", predictions)
     scores = {"metrics": result.metrics, "per_class": result.per_class, "speed_ms": result.speed}
-    scores["more_than_100_of_a_class"] = result.counted > 100  # then more detections count than COCO's 100
+    scores["more_than_100_of_a_class"] = result.counted > LIMIT  # then more detections count than COCO's 100
     scores["confidence_at_best_f1"] = float(result.f1.confidence[result.f1.best])
     write_json(folder / "metrics.json", scores | {"options": options.model_dump()})
     if options.save_txt:

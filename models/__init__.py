@@ -8,6 +8,6 @@ weights   files -> tensors, and back; nothing in a file runs
 build     a model yaml -> network
 optim     parameter groups, optimizers, and the one writer of rates
 head      what passes to a detector with other classes
-detector  the one door to models/ for the scripts
+detector  detectors from weights on disk
 training  everything that is trained, built, saved and restored together
 """

@@ -1,4 +1,4 @@
-"""Detectors from weights on disk: build, evaluate, rebuild; the one door to models/ for the scripts."""
+"""Detectors from weights on disk: for the classes of a dataset, as they are, or with the shapes of a saved run."""
 
 from typing import Any, Literal
 
@@ -6,25 +6,12 @@ import torch
 from ultralytics.nn.tasks import DetectionModel
 
 from models.build import build_network, label, rebuild, resize_class_branches
-from models.freeze import freeze, keep_frozen_bn_eval
 from models.head import Transfer, keep_head, rebuild_head
 from models.weights.find import YAML_SUFFIXES, find_weights, read_model_yaml
 from models.weights.load import Source, load_weights
-from models.weights.save import save_ultralytics
 from utils.config.schema import Hyp
 from utils.errors import UserError
 
-__all__ = [
-    "Source",
-    "Transfer",
-    "build_detector",
-    "freeze",
-    "keep_frozen_bn_eval",
-    "load_for_eval",
-    "load_weights",
-    "model_from_yaml",
-    "save_ultralytics",
-]
 HEADS = {"keep": keep_head, "rebuild": rebuild_head}
 
 

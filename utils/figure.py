@@ -84,4 +84,4 @@ def _nothing(ax: Axes, why: str) -> None:
     ax.text(0.5, 0.5, why, ha="center", va="center", color="#606060", transform=ax.transAxes)
 
 
-SHADE = "#F1EBDD"  # behind a warm-up
+SHADE = "#F1EBDD"  # behind a warm-up, and within the margin of a comparison

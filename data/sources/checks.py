@@ -33,14 +33,15 @@ def unused_labels(pictures: Sequence[str], labels: Sequence[str]) -> list[Proble
     problems = []
     folders = {(os.path.dirname(p), os.path.dirname(x)) for p, x in zip(pictures, labels, strict=True)}
     for pictures_in, labels_in in sorted(folders):
-        stems = {os.path.splitext(name)[0] for name in _names(pictures_in) if not name.lower().endswith(".txt")}
+        there = _names(pictures_in)
+        stems = {os.path.splitext(name)[0] for name in there if not name.lower().endswith(".txt")}
         texts = [name for name in _names(labels_in) if name.lower().endswith(".txt")]
         lost = [n for n in texts if n.endswith(".txt") and n[:-4] not in stems and n[:-4].lower() not in NO_LABELS]
         upper = [name for name in texts if not name.endswith(".txt") and name[:-4] in stems]
         beside = []
         if labels_in != pictures_in:
             known = set(texts)
-            names = [name for name in _names(pictures_in) if name.lower().endswith(".txt")]
+            names = [name for name in there if name.lower().endswith(".txt")]
             beside = [name for name in names if name[:-4] in stems and name not in known]
         for found, folder, why in (
             (lost, labels_in, "belong to no picture of this name; they are not used. Rename pictures or labels"),

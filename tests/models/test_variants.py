@@ -9,8 +9,9 @@ from torch import nn
 from ultralytics.nn.modules import Conv, Detect
 from ultralytics.nn.tasks import DetectionModel
 
-from models.detector import build_detector, load_for_eval, model_from_yaml, save_ultralytics
+from models.detector import build_detector, load_for_eval, model_from_yaml
 from models.weights.find import read_model_yaml
+from models.weights.save import save_ultralytics
 from tests.helpers.zoo import NEW, assert_same_tensors, refusal
 
 NAMES = ["kite", "cell", "cup", "dog"]

@@ -3,9 +3,9 @@
 from matplotlib.ticker import MaxNLocator
 
 from utils.compare.report.facts import Facts
-from utils.compare.report.figure import DARK, SHADE, Picture, add_legend, colour, draw_band, short, spread, to_picture
+from utils.compare.report.figure import DARK, Picture, add_legend, colour, draw_band, short, spread, to_picture
 from utils.compare.report.words import score
-from utils.figure import new_figure, panel
+from utils.figure import SHADE, new_figure, panel
 
 
 def draw_curves(facts: Facts) -> Picture | None:

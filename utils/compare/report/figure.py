@@ -15,7 +15,6 @@ from utils.compare.report.facts import Curve
 from utils.compare.report.words import clean
 from utils.figure import COLOURS, DASHES, readable, use_fonts
 
-SHADE = "#F1EBDD"  # within the margin
 DARK = "#404040"
 LETTERS = 24  # of an arm's name in a picture
 

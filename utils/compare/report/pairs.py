@@ -5,9 +5,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from utils.compare.report.facts import Facts
-from utils.compare.report.figure import DARK, SHADE, Picture, colour, short, to_picture
+from utils.compare.report.figure import DARK, Picture, colour, short, to_picture
 from utils.compare.report.words import interval, points, score
-from utils.figure import GREY, new_figure, panel
+from utils.figure import GREY, SHADE, new_figure, panel
 
 
 def draw_differences(facts: Facts, arm: str) -> Picture | None:
