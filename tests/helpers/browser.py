@@ -80,7 +80,8 @@ def listening() -> Iterator[tuple[int, list[str]]]:
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             line = self.rfile.readline().decode("latin-1").strip()
-            seen.append(line)
+            if line:  # Chromium also opens connections ahead, and closes them without a request
+                seen.append(line)
             self.wfile.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
