@@ -8,10 +8,12 @@ import utils.env  # noqa: F401, I001  (first: sets the environment that the libr
 
 import sys
 
+from data.index.index import count_pictures
 from utils.compare.arms import EXAMPLE, SINGLE, Arm, Compare, read_command
 from utils.config.options import option_lines
 from utils.config.schema import Command, Hyp, save_hyp
 from utils.errors import SomeFailed, StoppedBySignal, UserError, answer_first, run_script
+from utils.schedule.preview import PLANS, Variant, show
 
 USAGE = f"""usage: python compare.py --weights W --data D {EXAMPLE} [--key value | key=value ...]
 
@@ -23,16 +25,16 @@ Without options it compares warm-up on and off on the embedded demo.
 
 
 def answered(argv: list[str]) -> bool:
-    """Whether --help was all that is asked for; UserError for words that cannot be understood."""
-    if not {"--help", "-h"} & set(argv):
-        read_command(argv)
-        return False
-    lines: dict[str, str] = {}
-    for line in option_lines(Compare, Command, Hyp):
-        lines.setdefault(line.split()[0], line)  # --project and --name are the comparison's own
-    refused = [f"--{key.replace('_', '-')}" for key in SINGLE]
-    print("\n".join([USAGE, *(line for option, line in lines.items() if option not in refused)]))
-    return True
+    """Whether --help or --plan was all that is asked for; UserError for words that cannot be understood."""
+    if {"--help", "-h"} & set(argv):
+        print("\n".join([USAGE, *option_lines(Compare, Command, Hyp, without=SINGLE)]))
+        return True
+    options, command, arms, notes, given_options = read_command(argv)
+    if command.plan:
+        variants = [Variant(arm.name, command, arm.hyp, []) for arm in arms]
+        folder = options.project if "project" in given_options else PLANS
+        show(variants, count_pictures, folder, notes, (options.seeds, options.max_seeds or options.seeds))
+    return command.plan
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ from tests.helpers import forked
 from tests.helpers.runs import assert_same, replaced
 from utils.compare.arms import read_command
 from utils.compare.conclude import conclude
-from utils.compare.fingerprint import code_hash, reached
+from utils.compare.fingerprint import Fingerprint, code_hash, reached
 from utils.compare.folder import declare, read_record
-from utils.compare.record import Declared, Record, Run
+from utils.compare.record import Declared, Record, Run, new_record
 from utils.compare.scores import final_score
 from utils.config.schema import save_hyp
 from utils.errors import SomeFailed, UserError
@@ -256,6 +256,42 @@ def test_the_code_hash_covers_what_train_imports_and_nothing_of_the_comparison()
     assert code_hash() != code_hash("val.py")
 
 
+def test_plan_shows_every_arm_and_the_cost_of_all_runs(tmp_path, toy, capsys):
+    """Of 20 pictures; the numbers are those of the schedules that the runs would have."""
+    words = ["--plan", "--data", str(toy), "--weights", "nowhere.pt", "--project", str(tmp_path), "--seeds", "3"]
+    words += [
+        "--epochs",
+        "5",
+        "--max-seeds",
+        "7",
+        "--arm",
+        "whole",
+        "batch=900",
+        "--arm",
+        "small",
+        "batch=8",
+        "noval=1",
+    ]
+    assert compare.answered(words)
+    lines = capsys.readouterr().out.splitlines()
+    assert any("5 epochs x 1 batches of 20" in line for line in lines), "the batch of all pictures"
+    assert any("5 epochs x 3 batches of 8" in line for line in lines)
+    assert "each run  whole 5 batches and 7 evaluations, small 15 batches and 3 evaluations" in lines
+    costs = [line for line in lines if line.startswith("cost ")][:2]
+    assert "6 runs (2 arms x 3 seeds): 60 batches and 30 evaluations" in costs[0]
+    assert "14 runs (2 arms x 7 seeds): 140 batches and 70 evaluations" in costs[1]
+    assert {p.name for p in tmp_path.iterdir()} == {"plan.png"}
+    with pytest.raises(UserError, match="arm 'b': plan"):
+        read_command(["--arm", "a", "--arm", "b", "plan=true"])
+
+
+def test_a_record_plans_with_the_batch_that_a_run_really_has(toy):
+    _, _, arms, _, _ = read_command(["--data", str(toy), "--weights", "w.pt", "--epochs", "4", "--batch", "900"])
+    record = new_record(arms, {str(toy): 20}, Fingerprint(), ["cpu"], [])
+    assert [(plan.nb, plan.total, plan.nw) for plan in record.arms] == [(1, 4, 1), (1, 4, 0)]
+    assert sum("batch 900 is more than there are training pictures" in note for note in record.notes) == 2
+
+
 def test_devices_are_spread_over_slots():
     options, _, arms, _, _ = read_command(["--warmup", "--devices", "cpu", "--jobs", "3"])
     assert compare.device_slots(options, arms) == ["cpu"] * 3
@@ -279,4 +315,6 @@ def test_help_names_every_option(capsys):
     ):
         assert word in out
     options = [line.split()[0] for line in out.splitlines() if line.startswith("  --")]
-    assert options.count("--name") == options.count("--project") == 1 and not {"--resume", "--plan"} & set(options)
+    assert (
+        options.count("--name") == options.count("--project") == 1 and "--resume" not in options and "--plan" in options
+    )

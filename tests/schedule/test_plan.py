@@ -18,7 +18,7 @@ from utils.schedule.draw import Drawn, plot_plan
 from utils.schedule.gallery import OF_DECAY, OF_WARMUP, plot_kinds
 from utils.schedule.plan import grid, group_names, make_plan
 from utils.schedule.preview import announce, split_variants
-from utils.schedule.rates import build_schedule, fitting_batch, scaled_weight_decay, steps
+from utils.schedule.rates import build_schedule, fitting_batch, scaled_weight_decay, steps, within_pictures
 from utils.schedule.warn import of_batch, warnings
 
 CALM = {  # a run about which there is nothing to say
@@ -142,6 +142,14 @@ def test_a_batch_beyond_the_data_is_planned_with_the_pictures_there_are():
     assert fitting_batch(Hyp(), 111) == Hyp().batch and of_batch(16, 16) == []
     assert fitting_batch(Hyp(recipe="yolov5", batch=100_000), 111) == 100_000, "as the original computes"
     assert "111" in of_batch(hyp.batch, used)[0]
+
+
+def test_pictures_batch_and_batches_of_a_run_belong_together():
+    for hyp, of in ((Hyp(batch=16), 111), (Hyp(batch=500, fraction=0.5), 111), (Hyp(batch=7, fraction=0.001), 20)):
+        used, n, nb = within_pictures(of, hyp)
+        assert n == max(round(of * hyp.fraction), 1) and used.batch == fitting_batch(hyp, n)
+        assert (nb - 1) * used.batch < n <= nb * used.batch
+        assert used.model_copy(update={"batch": hyp.batch}) == hyp
 
 
 def test_short_runs_are_told_what_can_be_acted_on():

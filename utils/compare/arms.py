@@ -13,7 +13,7 @@ from utils.errors import UserError
 
 METRICS = ("val/mAP50-95", "val/mAP50", "val/mAP75", "val/precision", "val/recall", "val/AR100")
 OWN = ("device", "workers", "project", "name")  # of where a run takes place: no part of what an arm is
-SINGLE = ("resume", "stop_after", "plan", "exist_ok")  # options of a single run, which a comparison refuses
+SINGLE = ("resume", "stop_after", "exist_ok")  # options of a single run, which a comparison refuses
 DEMO = {"hyp": "demo", "epochs": 4}
 EXAMPLE = "--arm warm finetune --arm cold finetune warmup_epochs=0"
 
@@ -129,7 +129,7 @@ def _resolve_arm(name: str, words: list[str], shared: Mapping[str, Any]) -> tupl
     if len(files) > 1:
         raise UserError(f"arm '{name}': one hyp file, then key=value words; '{files[1]}' is neither.")
     own, notes = parse_tokens([w for w in words if is_option(w)], {**Hyp.model_fields, **Command.model_fields})
-    misplaced = sorted(own.keys() & {*OWN, "download", "trust_index"})
+    misplaced = sorted(own.keys() & {*OWN, "download", "trust_index", "plan"})
     if misplaced:
         raise UserError(f"arm '{name}': {misplaced[0]} says where a run takes place: give it once, for all arms.")
     if files:

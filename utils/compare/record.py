@@ -10,7 +10,8 @@ from utils.compare.arms import Arm, cautions, split_settings
 from utils.compare.fingerprint import Fingerprint
 from utils.compare.statistics.paired import counted
 from utils.schedule.plan import group_names
-from utils.schedule.rates import batches_per_epoch, build_schedule
+from utils.schedule.rates import build_schedule, within_pictures
+from utils.schedule.warn import of_batch
 
 FORMAT = 1  # of comparison.json: raise it when a key changes its meaning
 ENDED = ("done", "diverged")  # a run of this status has a score; others are made again
@@ -202,14 +203,15 @@ def new_record(
 
     pictures: of the train split of each data set, by its yaml. devices: names of those that runs are spread over.
     """
-    plans = []
+    plans, notes = [], []
     for arm in arms:
-        nb = batches_per_epoch(pictures[str(arm.hyp.data)], arm.hyp)
-        schedule = build_schedule(arm.hyp, nb, arm.hyp.batch, group_names(arm.hyp))
+        hyp, _, nb = within_pictures(pictures[str(arm.hyp.data)], arm.hyp)
+        schedule = build_schedule(hyp, nb, hyp.batch, group_names(hyp))
         plan = {"name": arm.name, "words": list(arm.words), "nw": schedule.nw, "nb": nb, "total": schedule.total}
         plans.append(ArmPlan(**plan, seed_offset=arm.hyp.seed))
+        notes += [f"{arm.name}: {line}" for line in of_batch(arm.hyp.batch, hyp.batch)]
     differs, shared = split_settings(arms)
-    notes = cautions(differs)
+    notes = cautions(differs) + notes
     notes += [f"runs are spread over unlike devices: {', '.join(devices)}"] if len(devices) > 1 else []
     notes += [] if differs else ["the arms are identical (an A/A test): what they differ by is noise"]
     return Record(

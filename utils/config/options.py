@@ -265,14 +265,16 @@ def help_text(script: str, *models: type[BaseModel]) -> str:
     return "\n".join(lines + option_lines(*models, Command, Hyp))
 
 
-def option_lines(*models: type[BaseModel]) -> list[str]:
-    """One line for each key: what it means, the words that it allows, its default."""
-    lines = []
+def option_lines(*models: type[BaseModel], without: Container[str] = ()) -> list[str]:
+    """One line for each key: what it means, the words that it allows, its default; of a key of two models the first."""
+    lines = {}
     for name, field in ((name, field) for model in models for name, field in model.model_fields.items()):
         words = allowed_words(field)
         listed = f" [{' | '.join(words)}]" if words else ""
-        lines.append(f"  --{name.replace('_', '-'):<18} {field.description}{listed} (default: {field.default})")
-    return lines
+        line = f"  --{name.replace('_', '-'):<18} {field.description}{listed} (default: {field.default})"
+        if name not in without:
+            lines.setdefault(name, line)
+    return list(lines.values())
 
 
 def allowed_words(field: Any) -> list[str]:

@@ -1,7 +1,7 @@
-"""`train.py --plan`: what one or several runs would do, said and drawn without a model; and the same for a real run."""
+"""--plan: what one or several runs would do, said and drawn without a model; and the same for a run that starts."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,11 @@ from utils.run.console import configure_console
 from utils.schedule.describe import describe, table
 from utils.schedule.draw import Drawn, plot_plan
 from utils.schedule.plan import Plan, group_names, make_plan
-from utils.schedule.rates import Schedule, batches_per_epoch, build_schedule, fitting_batch
+from utils.schedule.rates import Schedule, build_schedule, within_pictures
 from utils.schedule.warn import of_batch, warnings
 
 log = logging.getLogger(__name__)
+PLANS = "runs/plan"  # where plan.png goes unless --project says otherwise
 Count = Callable[[str | None, bool, bool], tuple[int, bool]]  # data, single_cls, download -> pictures, whether exact
 
 
@@ -36,8 +37,19 @@ def asks_for_plan(argv: list[str]) -> bool:
 
 def preview(argv: list[str], count: Count) -> dict[str, float]:
     """Say and draw what `argv` would do; returns no metrics. `count` tells the number of training pictures."""
-    configure_console()
     variants = split_variants(argv if len(argv) > 1 else [*argv, "--hyp", "demo"])
+    project = variants[0].hyp.project
+    show(variants, count, PLANS if project == Hyp().project else project)
+    return {}
+
+
+def show(
+    variants: Sequence[Variant], count: Count, folder: str, notes: Sequence[str] = (), seeds: Sequence[int] = ()
+) -> None:
+    """Say and draw, in `folder`, the plan of every variant, and what all of them cost with so many `seeds`."""
+    configure_console()
+    for note in notes:
+        log.info(note)
     drawn, counted = [], {}
     for variant in variants:
         command, hyp = variant.command, variant.hyp
@@ -52,12 +64,11 @@ def preview(argv: list[str], count: Count) -> dict[str, float]:
         where = (hyp.data, hyp.single_cls and hyp.classes is None)
         if where not in counted:
             counted[where] = count(*where, command.download)
-        n, exact = counted[where]
-        n, batch = max(round(n * hyp.fraction), 1), hyp.batch
-        hyp = hyp.model_copy(update={"batch": fitting_batch(hyp, n)})
-        for line in of_batch(batch, hyp.batch):
+        pictures, exact = counted[where]
+        fitting, n, nb = within_pictures(pictures, hyp)
+        for line in of_batch(hyp.batch, fitting.batch):
             log.info(f"warning: {line}")
-        nb = batches_per_epoch(counted[where][0], hyp)
+        hyp = fitting
         schedule = build_schedule(hyp, nb, hyp.batch, group_names(hyp))
         plan = make_plan(schedule, hyp)
         log.info(f"pictures  {n} for training{'' if exact else ' (files counted; no index of them is kept yet)'}")
@@ -66,8 +77,26 @@ def preview(argv: list[str], count: Count) -> dict[str, float]:
         for line in table(schedule):
             log.info(line)
         drawn.append(Drawn(variant.name, schedule, plan, hyp))
-    log.info(f"\ndrawn: {_draw(drawn)}")
-    return {}
+    for line in ["", *cost_lines(drawn, seeds), f"drawn: {_draw(drawn, Path(folder))}"]:
+        log.info(line)
+
+
+def cost_lines(drawn: Sequence[Drawn], seeds: Sequence[int]) -> list[str]:
+    """What the runs of a comparison come to, for each number of `seeds`."""
+    each = ", ".join(f"{d.name} {d.schedule.total} batches and {evaluations(d.hyp)} evaluations" for d in drawn)
+    lines = [f"each run  {each}"] if seeds else []
+    for n in dict.fromkeys(seeds):
+        batches, scored = (n * sum(map(of, drawn)) for of in (lambda d: d.schedule.total, lambda d: evaluations(d.hyp)))
+        lines.append(
+            f"cost      {n * len(drawn)} runs ({len(drawn)} arms x {n} seeds): {batches:,} batches and {scored:,} "
+            "evaluations; finished runs are not made again"
+        )
+    return lines
+
+
+def evaluations(hyp: Hyp) -> int:
+    """Times that a run is scored: every val_every epochs and after the last; there the raw weights and best.pt too."""
+    return 2 + (1 if hyp.noval else -(-hyp.epochs // hyp.val_every))
 
 
 def announce(plan: Plan, schedule: Schedule, hyp: Hyp, folder: Path) -> None:
@@ -105,10 +134,8 @@ def split_variants(argv: list[str]) -> list[Variant]:
     return [Variant(name, *parse_args(rest + (["--hyp", file] if file else []))) for name, file in named]
 
 
-def _draw(drawn: list[Drawn]) -> Path:
-    """Write plan.png into the project's folder, over an older one; a plan takes no run folder from a real run."""
-    project = drawn[0].hyp.project
-    folder = Path("runs/plan" if project == Hyp().project else project)
+def _draw(drawn: list[Drawn], folder: Path) -> Path:
+    """Write plan.png into a folder, over an older one; a plan takes no run folder from a real run."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         plot_plan(drawn, folder / "plan.png")

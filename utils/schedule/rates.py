@@ -97,9 +97,14 @@ def nominal_accumulate(batch: int, nbs: int) -> int:
     return max(round(nbs / batch), 1)
 
 
-def batches_per_epoch(pictures: int, hyp: Hyp) -> int:
-    """nb: batches of an epoch over the `fraction` of a split of so many pictures; the last one may be smaller."""
-    return math.ceil(max(round(pictures * hyp.fraction), 1) / hyp.batch)
+def within_pictures(pictures: int, hyp: Hyp) -> tuple[Hyp, int, int]:
+    """A run on the `fraction` of a split of so many pictures: with the batch that it really has, pictures, and nb.
+
+    nb counts the batches of an epoch; the last one may be smaller.
+    """
+    n = max(round(pictures * hyp.fraction), 1)
+    batch = fitting_batch(hyp, n)
+    return hyp.model_copy(update={"batch": batch}), n, math.ceil(n / batch)
 
 
 def warmup_batches(hyp: Hyp, nb: int, total: int, epochs: float | None = None) -> int:
