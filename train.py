@@ -7,7 +7,7 @@ import sys
 from data.index.index import Index, count_pictures
 from utils.config.options import help_text, parse_args
 from utils.errors import Diverged, StoppedBySignal, answer_first, run_script, stop_if_signalled
-from utils.schedule.preview import announce, asks_for_plan, preview
+from utils.schedule.preview import announce, asks_for_plan, preview, within_data
 
 
 def answered(argv: list[str]) -> bool:
@@ -41,10 +41,10 @@ from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.identity import traits
 from data.index.subset import open_split
 from data.loading.loader import TrainLoader, build_train_loader, first_batch, open_val_loader
-from data.loading.multiscale import random_size, resize
+from data.loading.multiscale import random_size, resize, smallest_size
 from data.loading.order import class_counts
 from models.detector import load_for_eval, open_model
-from models.fit import largest_batch
+from models.fit import largest_batch, require_statistics
 from models.freeze import freeze, keep_frozen_bn_eval
 from models.head import Transfer
 from models.loss import decoding_in_full
@@ -62,8 +62,6 @@ from utils.run.pictures import plot_run, show_training, show_validation
 from utils.run.progress import judged, require_score
 from utils.run.ranks import DTYPES, Ranks, from_rank_zero, pick_amp, start_ranks, stop_ranks, thread_count, worker_count
 from utils.run.seed import set_seed
-from utils.schedule.rates import fitting_batch
-from utils.schedule.warn import of_batch
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +123,8 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     workers, pin = worker_count(hyp.workers, ranks), ranks.device.type == "cuda"
     share = {"rank": ranks.rank, "world_size": ranks.world_size}
     train_loader = build_train_loader(train_index, run.hyp, batch=run.hyp.batch, workers=workers, pin=pin, **share)
+    smallest = smallest_size(run.hyp.imgsz, run.hyp.multi_scale, run.stride)
+    require_statistics(model, run.hyp, train_loader.sampler.fewest, smallest)
     val_loader = open_val_loader(val_index, run.hyp, run.stride, workers, pin, beside=[train_loader.dataset.pictures])
     val = Validation(val_loader, val_index, ranks.device, Settings.of(run.hyp, run.dtype), decoding_in_full)
     counts = class_counts(train_index)
@@ -283,14 +283,6 @@ def open_data(hyp: Hyp, command: Command) -> tuple[dict[str, Any], Index, Index]
     train = open_split(config, "train", hyp, command.trust_index, training=True)
     val = open_split(config, "val", hyp, command.trust_index)
     return traits(config.root, train, val), train, val
-
-
-def within_data(hyp: Hyp, n: int, ranks: int) -> Hyp:
-    """The run with a batch of at most the `n` pictures there are; a smaller one than asked for is said."""
-    batch = fitting_batch(hyp, n, ranks)
-    for line in of_batch(hyp.batch, batch):
-        log.info(f"warning: {line}")
-    return hyp.model_copy(update={"batch": batch})
 
 
 def start_run(

@@ -1,8 +1,8 @@
 """WHAT is trained. Only this folder imports ultralytics. Rooms, lowest first; a room imports only those above it:
 
 ema       the average of the weights
-fit       the largest batch that fits on a GPU
 freeze    parts that are not trained
+fit       the size of a batch: the largest for a GPU, the smallest for BatchNorm
 loss      the criterion and the decoding of boxes, in full precision
 weights   files -> tensors, and back; nothing in a file runs
 build     a model yaml -> network

@@ -1,11 +1,14 @@
-"""The largest batch that fits on a GPU, found by trying."""
+"""The size of a batch: the largest that fits on a GPU, found by trying; the smallest that BatchNorm can take."""
 
 import copy
 import logging
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
+from models.freeze import keep_frozen_bn_eval
+from utils.config.schema import Hyp
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -19,7 +22,7 @@ def largest_batch(model: nn.Module, imgsz: int, dtype: torch.dtype | None, most:
         raise UserError("batch -1 (the largest that fits) needs a GPU; on a CPU name a number, 16 for instance.")
     limit = torch.cuda.get_device_properties(device).total_memory * SHARE
     trial = copy.deepcopy(model).train()
-    batch, fits = 1, 0
+    batch, fits = 2 if single_values(model, imgsz) else 1, 0
     while batch <= most:
         try:
             torch.cuda.reset_peak_memory_stats(device)
@@ -38,6 +41,44 @@ def largest_batch(model: nn.Module, imgsz: int, dtype: torch.dtype | None, most:
             f"not even one picture of {imgsz} px fits on {torch.cuda.get_device_name(device)}; lower imgsz."
         )
     return fits
+
+
+def require_statistics(model: nn.Module, hyp: Hyp, fewest: int, smallest: int) -> None:
+    """UserError where a BatchNorm would be trained on a single value per channel, which has no variance.
+
+    fewest: pictures of this rank in the smallest batch; smallest: side of the smallest training picture, pixels.
+    """
+    layers = single_values(model, smallest) if fewest == 1 else []
+    if layers:
+        varying = f" (multi_scale {hyp.multi_scale:g} of imgsz {hyp.imgsz})" if smallest < hyp.imgsz else ""
+        lower = ", a smaller multi_scale" if varying else ""
+        raise UserError(
+            f"a batch of one picture: the smallest of batch {hyp.batch}, shared by the ranks, has a single one, and at "
+            f"{smallest} px{varying} {len(layers)} BatchNorm layers, {layers[0]} the first, see one value per channel, "
+            f"which they cannot normalise. Use another --batch, so that no picture is left alone{lower}, or a larger "
+            "--imgsz."
+        )
+
+
+@torch.no_grad()
+def single_values(model: nn.Module, size: int) -> list[str]:
+    """Names of the BatchNorm layers that train and see one value per channel of one picture of size x size pixels."""
+    trial = copy.deepcopy(model).train()
+    keep_frozen_bn_eval(trial)
+    found: list[str] = []
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[torch.Tensor]], None]:
+        def look(_: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+            if inputs[0].numel() == inputs[0].shape[1]:
+                found.append(name)
+
+        return look
+
+    for name, module in trial.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+            module.register_forward_pre_hook(watch(name))
+    trial.eval()(torch.zeros(1, 3, size, size, device=next(trial.parameters()).device))
+    return found
 
 
 def _forward_backward(

@@ -58,6 +58,11 @@ class EpochSampler:
         for b in range(self.start_batch, len(self)):
             yield [(epoch, position) for position in self.share(b)]
 
+    @property
+    def fewest(self) -> int:
+        """Pictures of this rank in the smallest batch, which is the last one."""
+        return len(self.share(len(self) - 1))
+
     def share(self, b: int) -> list[int]:
         """Positions of this rank in batch b of any epoch."""
         positions = list(range(b * self.batch, min((b + 1) * self.batch, self.n)))

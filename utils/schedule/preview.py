@@ -12,7 +12,7 @@ from utils.run.console import configure_console
 from utils.schedule.describe import describe, table
 from utils.schedule.draw import Drawn, plot_plan
 from utils.schedule.plan import Plan, group_names, make_plan
-from utils.schedule.rates import Schedule, build_schedule, within_pictures
+from utils.schedule.rates import Schedule, build_schedule, fitting_batch, within_pictures
 from utils.schedule.warn import of_batch, warnings
 
 log = logging.getLogger(__name__)
@@ -65,10 +65,8 @@ def show(
         if where not in counted:
             counted[where] = count(*where, command.download)
         pictures, exact = counted[where]
-        fitting, n, nb = within_pictures(pictures, hyp)
-        for line in of_batch(hyp.batch, fitting.batch):
-            log.info(f"warning: {line}")
-        hyp = fitting
+        _, n, nb = within_pictures(pictures, hyp)
+        hyp = within_data(hyp, n)
         schedule = build_schedule(hyp, nb, hyp.batch, group_names(hyp))
         plan = make_plan(schedule, hyp)
         log.info(f"pictures  {n} for training{'' if exact else ' (files counted; no index of them is kept yet)'}")
@@ -97,6 +95,14 @@ def cost_lines(drawn: Sequence[Drawn], seeds: Sequence[int]) -> list[str]:
 def evaluations(hyp: Hyp) -> int:
     """Times that a run is scored: every val_every epochs and after the last; there the raw weights and best.pt too."""
     return 2 + (1 if hyp.noval else -(-hyp.epochs // hyp.val_every))
+
+
+def within_data(hyp: Hyp, n: int, ranks: int = 1) -> Hyp:
+    """The run with a batch of at most the `n` pictures there are; a smaller one than asked for is said."""
+    batch = fitting_batch(hyp, n, ranks)
+    for line in of_batch(hyp.batch, batch):
+        log.info(f"warning: {line}")
+    return hyp.model_copy(update={"batch": batch})
 
 
 def announce(plan: Plan, schedule: Schedule, hyp: Hyp, folder: Path) -> None:
