@@ -8,12 +8,12 @@ import utils.env  # noqa: F401, I001  (first: sets the environment that the libr
 
 import sys
 
-from data.index.index import count_pictures
+from data.loading.plan import count_for
 from utils.compare.arms import EXAMPLE, SINGLE, Arm, Compare, read_command
 from utils.config.options import option_lines
 from utils.config.schema import Command, Hyp, save_hyp
 from utils.errors import SomeFailed, StoppedBySignal, UserError, answer_first, run_script
-from utils.schedule.preview import PLANS, Variant, show
+from utils.schedule.preview import Variant, show
 
 USAGE = f"""usage: python compare.py --weights W --data D {EXAMPLE} [--key value | key=value ...]
 
@@ -29,11 +29,13 @@ def answered(argv: list[str]) -> bool:
     if {"--help", "-h"} & set(argv):
         print("\n".join([USAGE, *option_lines(Compare, Command, Hyp, without=SINGLE)]))
         return True
-    options, command, arms, notes, given_options = read_command(argv)
+    options, command, arms, notes, _ = read_command(argv)
     if command.plan:
         variants = [Variant(arm.name, command, arm.hyp, []) for arm in arms]
-        folder = options.project if "project" in given_options else PLANS
-        show(variants, count_pictures, folder, notes, (options.seeds, options.max_seeds or options.seeds))
+        for run in show(variants, count_for, options.project, notes, (options.seeds, options.max_seeds)):
+            from models.training import require_trainable  # takes seconds, so after the plan is shown
+
+            require_trainable(*run)
     return command.plan
 
 
@@ -50,7 +52,7 @@ from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.identity import Identity, identify
 from models.weights.find import find_weights
 from utils.compare.conclude import conclude
-from utils.compare.fingerprint import DataMark, fingerprint
+from utils.compare.fingerprint import DataMark, digest_of, fingerprint
 from utils.compare.folder import choose_folder, declare, known_data, read_record, write_record
 from utils.compare.launch import Job, run_all
 from utils.compare.live import Live, table
@@ -59,7 +61,7 @@ from utils.compare.report.page import write_report
 from utils.compare.report.words import plainly
 from utils.compare.runs import list_runs, record_run, run_words
 from utils.env import cores
-from utils.files import locked, sha256
+from utils.files import locked
 from utils.run.console import configure_console
 from utils.run.ranks import pick_device
 
@@ -142,14 +144,6 @@ def examine(
     made_by = fingerprint(threads, names[0], marks, weights)
     pictures = {data: identity.indexes["train"].n for data, identity in identities.items()}
     return new_record(arms, pictures, made_by, sorted(set(names)), argv), identities
-
-
-def digest_of(path: Path) -> str:
-    """sha256 of a file that must be there; UserError when it cannot be read."""
-    digest = sha256(path)
-    if digest == "-":
-        raise UserError(f"cannot read {path}. Check that it is there and that you may read it.")
-    return digest
 
 
 def make_folder(folder: Path) -> None:

@@ -4,7 +4,8 @@ import utils.env  # noqa: F401, I001  (first: sets the environment that the libr
 
 import sys
 
-from data.index.index import Index, count_pictures
+from data.index.index import Index
+from data.loading.plan import count_for
 from utils.config.options import help_text, parse_args
 from utils.errors import Diverged, StoppedBySignal, answer_first, run_script, stop_if_signalled
 from utils.schedule.preview import announce, asks_for_plan, preview, within_data
@@ -15,7 +16,10 @@ def answered(argv: list[str]) -> bool:
     if {"--help", "-h"} & set(argv):
         print(help_text("train.py"))
     elif asks_for_plan(argv):
-        preview(argv, count_pictures)
+        for hyp, n in preview(argv, count_for):
+            from models.training import require_trainable  # takes seconds, so after the plan is shown
+
+            require_trainable(hyp, n)
     else:
         parse_args(argv)
         return False
@@ -41,7 +45,7 @@ from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.identity import traits
 from data.index.subset import open_split
 from data.loading.loader import TrainLoader, build_train_loader, first_batch, open_val_loader
-from data.loading.multiscale import random_size, resize, smallest_size
+from data.loading.multiscale import random_size, resize
 from data.loading.order import class_counts
 from models.detector import load_for_eval, open_model
 from models.fit import largest_batch, require_statistics
@@ -123,8 +127,7 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     workers, pin = worker_count(hyp.workers, ranks), ranks.device.type == "cuda"
     share = {"rank": ranks.rank, "world_size": ranks.world_size}
     train_loader = build_train_loader(train_index, run.hyp, batch=run.hyp.batch, workers=workers, pin=pin, **share)
-    smallest = smallest_size(run.hyp.imgsz, run.hyp.multi_scale, run.stride)
-    require_statistics(model, run.hyp, train_loader.sampler.fewest, smallest)
+    require_statistics(model, run.hyp, train_loader.sampler.fewest)
     val_loader = open_val_loader(val_index, run.hyp, run.stride, workers, pin, beside=[train_loader.dataset.pictures])
     val = Validation(val_loader, val_index, ranks.device, Settings.of(run.hyp, run.dtype), decoding_in_full)
     counts = class_counts(train_index)

@@ -73,7 +73,7 @@ from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import Index
 from data.index.subset import open_split
 from data.loading.loader import build_eval_loader
-from models.detector import load_for_eval
+from models.detector import check_imgsz, load_for_eval
 from models.loss import decoding_in_full
 from utils.evaluation.evaluate import Evaluation, Settings, evaluate, forward
 from utils.evaluation.output import Samples, numbered, speed_line, table_lines, write_json, write_labels, write_pictures
@@ -141,14 +141,6 @@ def run(
         if device.type == "cuda":  # the first pass loads kernels: not a cost of the first picture
             forward(model, torch.zeros(1, 3, options.imgsz, options.imgsz, device=device), dtype)
         return evaluate(model, bar, index, device, Settings.of(options, dtype, class_map))
-
-
-def check_imgsz(imgsz: int, stride: int) -> None:
-    """UserError naming the nearest sizes when the network cannot take this one."""
-    if imgsz % stride:
-        below, above = imgsz // stride * stride, (imgsz // stride + 1) * stride
-        near = f"{below} or {above}" if below else str(above)
-        raise UserError(f"imgsz {imgsz} is not a multiple of the network's stride {stride}. Use {near}.")
 
 
 def match_names(model_names: list[str], data_names: list[str], options: Any) -> list[int] | None:

@@ -34,7 +34,7 @@ def build_detector(
     else:
         model, transfer = HEADS[head](_source_model(load_weights(path)), names)
     if imgsz is not None:
-        _check_imgsz(model, imgsz)
+        check_imgsz(imgsz, int(model.stride.max()))
     return model, transfer
 
 
@@ -74,8 +74,9 @@ def _source_model(source: Source) -> DetectionModel:
         return rebuild(source)
 
 
-def _check_imgsz(model: DetectionModel, imgsz: int) -> None:
-    stride = int(model.stride.max())
+def check_imgsz(imgsz: int, stride: int) -> None:
+    """UserError naming the nearest sizes when the network cannot take this one."""
     if imgsz % stride:
-        near = max(round(imgsz / stride), 1) * stride
+        below, above = imgsz // stride * stride, (imgsz // stride + 1) * stride
+        near = f"{below} or {above}" if below else str(above)
         raise UserError(f"imgsz {imgsz} is not a multiple of the network's stride {stride}. Use {near}.")

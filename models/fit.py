@@ -43,11 +43,12 @@ def largest_batch(model: nn.Module, imgsz: int, dtype: torch.dtype | None, most:
     return fits
 
 
-def require_statistics(model: nn.Module, hyp: Hyp, fewest: int, smallest: int) -> None:
+def require_statistics(model: nn.Module, hyp: Hyp, fewest: int) -> None:
     """UserError where a BatchNorm would be trained on a single value per channel, which has no variance.
 
-    fewest: pictures of this rank in the smallest batch; smallest: side of the smallest training picture, pixels.
+    fewest: pictures of this rank in the smallest batch.
     """
+    smallest = smallest_size(hyp, int(model.stride.max()))
     layers = single_values(model, smallest) if fewest == 1 else []
     if layers:
         varying = f" (multi_scale {hyp.multi_scale:g} of imgsz {hyp.imgsz})" if smallest < hyp.imgsz else ""
@@ -58,6 +59,11 @@ def require_statistics(model: nn.Module, hyp: Hyp, fewest: int, smallest: int) -
             f"which they cannot normalise. Use another --batch, so that no picture is left alone{lower}, or a larger "
             "--imgsz."
         )
+
+
+def smallest_size(hyp: Hyp, stride: int) -> int:
+    """The smallest side of a training picture that `multi_scale` may give, pixels."""
+    return max(int(hyp.imgsz * (1 - hyp.multi_scale) // stride) * stride, stride) if hyp.multi_scale else hyp.imgsz
 
 
 @torch.no_grad()

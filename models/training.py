@@ -8,7 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from models.detector import open_model
 from models.ema import EMA
+from models.fit import require_statistics
+from models.freeze import freeze
 from models.loss import DetectionLoss
 from models.optim import build_optimizer, parameter_groups
 from utils.config.schema import Hyp
@@ -42,6 +45,13 @@ class Training:
         model = self.model
         about = {"yaml": model.yaml, "names": list(model.names.values()), "hyp": hyp.model_dump(), "data": data}
         save_state(path, about | {"progress": asdict(self.progress)} | collect(self.parts(), model))
+
+
+def require_trainable(hyp: Hyp, n: int) -> None:
+    """UserError where a run on `n` pictures would be refused once its network is built; for its plan."""
+    model, _ = open_model(hyp, ["class"], None, False)
+    freeze(model, hyp.freeze)
+    require_statistics(model, hyp, n % hyp.batch or hyp.batch)
 
 
 def build_training(

@@ -17,6 +17,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def weight_places(name: str) -> list[Path]:
+    """Where weights of this name are looked for, in order."""
+    path = Path(name).expanduser()
+    return [path] if path.is_absolute() else [Path.cwd() / path, REPO / "models" / path, cache_dir() / "weights" / path]
+
+
 def set_environment() -> None:
     """Offline, no telemetry, safe loading, every core; what the user has set already is kept, safe loading excepted."""
     os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"  # without it a yaml's `activation`, also one inside a .pt, is evaluated

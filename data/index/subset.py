@@ -48,7 +48,7 @@ def drawn(n: int, fraction: float) -> np.ndarray:
 
 def of_classes(index: Index, wanted: list[str | int]) -> Index:
     """Boxes of some classes, by name or id, numbered anew in the order of `names`; every picture stays."""
-    ids = sorted({_class_id(word, index.names) for word in wanted})
+    ids = sorted({class_id(word, index.names) for word in wanted})
     new_id = np.full(index.nc, -1, index.classes.dtype)
     new_id[ids] = np.arange(len(ids))
     keep = new_id[index.classes] >= 0
@@ -73,7 +73,7 @@ def left_out(whole: Index, part: Index) -> str:
     return f"{pictures} of {whole.n} pictures and {boxes} of {len(whole.classes)} boxes are left out"
 
 
-def _class_id(word: str | int, names: list[str]) -> int:
+def class_id(word: str | int, names: list[str]) -> int:
     """A class by its name (case aside when no name is spelt exactly so), or by its number."""
     text = str(word).strip()
     folded = [name.strip().casefold() for name in names]

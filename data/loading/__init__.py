@@ -2,6 +2,7 @@
 
 augment     colour, flips, blending, pixel transforms
 mosaic      four pictures -> one
+plan        the pictures of a run counted, and its data checked, none of them read
 multiscale  training at varying sizes
 order       which picture stands at which position
 shared      arrays in memory that processes share

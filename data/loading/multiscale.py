@@ -15,11 +15,6 @@ def random_size(seed: int, ni: int, imgsz: int, multi_scale: float, stride: int)
     return max(int(size // stride) * stride, stride)
 
 
-def smallest_size(imgsz: int, multi_scale: float, stride: int) -> int:
-    """The smallest side that `random_size` may give."""
-    return imgsz if multi_scale == 0 else max(int(imgsz * (1 - multi_scale) // stride) * stride, stride)
-
-
 def resize(images: Tensor, size: int) -> Tensor:
     """(b, 3, h, w) -> (b, 3, size, size), bilinear; boxes are fractions and stay."""
     if images.shape[-1] == size:

@@ -10,7 +10,7 @@ import ultralytics
 import yaml
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, safe_download
 
-from utils.env import REPO, cache_dir
+from utils.env import cache_dir, weight_places
 from utils.errors import UserError
 
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -29,7 +29,7 @@ def find_weights(weights: str, download: bool = False) -> Path:
         return best.absolute()
     if not folder.is_dir() and not folder.suffix:
         raise UserError(f"weights '{weights}' have no suffix. Name a .pt checkpoint or a model .yaml, e.g. yolo11n.pt.")
-    places = _places(weights)
+    places = weight_places(weights)
     for path in places:
         if path.is_dir():
             raise UserError(f"weights {path} is a folder without weights/best.pt. Name the .pt file.")
@@ -74,12 +74,6 @@ def zoo_yamls() -> dict[str, Path]:
     return {path.name: path for path in sorted(ZOO.rglob("*.yaml"))}
 
 
-def _places(weights: str) -> list[Path]:
-    """Where a name is looked for, in order."""
-    name = Path(weights).expanduser()
-    return [name] if name.is_absolute() else [Path.cwd() / name, REPO / "models" / name, cache_dir() / "weights" / name]
-
-
 def _without_scale(name: str) -> str:
     """yolov8n-p2.yaml -> yolov8-p2.yaml"""
     return re.sub(r"(\d+)[nslmx]((?:-.+)?\.ya?ml)$", r"\1\2", name)
@@ -97,7 +91,7 @@ def _zoo_yaml(weights: str) -> Path:
         return _zoo_file(name).with_name(name)
     close = difflib.get_close_matches(_without_scale(name), zoo, n=3)
     hint = f" Did you mean {', '.join(close)}?" if close else ""
-    places = ", ".join(str(place) for place in _places(weights))
+    places = ", ".join(str(place) for place in weight_places(weights))
     raise UserError(f"model yaml '{weights}' is not a file (looked at {places}) nor one of ultralytics' own.{hint}")
 
 

@@ -5,9 +5,9 @@ import torch
 
 import train
 from data.loading.loader import EpochSampler
-from data.loading.multiscale import random_size, smallest_size
+from data.loading.multiscale import random_size
 from models.detector import build_detector
-from models.fit import require_statistics, single_values
+from models.fit import require_statistics, single_values, smallest_size
 from models.freeze import freeze, keep_frozen_bn_eval
 from tests.helpers.runs import state_of
 from utils.config.schema import Hyp
@@ -37,9 +37,9 @@ def test_a_batch_is_refused_where_torch_cannot_normalise_it(frozen):
     if frozen == "neck":
         freeze(model, frozen)
     for pictures in (1, 2):
-        for size in (32, 64):
+        for size, hyp in ((32, Hyp(imgsz=64, multi_scale=0.5)), (64, Hyp(imgsz=64))):
             try:
-                require_statistics(model, Hyp(imgsz=64, multi_scale=0.5, batch=16), pictures, size)
+                require_statistics(model, hyp, pictures)
                 accepted = True
             except UserError as e:
                 accepted = False
@@ -57,7 +57,7 @@ def test_the_smallest_batch_and_size_are_those_that_occur():
                 assert sampler.fewest == min(len(keys) for keys in sampler)
     for imgsz, varies in ((64, 0.5), (64, 0.3), (96, 0.9), (64, 0.0)):
         sizes = [random_size(0, ni, imgsz, varies, 32) for ni in range(400)]
-        assert min(sizes) == smallest_size(imgsz, varies, 32)
+        assert min(sizes) == smallest_size(Hyp(imgsz=imgsz, multi_scale=varies), 32)
 
 
 def test_a_run_that_meets_one_is_refused_before_its_first_batch(toy_args, tmp_path):

@@ -3,9 +3,12 @@
 import json
 import math
 import os
+import shutil
 import time
+from pathlib import Path
 
 import pytest
+import torch
 
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import build_index, count_pictures
@@ -293,6 +296,7 @@ def test_plan_loads_no_model_and_starts_no_run(tmp_path, toy):
     assert code == 0, err
     assert "5 epochs x 5 batches of 4 = 25 batches" in out
     assert "100 %" in out and "warning: biases of pretrained weights" in out
+    assert "note: weights nowhere/at-all.pt are not here" in out
     assert is_picture(tmp_path / "runs/plan/plan.png")
     assert not (tmp_path / "runs/train").exists()
 
@@ -305,6 +309,36 @@ def test_plan_overlays_several_files(tmp_path, toy):
     assert code == 0, err
     assert out.count("100 %") == 2 and "\nslow\n" in out and "\nfinetune\n" in out
     assert is_picture(tmp_path / "here/plan.png")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--imgsz", "100"),
+        ("--freeze", "bakbone"),
+        ("--batch", "19", "--imgsz", "32"),
+        ("--weights", "yolov5n.pt"),
+        ("--classes", "mugg"),
+        ("--data", "no-val.yaml"),
+        ("albumentations=[{name: Bluur}]",),
+    ],
+    ids=lambda words: words[-1].strip("[]{}"),
+)
+def test_a_plan_refuses_what_training_refuses(words, toy_args, tmp_path, monkeypatch):
+    """With the same message."""
+    import train
+    from utils.errors import UserError
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "no-val.yaml").write_text(Path(toy_args[3]).read_text().replace("val:", "# val:"))
+    shutil.copytree(Path(toy_args[3]).parent, tmp_path, dirs_exist_ok=True)
+    torch.save({"model": "no network"}, tmp_path / "yolov5n.pt")
+    said = []
+    for more in ((), ("--plan",)):
+        with pytest.raises(UserError) as caught:
+            train.main([*toy_args, *words, *more])
+        said.append(str(caught.value))
+    assert said[0] == said[1]
 
 
 @pytest.mark.parametrize(

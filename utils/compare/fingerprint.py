@@ -8,6 +8,8 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from utils.env import REPO
+from utils.errors import UserError
+from utils.files import sha256
 from utils.run.folder import git_revision, package_versions
 
 
@@ -75,3 +77,11 @@ def reached(script: Path) -> set[Path]:
             modules = [REPO.joinpath(*name.split(".")).with_suffix(".py") for name in names]
             todo += [module for module in modules if module.is_file()]
     return found
+
+
+def digest_of(path: Path) -> str:
+    """sha256 of a file that must be there; UserError when it cannot be read."""
+    digest = sha256(path)
+    if digest == "-":
+        raise UserError(f"cannot read {path}. Check that it is there and that you may read it.")
+    return digest

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from utils.config.options import is_option, parse_args
 from utils.config.schema import Command, Hyp
+from utils.env import weight_places
 from utils.errors import UserError
 from utils.run.console import configure_console
 from utils.schedule.describe import describe, table
@@ -16,8 +17,8 @@ from utils.schedule.rates import Schedule, build_schedule, fitting_batch, within
 from utils.schedule.warn import of_batch, warnings
 
 log = logging.getLogger(__name__)
-PLANS = "runs/plan"  # where plan.png goes unless --project says otherwise
-Count = Callable[[str | None, bool, bool], tuple[int, bool]]  # data, single_cls, download -> pictures, whether exact
+DEFAULTS = ("runs/train", "runs/compare")  # a --project that nobody gave: plan.png goes to runs/plan
+Count = Callable[[Hyp, bool], tuple[int, bool]]  # a run, whether to download -> training pictures, whether exact
 
 
 @dataclass(frozen=True)
@@ -35,22 +36,23 @@ def asks_for_plan(argv: list[str]) -> bool:
     return bool({"--plan", "--plan=true", "plan=true", "--plan=True", "plan=True"} & set(argv))
 
 
-def preview(argv: list[str], count: Count) -> dict[str, float]:
-    """Say and draw what `argv` would do; returns no metrics. `count` tells the number of training pictures."""
+def preview(argv: list[str], count: Count) -> list[tuple[Hyp, int]]:
+    """Say and draw what `argv` would do; as `show`."""
     variants = split_variants(argv if len(argv) > 1 else [*argv, "--hyp", "demo"])
-    project = variants[0].hyp.project
-    show(variants, count, PLANS if project == Hyp().project else project)
-    return {}
+    return show(variants, count, variants[0].hyp.project)
 
 
 def show(
-    variants: Sequence[Variant], count: Count, folder: str, notes: Sequence[str] = (), seeds: Sequence[int] = ()
-) -> None:
-    """Say and draw, in `folder`, the plan of every variant, and what all of them cost with so many `seeds`."""
+    variants: Sequence[Variant], count: Count, project: str, notes: Sequence[str] = (), seeds: Sequence[int | None] = ()
+) -> list[tuple[Hyp, int]]:
+    """Say and draw, in the folder `project`, the plan of every variant, and what all cost with so many `seeds`.
+
+    Returns the runs whose network is there, each with its number of pictures: what it says of them is to be checked.
+    """
     configure_console()
     for note in notes:
         log.info(note)
-    drawn, counted = [], {}
+    drawn, counted, checkable = [], {}, {}
     for variant in variants:
         command, hyp = variant.command, variant.hyp
         if command.resume:
@@ -61,9 +63,9 @@ def show(
             log.info(f"\n{variant.name}")
         for note in variant.notes:
             log.info(note)
-        where = (hyp.data, hyp.single_cls and hyp.classes is None)
+        where = str((hyp.data, hyp.single_cls, hyp.classes, hyp.albumentations))
         if where not in counted:
-            counted[where] = count(*where, command.download)
+            counted[where] = count(hyp, command.download)
         pictures, exact = counted[where]
         _, n, nb = within_pictures(pictures, hyp)
         hyp = within_data(hyp, n)
@@ -75,15 +77,29 @@ def show(
         for line in table(schedule):
             log.info(line)
         drawn.append(Drawn(variant.name, schedule, plan, hyp))
-    for line in ["", *cost_lines(drawn, seeds), f"drawn: {_draw(drawn, Path(folder))}"]:
+        if has_network(hyp):
+            network = (hyp.weights, hyp.head, hyp.imgsz, hyp.multi_scale, hyp.freeze, n % hyp.batch == 1 or hyp.batch)
+            checkable[str(network)] = hyp, n
+        else:
+            unchecked = f"imgsz {hyp.imgsz}" + (" (no multiple of 32, as most want)" if hyp.imgsz % 32 else "")
+            log.info(f"note: weights {hyp.weights} are not here, so {unchecked} and freeze are not checked")
+    folder = Path("runs/plan" if project in DEFAULTS else project)
+    for line in ["", *cost_lines(drawn, seeds), f"drawn: {_draw(drawn, folder)}"]:
         log.info(line)
+    return list(checkable.values())
 
 
-def cost_lines(drawn: Sequence[Drawn], seeds: Sequence[int]) -> list[str]:
+def has_network(hyp: Hyp) -> bool:
+    """Whether the network of a run can be built from what is on this machine; ultralytics has many a yaml."""
+    name = hyp.weights or ""
+    return name.endswith((".yaml", ".yml")) or (bool(name) and any(path.exists() for path in weight_places(name)))
+
+
+def cost_lines(drawn: Sequence[Drawn], seeds: Sequence[int | None]) -> list[str]:
     """What the runs of a comparison come to, for each number of `seeds`."""
     each = ", ".join(f"{d.name} {d.schedule.total} batches and {evaluations(d.hyp)} evaluations" for d in drawn)
     lines = [f"each run  {each}"] if seeds else []
-    for n in dict.fromkeys(seeds):
+    for n in dict.fromkeys(n for n in seeds if n):
         batches, scored = (n * sum(map(of, drawn)) for of in (lambda d: d.schedule.total, lambda d: evaluations(d.hyp)))
         lines.append(
             f"cost      {n * len(drawn)} runs ({len(drawn)} arms x {n} seeds): {batches:,} batches and {scored:,} "
