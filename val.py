@@ -81,7 +81,7 @@ from utils.evaluation.plots import plot_evaluation
 from utils.evaluation.truth import LIMIT
 from utils.run.console import configure_console, progress_bar
 from utils.run.folder import make_run_folder
-from utils.run.ranks import DTYPES, Ranks, pick_amp, pick_device, thread_count, worker_count
+from utils.run.ranks import DTYPES, Ranks, open_device, pick_amp, pick_device, thread_count, worker_count
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +135,7 @@ def run(
 ) -> Evaluation:
     """Evaluate on the device; `samples` keeps some of the pictures."""
     dtype = DTYPES[pick_amp(options.amp, device)]
+    open_device(device)
     model.to(device, memory_format=torch.channels_last)
     bar = samples.watch(progress_bar(loader, len(loader), options.split, True), len(loader))
     with decoding_in_full(model):

@@ -49,6 +49,15 @@ def build_optimizer(model: nn.Module, hyp: Hyp, weight_decay: float, decays_all:
     return kind(groups, betas=(hyp.momentum, 0.999), **options)
 
 
+def with_kernels_of(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """A saved state with the kernels (fused, foreach) of `optimizer`: those it was saved with suit another device."""
+    groups = [
+        saved | {key: group[key] for key in ("fused", "foreach")}
+        for saved, group in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    return state | {"param_groups": groups}
+
+
 def set_rates(optimizer: torch.optim.Optimizer, rates: Rates) -> None:
     """Write learning rate and momentum (beta1 of Adam) into every group: the only place that does."""
     for group in optimizer.param_groups:

@@ -13,7 +13,7 @@ from models.ema import EMA
 from models.fit import require_statistics
 from models.freeze import freeze
 from models.loss import DetectionLoss
-from models.optim import build_optimizer, parameter_groups
+from models.optim import build_optimizer, parameter_groups, with_kernels_of
 from utils.config.schema import Hyp
 from utils.run.checkpoint import collect, restore, save_state
 from utils.run.progress import Progress
@@ -79,5 +79,6 @@ def build_training(
         progress=Progress(**state["progress"]) if state else Progress(),
     )
     if state:
-        restore(state, training.parts(), model)
+        optimizer = with_kernels_of(training.optimizer, state["optimizer"])
+        restore(state | {"optimizer": optimizer}, training.parts(), model)
     return training, plan

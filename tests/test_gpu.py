@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import train
+import val
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import build_index
 from data.loading.loader import build_train_loader
@@ -85,3 +86,19 @@ def test_a_step_that_is_not_finite_is_skipped_without_a_wait(kind):
             torch.cuda.set_sync_debug_mode("default")
         assert torch.equal(model[0].weight, before) == (factor != 1.0)
     assert ema.updates == 1 and all(bool(v.isfinite().all()) for v in ema.model.state_dict().values())
+
+
+def test_a_run_of_a_cpu_goes_on_with_the_kernels_of_a_gpu(toy_args, tmp_path):
+    folder = run_train(*toy_args, "--stop-after", 1, project=tmp_path)
+    train.main(["--resume", str(folder / "weights/last.pt"), "--device", "cuda"])
+    state = state_of(folder)
+    assert state["progress"]["finished"] and all(group["fused"] for group in state["optimizer"]["param_groups"])
+
+
+def test_a_pass_of_val_stays_on_its_gpu(toy, toy_args, tmp_path):
+    """torchrun's one rank with NCCL is the other way to get there."""
+    folder = run_train(*replaced(toy_args, "--device", "cuda"), project=tmp_path)
+    last = torch.cuda.device_count() - 1
+    words = ["--weights", folder / "weights/best.pt", "--data", toy, "--device", f"cuda:{last}", "--project", tmp_path]
+    assert 0 <= val.main([*map(str, words), "--noplots"])["val/mAP50-95"] <= 1
+    assert torch.cuda.current_device() == last

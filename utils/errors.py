@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
@@ -34,6 +35,8 @@ class StoppedBySignal(BaseException):  # no Exception: a library's `except Excep
 
 
 _arrived: list[int] = []  # signals so far
+_alike = [True]  # whether every rank of a machine has met the same errors so far
+PATIENCE = 5.0  # seconds in which torchrun ends the other ranks when one has ended
 
 
 def _stop(number: int, frame: Any) -> None:
@@ -46,6 +49,21 @@ def stop_if_signalled() -> None:
     """Raise again what was raised inside a destructor, where Python drops it; the training loop asks at each batch."""
     if _arrived:
         raise StoppedBySignal(_arrived[0])
+
+
+def ranks_differ() -> None:
+    """Called when the ranks have met: until then each one sees what the others see, and one message is enough."""
+    _alike[0] = False
+
+
+def leave_it_to_first() -> None:
+    """Of an error that every rank of a machine meets, the first one tells; the others wait to be ended by torchrun.
+
+    A rank that nobody ends has met it alone, and tells it, too.
+    """
+    if _alike[0] and int(os.environ.get("LOCAL_RANK", 0)):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(PATIENCE)
 
 
 def let_reader_go(output: TextIO) -> bool:
@@ -74,6 +92,7 @@ def run_script(main: Callable[[], Any]) -> int:
             raise  # another pipe than the output: a bug
         return 128 + 13  # SIGPIPE
     except UserError as e:
+        leave_it_to_first()
         print(f"error: {e}", file=sys.stderr)
         return 2
     except SomeFailed as e:

@@ -8,7 +8,15 @@ from torch import nn
 
 from models.detector import build_detector
 from models.ema import EMA
-from models.optim import all_finite, applied_rates, build_optimizer, optimizer_step, parameter_groups, set_rates
+from models.optim import (
+    all_finite,
+    applied_rates,
+    build_optimizer,
+    optimizer_step,
+    parameter_groups,
+    set_rates,
+    with_kernels_of,
+)
 from tests.helpers.runs import assert_same
 from utils.config.schema import Hyp
 from utils.schedule.rates import Rates, build_schedule, ema_decay_at
@@ -261,3 +269,29 @@ def test_one_number_that_is_not_finite_is_found_in_weights_and_statistics():
         assert not all_finite(network(), model)
         part.view(-1)[-1] = old
     assert all_finite(model)
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("saved_by", ["foreach", "fused"])
+def test_a_state_keeps_its_numbers_and_takes_the_kernels_of_its_new_device(kind, saved_by):
+    """Saved by the kernels of a CPU and loaded into those of a GPU, which a CPU has too; and the other way."""
+    layers, hyp = [nn.Sequential(nn.Linear(3, 2)) for _ in range(2)], Hyp(optimizer=kind)
+    before, after = (build_optimizer(layer, hyp, 0.1) for layer in layers)
+    there = "fused" if saved_by == "foreach" else "foreach"
+    for optimizer, kernel in ((before, saved_by), (after, there)):
+        for group in optimizer.param_groups:
+            group |= {"fused": kernel == "fused", "foreach": kernel == "foreach"}
+    layers[1].load_state_dict(layers[0].state_dict())
+
+    def step(k: int) -> None:
+        layers[k](torch.ones(1, 3)).square().sum().backward()
+        (before, after)[k].step()
+        layers[k].zero_grad()
+
+    step(0)
+    layers[1].load_state_dict(layers[0].state_dict())
+    after.load_state_dict(with_kernels_of(after, copy.deepcopy(before.state_dict())))
+    assert all(group[there] and not group[saved_by] for group in after.param_groups)
+    for k in (0, 1):
+        step(k)
+    torch.testing.assert_close(layers[1].state_dict(), layers[0].state_dict())

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 from utils.env import cores
-from utils.errors import UserError
+from utils.errors import UserError, ranks_differ
 
 BF16_ON_CPU = False  # whether `amp: auto` takes bf16 on a CPU that has it in hardware
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "off": None}  # of autocast, by the name that --amp has
@@ -29,23 +29,42 @@ class Ranks:
         return name if self.world_size == 1 else f"{self.world_size} x {name}"
 
 
-def pick_device(spec: str, local_rank: int = 0) -> torch.device:
-    """'auto', 'cpu', 'cuda', '1', 'cuda:1' -> device; UserError when a GPU is asked for and there is none."""
+def pick_device(spec: str, local_rank: int = 0, local_ranks: int = 1) -> torch.device:
+    """'auto', 'cpu', 'cuda', '1', 'cuda:1' -> device, with several ranks on this machine the one of this rank.
+
+    UserError for a GPU that is not there, for more ranks than GPUs, and for one GPU named for several ranks.
+    """
     text = spec.lower().removeprefix("cuda").removeprefix(":").strip()
-    if spec.lower() in {"auto", ""}:
-        return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
     if text == "cpu":
         return torch.device("cpu")
     if "," in text:
         n = len(text.split(","))
         raise UserError(f"device {spec}: several GPUs are started by torchrun --nproc-per-node {n} train.py ...")
+    if text not in {"auto", ""} and local_ranks > 1:
+        raise UserError(
+            f"device {spec} with {local_ranks} ranks on this machine: each has a GPU of its own. Use --device cuda and "
+            "choose the GPUs by CUDA_VISIBLE_DEVICES, or --device cpu."
+        )
     if not torch.cuda.is_available():
+        if spec.lower() in {"auto", ""}:
+            return torch.device("cpu")
         raise UserError(f"device {spec} was asked for, but torch {torch.__version__} sees no GPU. Use --device cpu.")
-    number = int(text) if text.isdigit() else local_rank if not text else -1
-    if not 0 <= number < torch.cuda.device_count():
-        have = ", ".join(f"{i}: {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count()))
+    return torch.device("cuda", _number(spec, text, local_rank, local_ranks))
+
+
+def _number(spec: str, text: str, local_rank: int, local_ranks: int) -> int:
+    """Number of the GPU that a rank uses."""
+    count = torch.cuda.device_count()
+    if local_ranks > count:
+        raise UserError(
+            f"{local_ranks} ranks were started on a machine with {count} GPU{'s' * (count > 1)}. Use torchrun "
+            f"--nproc-per-node {count}, or --device cpu."
+        )
+    number = local_rank if text in {"auto", ""} else int(text) if text.isdigit() else -1
+    if not 0 <= number < count:
+        have = ", ".join(f"{i}: {torch.cuda.get_device_name(i)}" for i in range(count))
         raise UserError(f"device {spec} does not exist. There is {have}.")
-    return torch.device("cuda", number)
+    return number
 
 
 def pick_amp(amp: str, device: torch.device) -> str:
@@ -68,16 +87,22 @@ def cpu_has_bf16() -> bool:
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
-def start_ranks(spec: str) -> Ranks:
-    """Read torchrun's environment, join the process group, pick this rank's device."""
-    world_size = int(os.environ.get("WORLD_SIZE", 1))
-    rank, local_rank = int(os.environ.get("RANK", 0)), int(os.environ.get("LOCAL_RANK", 0))
-    device = pick_device(spec, local_rank)
+def open_device(device: torch.device) -> None:
+    """Make a GPU the one that is meant where none is named; else a context would be opened on the first one, too."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
+
+
+def start_ranks(spec: str) -> Ranks:
+    """Read torchrun's environment, pick this rank's device, join the process group."""
+    world_size = int(os.environ.get("WORLD_SIZE", 1))
+    rank, local_rank = int(os.environ.get("RANK", 0)), int(os.environ.get("LOCAL_RANK", 0))
+    device = pick_device(spec, local_rank, int(os.environ.get("LOCAL_WORLD_SIZE", world_size)))
+    open_device(device)
     if world_size > 1:
         # ranks wait while rank 0 evaluates
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=3))
+        ranks_differ()
     return Ranks(rank, world_size, device)
 
 
