@@ -8,6 +8,7 @@ import utils.env  # noqa: F401, I001  (first: sets the environment that the libr
 
 import sys
 
+from data.index.folds import count_training
 from data.loading.plan import count_for
 from utils.compare.arms import EXAMPLE, SINGLE, Arm, Compare, read_command
 from utils.config.options import option_lines
@@ -142,7 +143,8 @@ def examine(
     weights = {name: digest_of(find_weights(name, command.download)) for name in {str(a.hyp.weights): 0 for a in arms}}
     names = [torch.cuda.get_device_name(int(slot)) for slot in slots] if slots[0] != "cpu" else ["cpu"]
     made_by = fingerprint(threads, names[0], marks, weights)
-    pictures = {data: identity.indexes["train"].n for data, identity in identities.items()}
+    plain = {arm.name: arm.hyp.model_copy(update={"single_cls": False}) for arm in arms}  # as `identify` reads it
+    pictures = {name: count_training(hyp)[0] for name, hyp in plain.items()}
     return new_record(arms, pictures, made_by, sorted(set(names)), argv), identities
 
 

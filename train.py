@@ -42,8 +42,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from data.definition.dataset_yaml import load_dataset_yaml
+from data.index.folds import open_parts
 from data.index.identity import traits
-from data.index.subset import open_split
 from data.loading.loader import TrainLoader, build_train_loader, first_batch, open_val_loader
 from data.loading.multiscale import random_size, resize
 from data.loading.order import class_counts
@@ -283,8 +283,7 @@ def end_epoch(
 def open_data(hyp: Hyp, command: Command) -> tuple[dict[str, Any], Index, Index]:
     """What identifies the data, and the indexes of the training and the evaluation pictures; problems are printed."""
     config = load_dataset_yaml(hyp.data, command.download)
-    train = open_split(config, "train", hyp, command.trust_index, training=True)
-    val = open_split(config, "val", hyp, command.trust_index)
+    train, val = open_parts(config, hyp, command.trust_index)
     return traits(config.root, train, val), train, val
 
 
@@ -307,6 +306,7 @@ def start_run(
     if ranks.rank == 0:
         folder = open_run_folder(hyp, resumed, exist_ok)
         about = {"device": str(ranks.device), "ranks": ranks.world_size, "resumed": resumed is not None}
+        about |= {"pictures": {split: data[f"{split} pictures"] for split in ("train", "val")}}
         write_run_json(folder, about | ({"data_changed": changed} if changed else {}))
     return Run(hyp, ranks, folder, int(model.stride.max()), data, resumed is not None)
 

@@ -13,7 +13,7 @@ from utils.errors import UserError, answer_first, run_script
 
 SHARED = (
     "imgsz", "device", "workers", "amp", "strict", "single_cls", "noplots", "conf", "iou", "max_det", "multi_label",
-    "agnostic_nms", "classes",
+    "agnostic_nms", "classes", "fold", "fold_seed",
 )  # fmt: skip
 TRAINED = (
     "imgsz",
@@ -69,9 +69,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from data.definition.dataset_yaml import load_dataset_yaml
+from data.definition.dataset_yaml import DatasetConfig, find_yaml, load_dataset_yaml
+from data.index.folds import open_part
 from data.index.index import Index
-from data.index.subset import open_split
 from data.loading.loader import build_eval_loader
 from models.detector import check_imgsz, load_for_eval
 from models.loss import decoding_in_full
@@ -99,13 +99,15 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     ranks = Ranks(0, 1, pick_device(options.device))
     torch.set_num_threads(thread_count(ranks))
     model = load_for_eval(options.weights, options.download)
-    options, notes = as_trained(options, model.args, TRAINED)
-    for note in notes:
+    same_data = trained_on(options.data, model.args)
+    keys = (*TRAINED, "fold", "fold_seed") if same_data and options.split != "test" else TRAINED
+    options, notes = as_trained(options, model.args, keys)
+    for note in notes + seen_before(options, model.args, same_data):
         log.info(note)
     stride = int(model.stride.max())
     check_imgsz(options.imgsz, stride)
     config = load_dataset_yaml(options.data, options.download)
-    index = open_split(config, options.split, options, options.trust_index)
+    index = open_part(config, options.split, options, options.trust_index)
     names = list(model.names.values())
     class_map = [0] * len(names) if options.single_cls else match_names(names, index.names, options)
     folder = make_run_folder(options.project, options.name, options.exist_ok)
@@ -119,8 +121,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     for line in table_lines(result, index.n):
         log.info(line)
     log.info(f"{speed_line(result)} ({ranks.device}, batch {options.batch}, imgsz {options.imgsz})")
-    by_json = [place.suffix.lower() == ".json" for place in getattr(config, options.split)] == [True]
-    write_files(folder, result, index, samples, options, by_json)
+    write_files(folder, result, index, samples, options, numbered_by_json(config, options.split, index))
     return result.metrics
 
 
@@ -142,6 +143,37 @@ def run(
         if device.type == "cuda":  # the first pass loads kernels: not a cost of the first picture
             forward(model, torch.zeros(1, 3, options.imgsz, options.imgsz, device=device), dtype)
         return evaluate(model, bar, index, device, Settings.of(options, dtype, class_map))
+
+
+def trained_on(data: str, trained_with: dict[str, Any]) -> bool:
+    """Whether the run behind the weights was given this dataset yaml."""
+    try:
+        return find_yaml(data).samefile(find_yaml(trained_with["data"]))
+    except (KeyError, TypeError, OSError, UserError):
+        return False
+
+
+def seen_before(options: Any, trained_with: dict[str, Any], same_data: bool) -> list[str]:
+    """What must be known where the weights were trained on another fold than the one that is scored, or on none."""
+    theirs = trained_with.get("fold"), trained_with.get("fold_seed", 0)
+    ours = options.fold, options.fold_seed
+    had = f"fold {theirs[0]}, fold_seed {theirs[1]}" if theirs[0] else "no fold"
+    if options.split != "val" or theirs == ours or theirs[0] is ours[0] is None:
+        return []
+    if same_data:
+        return [f"warning: the weights were trained with {had}: they may have learned from pictures that are scored"]
+    if ours[0] is None:
+        return [
+            f"note: the weights were trained with {had} of {trained_with.get('data')} and know most of its pictures"
+        ]
+    return []
+
+
+def numbered_by_json(config: DatasetConfig, split: str, index: Index) -> bool:
+    """Whether the ids of the pictures are those of a COCO json, or of two that a fold is drawn from."""
+    splits = ("train", "val") if index.pool else (split,)
+    places = [[place.suffix.lower() for place in getattr(config, name)] for name in splits]
+    return all(suffixes == [".json"] for suffixes in places) and (index.pool is None or index.pool.own_ids)
 
 
 def match_names(model_names: list[str], data_names: list[str], options: Any) -> list[int] | None:

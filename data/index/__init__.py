@@ -10,4 +10,5 @@ build     the stored index, opened or made
 index     the index that everything else uses
 identity  a hash of the content of a dataset
 subset    some classes, a fraction of the pictures
+folds     one of K folds of training and evaluation pictures
 """

@@ -19,6 +19,15 @@ from utils.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
+class Pool:
+    """A larger index that the pictures of another one are drawn from: decoded pictures are kept for all of it."""
+
+    whole: "Index"
+    rows: np.ndarray  # (n,) of each picture in it
+    own_ids: bool  # whether its image_ids and category_ids are those of COCO jsons
+
+
+@dataclass(frozen=True, eq=False)
 class Index:
     """The pictures of a split and their boxes, as columns; boxes of picture i are rows(i)."""
 
@@ -33,6 +42,7 @@ class Index:
     image_ids: np.ndarray  # (n,) int64, of a COCO json, else 1..n
     category_ids: list[int]  # of a COCO json, else 1..nc
     problems: Sequence[Problem] = field(default_factory=list)
+    pool: Pool | None = None
     file: IndexFile | None = field(default=None, init=False, repr=False)  # whose columns these are, as they stand there
 
     def __len__(self) -> int:
@@ -55,7 +65,8 @@ class Index:
         columns = {name: getattr(self, name)[rows] for name in ("boxes", "classes", "area", "crowd")}
         columns |= {name: getattr(self, name)[pictures] for name in ("shapes", "image_ids")}
         offsets = np.concatenate([[0], counts.cumsum()]).astype(np.int64)
-        return replace(self, paths=self.paths.take(pictures), offsets=offsets, **columns)
+        pool = self.pool and replace(self.pool, rows=self.pool.rows[pictures])
+        return replace(self, paths=self.paths.take(pictures), offsets=offsets, pool=pool, **columns)
 
     def rows(self, i: int) -> slice:
         """Rows of `boxes`, `classes`, `area`, `crowd` that belong to picture i."""
@@ -65,7 +76,8 @@ class Index:
         """A process that was not forked opens the file again: pickling would copy the columns."""
         if self.file and self.file.in_place():
             return _open_again, (self.file.path, self.file.key)
-        return Index, tuple(getattr(self, f.name) for f in fields(self) if f.init)
+        values = [getattr(self, f.name) for f in fields(self) if f.init]
+        return Index, tuple(None if isinstance(value, Pool) else value for value in values)  # nobody there asks for it
 
 
 def build_index(
@@ -82,15 +94,41 @@ def build_index(
     return index
 
 
-def count_pictures(data: str | None, single_cls: bool = False, download: bool = False) -> tuple[int, bool]:
-    """Training pictures of a dataset yaml, none of them read: of the stored index and True, else files and False."""
+def pooled(train: Index, val: Index) -> tuple[Index, bool]:
+    """Both as one index, a picture of both (by its path) once; and whether its ids are those of COCO jsons.
+
+    Ids of the two that clash are numbered anew.
+    """
+    both = set(train.paths) & set(val.paths)
+    if both:
+        val = val.take(np.array([i for i, path in enumerate(val.paths) if path not in both], np.int64))
+    names = ("shapes", "boxes", "classes", "area", "crowd", "image_ids")
+    columns = {name: np.concatenate([getattr(train, name), getattr(val, name)]) for name in names}
+    own_ids = len(np.unique(columns["image_ids"])) == len(columns["image_ids"])
+    own_ids = own_ids and train.category_ids == val.category_ids
+    whole = replace(
+        train,
+        **columns,
+        paths=Paths.join([train.paths, val.paths]),
+        offsets=np.concatenate([train.offsets, train.offsets[-1] + val.offsets[1:]]),
+        problems=[*train.problems, *val.problems],
+    )
+    if not own_ids:
+        whole = replace(whole, image_ids=np.arange(1, whole.n + 1), category_ids=list(range(1, whole.nc + 1)))
+    return whole, own_ids
+
+
+def count_pictures(
+    data: str | None, single_cls: bool = False, download: bool = False, split: str = "train"
+) -> tuple[int, bool]:
+    """Pictures of a split, none of them read: of the stored index and True, else files and False."""
     config = load_dataset_yaml(data, download)
-    stored = open_stored(config, "train", single_cls)
+    stored = open_stored(config, split, single_cls)
     if stored and from_columns(State, stored.columns).same_places(stored.header["sha256"]):
         return stored.header["usable"], True
-    source = open_source(config, "train", single_cls)
+    source = open_source(config, split, single_cls)
     if not source.pictures:
-        raise UserError(f"no pictures in {source.where} ('train' of {config.path}).")
+        raise UserError(f"no pictures in {source.where} ('{split}' of {config.path}).")
     if stored and same_pictures(stored, source.pictures):
         return stored.header["usable"], True
     return len(source.pictures), False

@@ -34,11 +34,17 @@ def subset(index: Index, hyp: Any, training: bool = False) -> Index:
         index = of_classes(index, hyp.classes)
         if hyp.single_cls:
             index = replace(index, names=["item"], category_ids=[1], classes=np.zeros_like(index.classes))
-    if training and hyp.fraction < 1:
-        index = index.take(drawn(index.n, hyp.fraction))
-        if not len(index.classes):
-            raise UserError(f"fraction {hyp.fraction:g} leaves {index.n} pictures without a box. Use a larger one.")
-    return index
+    return fraction_of(index, hyp.fraction) if training else index
+
+
+def fraction_of(index: Index, fraction: float) -> Index:
+    """Some of the pictures; decoded ones are kept for them alone, not for the pool that they are drawn from."""
+    if fraction == 1:
+        return index
+    part = replace(index.take(drawn(index.n, fraction)), pool=None)
+    if not len(part.classes):
+        raise UserError(f"fraction {fraction:g} leaves {part.n} pictures without a box. Use a larger one.")
+    return part
 
 
 def drawn(n: int, fraction: float) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The pictures of a run, counted for its plan, and what would be refused of its data; no picture is read."""
 
 from data.definition.dataset_yaml import load_dataset_yaml
-from data.index.index import count_pictures
+from data.index.folds import count_training
 from data.index.subset import class_id
 from data.loading.augment import PixelTransforms
 from data.sources.split import open_source
@@ -12,7 +12,7 @@ def count_for(hyp: Hyp, download: bool = False) -> tuple[int, bool]:
     """Training pictures of the data of a run, and whether that is exact; UserError where training would have one."""
     config = load_dataset_yaml(hyp.data, download)
     single_cls = hyp.single_cls and hyp.classes is None
-    counted = count_pictures(hyp.data, single_cls, download)
+    counted = count_training(hyp, download)
     open_source(config, "val", single_cls)
     for word in hyp.classes or ():
         class_id(word, config.names)

@@ -50,7 +50,12 @@ def open_pictures(
     little smoother. Not for evaluation, whose pixels are to be those of every other program.
     cache_gb: bound of all that is cached, `beside` (what this run keeps already) included; the first pictures that fit
     are kept. strict: compare the content of every picture with what the file was made from, not only size and mtime.
+    Pictures that are drawn from a pool are those of its file on disk, which other draws share.
     """
+    beside = [pictures.whole if isinstance(pictures, Drawn) else pictures for pictures in beside]
+    if cache == "disk" and index.pool:
+        whole = open_pictures(index.pool.whole, imgsz, cache, reduce, remember, cache_gb, strict, beside)
+        return Drawn(whole, index.pool.rows)
     decoder = Decoder(index.paths, index.shapes, imgsz, reduce, remember)
     if cache == "off":
         return decoder
@@ -70,6 +75,20 @@ def open_pictures(
         if cache == "disk"
         else RamCache(decoder, packed, cached)
     )
+
+
+class Drawn:
+    """Some pictures of a larger source."""
+
+    def __init__(self, whole: Pictures, rows: np.ndarray):
+        self.whole, self.rows, self.nbytes = whole, rows.tolist(), whole.nbytes
+        self.cached = int(np.append(rows >= whole.cached, True).argmax())
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self.whole[self.rows[i]]
+
+    def load(self, i: int) -> np.ndarray:
+        return self.whole.load(self.rows[i])
 
 
 class DiskCache(Kept):

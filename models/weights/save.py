@@ -61,6 +61,7 @@ def _frozen_copy(model: DetectionModel, names: list[str] | dict[int, str], args:
 
 
 def _train_args(hyp: dict[str, Any]) -> dict[str, Any]:
-    """The keys that ultralytics knows too, as it expects to read them; paths stay as the user gave them."""
+    """The keys that ultralytics knows too, as it expects to read them, and the fold; paths stay as given."""
     shared = {key: value for key, value in hyp.items() if key in DEFAULT_CFG_DICT}
-    return {**shared, "task": "detect", "mode": "train", "model": hyp.get("weights"), "data": hyp.get("data")}
+    fold = {key: hyp[key] for key in ("fold", "fold_seed") if hyp.get("fold")}  # ours, for val.py: which were not seen
+    return {**shared, **fold, "task": "detect", "mode": "train", "model": hyp.get("weights"), "data": hyp.get("data")}

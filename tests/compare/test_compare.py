@@ -287,7 +287,7 @@ def test_plan_shows_every_arm_and_the_cost_of_all_runs(tmp_path, toy, capsys):
 
 def test_a_record_plans_with_the_batch_that_a_run_really_has(toy):
     _, _, arms, _, _ = read_command(["--data", str(toy), "--weights", "w.pt", "--epochs", "4", "--batch", "900"])
-    record = new_record(arms, {str(toy): 20}, Fingerprint(), ["cpu"], [])
+    record = new_record(arms, {arm.name: 20 for arm in arms}, Fingerprint(), ["cpu"], [])
     assert [(plan.nb, plan.total, plan.nw) for plan in record.arms] == [(1, 4, 1), (1, 4, 0)]
     assert sum("batch 900 is more than there are training pictures" in note for note in record.notes) == 2
 

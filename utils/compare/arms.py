@@ -205,6 +205,8 @@ def cautions(differs: Mapping[str, Mapping[str, Any]]) -> list[str]:
         "seed": "the arms differ in seed: the runs of a pair share neither head nor order nor augmentation",
         "epochs": "the arms differ in epochs: they are not given the same time",
         "batch": "the arms differ in batch",
+        "fold": "the arms differ in fold: each is trained and scored on other pictures",
+        "fold_seed": "the arms differ in fold_seed: each is trained and scored on other pictures",
         "imgsz": "the arms differ in imgsz: training costs and the evaluation differ, too",
     }
     split = {"classes", "single_cls", "conf", "iou", "max_det", "multi_label", "agnostic_nms"}

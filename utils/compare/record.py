@@ -201,11 +201,11 @@ def new_record(
 ) -> Record:
     """The record of a comparison that has not begun: its arms, what differs between them, what they are made from.
 
-    pictures: of the train split of each data set, by its yaml. devices: names of those that runs are spread over.
+    pictures: that each arm trains on, before `fraction`. devices: names of those that runs are spread over.
     """
     plans, notes = [], []
     for arm in arms:
-        hyp, _, nb = within_pictures(pictures[str(arm.hyp.data)], arm.hyp)
+        hyp, _, nb = within_pictures(pictures[arm.name], arm.hyp)
         schedule = build_schedule(hyp, nb, hyp.batch, group_names(hyp))
         plan = {"name": arm.name, "words": list(arm.words), "nw": schedule.nw, "nb": nb, "total": schedule.total}
         plans.append(ArmPlan(**plan, seed_offset=arm.hyp.seed))

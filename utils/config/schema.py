@@ -21,6 +21,18 @@ def _class_list(value: Any) -> Any:
     return value
 
 
+def _fold(value: Any) -> Any:
+    """k/K in its shortest spelling."""
+    parts = value.split("/") if isinstance(value, str) else []
+    if len(parts) != 2 or not all(part.strip().isascii() and part.strip().isdecimal() for part in parts):
+        raise ValueError("give k/K: the fold that is val, and the number of folds, as 2/6")
+    k, folds = map(int, parts)
+    if not (folds >= 2 and 1 <= k <= folds):
+        raise ValueError("k is 1 to K, and K is at least 2")
+    return f"{k}/{folds}"
+
+
+Fold = Annotated[str | None, BeforeValidator(lambda value: value if value is None else _fold(value))]
 Classes = Annotated[list[str | int] | None, BeforeValidator(_class_list)]
 
 
@@ -54,6 +66,10 @@ class Hyp(BaseModel):
         "ring", description="batches through shared buffers allocated once | torch's DataLoader: the same bits"
     )
     fraction: float = Field(1.0, gt=0, le=1, description="part of the training pictures that is used")
+    fold: Fold = Field(
+        None, description="k/K, as 2/6: train and val are pooled and dealt into K folds, and fold k is val"
+    )
+    fold_seed: int = Field(0, ge=0, lt=2**32, description="how folds are dealt; no other seed changes that")
     classes: Classes = Field(None, description="only these classes, by name; null: all")
     patience: int = Field(100, ge=0, description="epochs without a better score before the run stops; 0: never")
     patience_from: int = Field(

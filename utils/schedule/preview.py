@@ -63,7 +63,7 @@ def show(
             log.info(f"\n{variant.name}")
         for note in variant.notes:
             log.info(note)
-        where = str((hyp.data, hyp.single_cls, hyp.classes, hyp.albumentations))
+        where = str((hyp.data, hyp.single_cls, hyp.classes, hyp.albumentations, hyp.fold, hyp.fold_seed))
         if where not in counted:
             counted[where] = count(hyp, command.download)
         pictures, exact = counted[where]
