@@ -92,13 +92,13 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
     if answered(argv):
         return {}
-    command, hyp, notes = parse_args(argv or ["--hyp", "demo"])
+    command, hyp, notes = parse_args(argv)
     resumed = None
     if command.resume:
         resumed, hyp = open_resume(command, hyp)
     ranks = start_ranks(hyp.device)
     configure_console(ranks.rank)
-    for note in notes + ([] if argv else ["no options given: the embedded demo (python train.py --hyp demo)"]):
+    for note in notes:
         log.info(note)
     try:
         if resumed and resumed.state["progress"]["finished"]:

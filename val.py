@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, create_model
 
-from utils.config.options import as_trained, option_lines, parse_tokens
+from utils.config.options import as_trained, option_lines, or_demo, parse_tokens
 from utils.config.schema import Command, Hyp, check
 from utils.errors import UserError, answer_first, run_script
 
@@ -47,11 +47,15 @@ def read_options(argv: list[str]) -> tuple[Any, list[str]]:
         print(help_text())
         return None, []
     given_options, notes = parse_tokens(argv, Options.model_fields)
+    given_options, demo = or_demo(given_options, ("weights", "data"))
     options = check(given_options, Options)
     for key in ("weights", "data"):
         if getattr(options, key) is None:
-            raise UserError(f"--{key} is missing: {Options.model_fields[key].description}. All options: --help")
-    return options, notes
+            meaning = Options.model_fields[key].description
+            raise UserError(
+                f"--{key} is missing: {meaning}. Without both the embedded demo is evaluated. All options: --help"
+            )
+    return options, notes + demo
 
 
 def help_text() -> str:

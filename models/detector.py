@@ -59,7 +59,10 @@ def open_model(
     if state:
         return model_from_yaml(state["yaml"], state["names"]), None
     if hyp.weights is None:
-        raise UserError("--weights is missing: name a checkpoint (.pt) to fine-tune, or a .yaml for random weights.")
+        raise UserError(
+            "--weights is missing: name a checkpoint (.pt) to fine-tune, or a .yaml for random weights. To try it "
+            "out: --hyp demo"
+        )
     return build_detector(hyp.weights, names, hyp.head, hyp.imgsz, download)
 
 

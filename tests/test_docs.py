@@ -59,7 +59,7 @@ def test_every_command_is_understood(page, command):
         while plans.count("--hyp") > 1:  # --plan draws several
             at = plans.index("--hyp")
             del plans[at : at + 2]
-        parse_args(plans or ["--hyp", "demo"])
+        parse_args(plans)
     elif script == "val.py":
         parse_tokens(words, val.Options.model_fields)
     else:

@@ -20,7 +20,10 @@ def cores() -> int:
 def weight_places(name: str) -> list[Path]:
     """Where weights of this name are looked for, in order."""
     path = Path(name).expanduser()
-    return [path] if path.is_absolute() else [Path.cwd() / path, REPO / "models" / path, cache_dir() / "weights" / path]
+    if path.is_absolute():
+        return [path]
+    own = REPO / path if path.parts[:1] == ("models",) else REPO / "models" / path  # as hyps/demo.yaml names it
+    return [Path.cwd() / path, own, cache_dir() / "weights" / path]
 
 
 def set_environment() -> None:

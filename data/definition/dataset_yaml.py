@@ -32,8 +32,8 @@ def load_dataset_yaml(path: str | Path | None, download: bool = False) -> Datase
     """Read a dataset yaml in ultralytics' layout; relative paths start from the yaml's own folder."""
     if path is None:
         raise UserError(
-            "--data is missing: name a dataset yaml (path, train, val, names); data/ holds examples, "
-            "and train.py --hyp demo trains on one."
+            "--data is missing: name a dataset yaml (path, train, val, names); data/ holds examples. "
+            "To try it out: --hyp demo"
         )
     file = find_yaml(path)
     content = read_yaml(file, text_keys=("names",))
@@ -79,7 +79,11 @@ def find_yaml(path: str | Path) -> Path:
     """The yaml itself, or <name>[.yaml] of data/ or data/toy/ for a bare name, or for one of data/ as it once was."""
     given = Path(path).expanduser()
     places = [given]
-    if given.parent in (Path("."), Path("data"), REPO / "data"):  # hyp files of older runs say data/toy-target.yaml
+    if given.parent in (
+        Path("."),
+        *map(Path, ("data", "data/toy")),
+        *OWN,
+    ):  # hyp files of older runs say data/toy-target.yaml
         places += [folder / (given.name + suffix) for folder in OWN for suffix in ("", ".yaml")]
     for place in places:
         if place.is_file():

@@ -15,7 +15,7 @@ from data.index.index import Index, build_index
 from data.report.counts import Counts, count
 from data.report.files import CLASSES, SHOWN, write_report
 from data.report.text import leaks
-from utils.config.options import is_option, option_lines, parse_tokens
+from utils.config.options import is_option, option_lines, or_demo, parse_tokens
 from utils.config.schema import Hyp, check
 from utils.errors import UserError
 from utils.run.console import configure_console
@@ -52,11 +52,10 @@ def main(argv: list[str] | None = None) -> dict[str, Counts]:
         print(help_text())
         return {}
     given_options, notes = parse_tokens(name_dataset(argv), Options.model_fields)
-    for note in notes:
+    given_options, demo = or_demo(given_options, ("data",))
+    for note in notes + demo:
         log.info(note)
     options = check(given_options, Options)
-    if options.data is None:
-        raise UserError(f"which dataset? {USAGE}; data/ holds examples. All options: --help")
 
     config = load_dataset_yaml(options.data, options.download)
     indexes, refused = read_splits(config, options)

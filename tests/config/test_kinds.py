@@ -93,7 +93,7 @@ def test_a_kind_is_one_row():
     [
         (["warmup=constant"], ["warmup_start", "constant"]),
         (["warmup=exponential"], ["warmup_start", "exponential"]),
-        (["scale_lr=sqrt"], ["scale_lr", "summed"]),
+        (["optimizer=sgd", "scale_lr=sqrt"], ["scale_lr", "summed"]),
         (["recipe=yolov5", "decay=step"], ["decay: step", "yolov5", "linear or cosine"]),
         (["recipe=yolov5", "clock=batch", "warmup_max=0.2"], ["clock: batch", "warmup_max: 0.2"]),
         (["recipe=yolov5", "--no-warmup"], ["warmup: none", "yolov5"]),

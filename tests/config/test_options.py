@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+import val
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.report.main import main as report
+from models.weights.find import find_weights
 from utils.compare.arms import read_command
 from utils.config.options import allowed_words, help_text, load_hyp_file, parse_args
 from utils.config.schema import Command, Hyp, save_hyp
@@ -138,6 +142,30 @@ def test_a_text_is_never_taken_from_the_next_option():
 def test_two_wrong_values_are_named_together():
     with pytest.raises(UserError, match=r"(?s)lr0.*momentum|momentum.*lr0"):
         parse_args(["lr0=-1", "momentum=2"])
+
+
+def test_where_nothing_says_what_to_work_on_it_is_the_demo():
+    """The same rule in all scripts."""
+    demo = parse_args(["--hyp", "demo"])[1]
+    for words in ([], ["--epochs", "2"], ["--plan"]):
+        command, hyp, notes = parse_args(words)
+        assert command.hyp == "demo" and "--hyp demo" in notes[0]
+        assert hyp.model_copy(update={"epochs": demo.epochs}) == demo
+    options, notes = val.read_options(["--split", "train"])
+    assert (options.weights, options.data) == (demo.weights, demo.data) and "demo" in notes[0]
+    for words in (["--weights", "x.pt"], ["--data", "x.yaml"], ["--hyp", "finetune"], ["--resume", "x.pt"]):
+        assert not {demo.weights, demo.data} & {parse_args(words)[1].weights, parse_args(words)[1].data}
+    assert read_command(["--epochs", "2"])[2][0].hyp.data == demo.data
+
+
+def test_the_demo_is_found_from_any_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for file in (REPO / "hyps").glob("demo*.yaml"):
+        named = load_hyp_file(file.stem)[0]
+        assert load_dataset_yaml(named["data"]).path == REPO / named["data"]
+        assert find_weights(named["weights"]) == REPO / named["weights"]
+    assert list(report(["--noplots", "--split", "val"])) == ["val"]
+    assert "embedded demo" in capsys.readouterr().out
 
 
 def test_order_is_default_file_command_line(tmp_path):

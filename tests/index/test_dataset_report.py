@@ -234,8 +234,8 @@ def test_the_module_runs_as_a_program(tmp_path):
     done = run(make(tmp_path / "set", CLEAN), "--noplots")
     assert done.returncode == 0 and not done.stderr, done.stderr
     assert [p.name for p in (tmp_path / "runs/data").iterdir()] == ["data"]  # named as the yaml
-    done = run()
-    assert done.returncode == 2 and "usage: python -m data.index DATA.yaml" in done.stderr
+    done = run("nowhere.yaml")
+    assert done.returncode == 2 and "nowhere.yaml" in done.stderr
 
 
 def test_help_names_every_option(capsys):

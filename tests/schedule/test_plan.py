@@ -346,7 +346,7 @@ def test_a_plan_refuses_what_training_refuses(words, toy_args, tmp_path, monkeyp
     [
         (["--plan", "batch=-1"], "batch -1"),
         (["--plan", "--resume", "last.pt"], "new run"),
-        (["--plan", "--epochs", "3"], "--data is missing"),
+        (["--plan", "--weights", "x.pt"], "--data is missing.*--hyp demo"),
         (["--hyp", "demo", "--hyp", "finetune"], "given twice"),
         (["--plan", "--hyp"], "--hyp needs a value"),
     ],

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from utils.compare.statistics.paired import FEWEST
-from utils.config.options import is_option, parse_tokens, resolve
+from utils.config.options import NO_DATA, is_option, parse_tokens, resolve
 from utils.config.schema import Command, Hyp, check
 from utils.errors import UserError
 
@@ -78,7 +78,7 @@ def read_command(argv: list[str]) -> tuple[Compare, Command, list[Arm], list[str
     if not _names_a_run(shared, groups):
         shared = DEMO | shared
         own = own if "seeds" in given_options else own.model_copy(update={"seeds": FEWEST})
-        notes.append(f"neither --hyp, --weights nor --data is given: the embedded demo, {DEMO['epochs']} epochs")
+        notes.append(f"{NO_DATA}, {DEMO['epochs']} epochs")
     arms, commands = [], []
     for name, words in groups:
         command, arm, more = _resolve_arm(name, words, shared)
@@ -169,7 +169,7 @@ def _refuse_settings(own: Compare, arms: list[Arm], commands: list[Command], war
     for arm in arms:
         for key in ("weights", "data"):
             if getattr(arm.hyp, key) is None:
-                raise UserError(f"--{key} is missing: {Hyp.model_fields[key].description}.")
+                raise UserError(f"--{key} is missing: {Hyp.model_fields[key].description}. To try it out: --hyp demo")
         if arm.hyp.batch == -1:
             raise UserError("--batch -1 may find another size for each run: name the batch that all runs share.")
     if warmup and arms[0].hyp.warmup == "none":

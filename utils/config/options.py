@@ -28,6 +28,8 @@ CHOICES = {  # words of a short list; `off` is no boolean
     "scale_lr", "loader", "hsv_mode",
 }  # fmt: skip
 FREE = {"name", "project", "hyp", "resume"}  # may hold key=value: a run is named after what it tries
+DEMO = "demo"  # the hyp file of the embedded demo
+NO_DATA = "neither --hyp, --weights nor --data is given: the embedded demo (--hyp demo)"
 BARE = {"cache": "ram", "resume": "latest", "multi_scale": "0.5"}  # these may stand without a value, as in YOLOv5
 
 
@@ -219,8 +221,17 @@ def load_hyp_file(
 def parse_args(argv: list[str]) -> tuple[Command, Hyp, list[str]]:
     """Command line -> what to do now, the run, and notes for the user. Order: default, --hyp file, command line."""
     given_options, notes = parse_tokens(argv, {**Hyp.model_fields, **Command.model_fields})
+    given_options, demo = or_demo(given_options)
     command, hyp, more = resolve(given_options)
-    return command, hyp, notes + more
+    return command, hyp, notes + demo + more
+
+
+def or_demo(given_options: dict[str, Any], keys: Sequence[str] = ("hyp",)) -> tuple[dict[str, Any], list[str]]:
+    """The options as given, or with `keys` of the embedded demo where nothing says what to work on; a note on that."""
+    if {"hyp", "weights", "data", "resume"} & given_options.keys():
+        return given_options, []
+    demo = {"hyp": DEMO} if "hyp" in keys else {key: load_hyp_file(DEMO)[0][key] for key in keys}
+    return demo | given_options, [NO_DATA if given_options else "no options given: the embedded demo (--hyp demo)"]
 
 
 def resolve(given_options: dict[str, Any]) -> tuple[Command, Hyp, list[str]]:

@@ -38,7 +38,7 @@ def asks_for_plan(argv: list[str]) -> bool:
 
 def preview(argv: list[str], count: Count) -> list[tuple[Hyp, int]]:
     """Say and draw what `argv` would do; as `show`."""
-    variants = split_variants(argv if len(argv) > 1 else [*argv, "--hyp", "demo"])
+    variants = split_variants(argv)
     return show(variants, count, variants[0].hyp.project)
 
 
