@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import multiprocessing
+import os
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -11,6 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from ultralytics.utils.metrics import ap_per_class
 
+from utils.evaluation import coco
 from utils.evaluation.coco import coco_results, coco_scores
 from utils.evaluation.metrics import _verdicts, confusion_matrix, f1_curves
 from utils.evaluation.truth import truth_of
@@ -31,10 +34,12 @@ class Columns:
     category_ids: list[int]
 
 
-def random_index(seed: int, pictures: int = 12, nc: int = 4, crowds: bool = True, empty: bool = False) -> Columns:
-    """Pictures with 0 to 7 boxes each; class nc - 1 never occurs; category ids are neither dense nor in order."""
+def random_index(
+    seed: int, pictures: int = 12, nc: int = 4, crowds: bool = True, empty: bool = False, most: int = 7
+) -> Columns:
+    """Pictures with 0 to `most` boxes each; class nc - 1 never occurs; category ids are neither dense nor in order."""
     rng = np.random.default_rng(seed)
-    counts = np.zeros(pictures, int) if empty else rng.integers(0, 8, pictures)
+    counts = np.zeros(pictures, int) if empty else rng.integers(0, most + 1, pictures)
     m = counts.sum()
     size = rng.uniform(0.02, 0.5, (m, 2))
     centre = rng.uniform(size / 2, 1 - size / 2)
@@ -91,11 +96,11 @@ def reference(index: Columns, results: list[dict]) -> COCOeval:
             "annotations": annotations,
         }
         truth.createIndex()
-        coco = COCOeval(truth, truth.loadRes([dict(r) for r in results]), "bbox")
-        coco.evaluate()
-        coco.accumulate()
-        coco.summarize()
-    return coco
+        peer = COCOeval(truth, truth.loadRes([dict(r) for r in results]), "bbox")
+        peer.evaluate()
+        peer.accumulate()
+        peer.summarize()
+    return peer
 
 
 STATS = {
@@ -104,11 +109,21 @@ STATS = {
 }  # fmt: skip
 
 
+@pytest.fixture(params=["ultrafast", "faster"])
+def library(request, monkeypatch) -> str:
+    """Each of the two libraries in turn; the second serves where another process had used the first."""
+    if request.param == "ultrafast":
+        pytest.importorskip("ultrafast_pycocotools")
+    monkeypatch.setattr(coco, "_first_user", 0 if request.param == "ultrafast" else os.getpid() + 1)
+    return request.param
+
+
 @pytest.mark.parametrize("seed", range(6))
-def test_coco_scores_match_pycocotools(seed):
+def test_coco_scores_match_pycocotools(seed, library):
     index = random_index(seed)
     results = coco_results(index, random_detections(index, seed))
     ours, theirs = coco_scores(index, results), reference(index, results)
+    assert type(coco.evaluator()[0]()).__module__.startswith(library)
     for name, place in STATS.items():
         expected = theirs.stats[place] if theirs.stats[place] > -1 else np.nan
         np.testing.assert_allclose(ours.metrics[name], expected, atol=1e-6, err_msg=name)
@@ -120,13 +135,43 @@ def test_coco_scores_match_pycocotools(seed):
         np.testing.assert_allclose(ours.ap[:, cls].mean(), expected, atol=1e-6)
 
 
-def test_more_than_100_detections_of_a_class_are_cut_as_in_coco():
+def test_both_libraries_give_the_same_tables(monkeypatch):
+    """Pictures full of ties and crowds, and one with so many boxes of a class that more than 100 detections count."""
+    for boxes in (7, 130):
+        index = random_index(boxes, pictures=6, nc=2, most=boxes)
+        results = coco_results(index, random_detections(index, boxes))
+        tables = []
+        for first_user in (0, os.getpid() + 1):
+            monkeypatch.setattr(coco, "_first_user", first_user)
+            tables.append(coco_scores(index, results))
+        for name, value in tables[0].metrics.items():
+            np.testing.assert_allclose(tables[1].metrics[name], value, atol=1e-9, err_msg=name)
+        np.testing.assert_allclose(tables[1].precision50, tables[0].precision50, atol=1e-9)
+        np.testing.assert_allclose(tables[1].ap, tables[0].ap, atol=1e-9)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_of_a_process_that_has_scored_scores_too():
+    index = random_index(3)
+    results = coco_results(index, random_detections(index, 3))
+    expected = coco_scores(index, results).metrics["val/mAP50-95"]
+    child = multiprocessing.get_context("fork").Process(target=_expect, args=(index, results, expected), daemon=True)
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+
+
+def _expect(index: Columns, results: list[dict], expected: float) -> None:
+    np.testing.assert_allclose(coco_scores(index, results).metrics["val/mAP50-95"], expected, atol=1e-9)
+
+
+def test_more_than_100_detections_of_a_class_are_cut_as_in_coco(library):
     index = random_index(1, pictures=2, nc=2)
     results = coco_results(index, random_detections(index, 1, per_box=30, noise=250))
     np.testing.assert_allclose(coco_scores(index, results).metrics["val/mAP50-95"], reference(index, results).stats[0])
 
 
-def test_nothing_found_is_zero_and_nothing_to_find_is_nan():
+def test_nothing_found_is_zero_and_nothing_to_find_is_nan(library):
     index = random_index(0)
     assert coco_scores(index, []).metrics["val/mAP50-95"] == 0
     bare = random_index(0, empty=True)

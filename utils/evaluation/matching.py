@@ -20,14 +20,13 @@ def match(found: np.ndarray, iou: np.ndarray, crowd: np.ndarray, threshold: floa
     As COCO: by falling score each detection takes the free true box of its class that it overlaps most; iou (n, m) is 0
     where the classes differ.
     """
-    verdict = np.zeros(len(found), dtype=np.int8)
     free = iou * ~crowd  # (n, m); a taken box is set to 0 below
+    verdict = -(iou[:, crowd] >= threshold).any(1).astype(np.int8)  # of those that take no box
+    near = (free >= threshold).any(1)  # (n,) the others cannot take one
     for i in np.argsort(-found[:, 4], kind="stable"):
-        if free.shape[1] and free[i].max() >= threshold:
+        if near[i] and free[i].max() >= threshold:
             verdict[i] = 1
             free[:, free[i].argmax()] = 0
-        elif (iou[i, crowd] >= threshold).any():
-            verdict[i] = -1
     return verdict
 
 

@@ -1,4 +1,4 @@
-"""Scores of a set of detections: COCO AP by faster-coco-eval, precision and recall at the best F1, confusion matrix.
+"""Scores of a set of detections: COCO AP, precision and recall at the best F1, confusion matrix.
 
 Truth is an index (columns: shapes, boxes, classes, area, crowd, offsets, names, image_ids, category_ids); detections
 are one array (n, 6) per row of it: xyxy in pixels of the original picture, score, class.

@@ -5,7 +5,7 @@ import platform
 import subprocess
 import sys
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from utils.errors import UserError
 
 PACKAGES = (
     "torch", "torchvision", "ultralytics", "albumentations", "numpy", "opencv-python-headless", "faster-coco-eval",
+    "ultrafast-pycocotools",
 )  # fmt: skip
 
 
@@ -54,9 +55,15 @@ def write_run_json(folder: Path, extra: dict[str, Any]) -> None:
 
 
 def package_versions() -> dict[str, str]:
-    """Of the libraries that a result depends on."""
+    """Of the libraries that a result depends on, as far as they are installed."""
 
-    return {name: version(name) for name in PACKAGES}
+    def of(name: str) -> str:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return "not installed"
+
+    return {name: of(name) for name in PACKAGES}
 
 
 def git_revision() -> str | None:
