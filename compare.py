@@ -10,7 +10,8 @@ import sys
 
 from data.index.folds import count_training
 from data.loading.plan import count_for
-from utils.compare.arms import EXAMPLE, SINGLE, Arm, Compare, read_command
+from utils.compare.arms import EXAMPLE, SINGLE, Compare
+from utils.compare.cells.declare import Asked, read_asked
 from utils.config.options import option_lines
 from utils.config.schema import Command, Hyp, save_hyp
 from utils.errors import SomeFailed, StoppedBySignal, UserError, answer_first, run_script
@@ -22,6 +23,9 @@ Without options it compares warm-up on and off on the embedded demo.
 
   --arm NAME [HYP] [key=value ...]   an arm; the first is the reference
   --warmup                           short for two arms: warm, the settings as they are, and cold, without warm-up
+  --data A B C  --weights W V        the arms meet in a cell for each pair, and an answer over all cells is given
+  --sweep lr0=0.001,0.003,0.01       the arms meet at each value of one key
+  FILE.yaml                          a comparison as a declaration.yaml says it; other words count more
 """
 
 
@@ -30,14 +34,15 @@ def answered(argv: list[str]) -> bool:
     if {"--help", "-h"} & set(argv):
         print("\n".join([USAGE, *option_lines(Compare, Command, Hyp, without=SINGLE)]))
         return True
-    options, command, arms, notes, _ = read_command(argv)
-    if command.plan:
-        variants = [Variant(arm.name, command, arm.hyp, []) for arm in arms]
-        for run in show(variants, count_for, options.project, notes, (options.seeds, options.max_seeds)):
+    planned = [asked for asked in read_asked(argv) if asked.command.plan]
+    for asked in planned:
+        seeds = asked.options.seeds, asked.options.max_seeds
+        variants = [Variant("  ".join((cell.name, a.name)).strip(), asked.command, a.hyp, []) for cell, a in asked.all]
+        for run in show(variants, count_for, asked.options.project, asked.notes, seeds):
             from models.training import require_trainable  # takes seconds, so after the plan is shown
 
             require_trainable(*run)
-    return command.plan
+    return bool(planned)
 
 
 if __name__ == "__main__":
@@ -45,6 +50,7 @@ if __name__ == "__main__":
 
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -52,86 +58,85 @@ import torch
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.identity import Identity, identify
 from models.weights.find import find_weights
+from utils.compare.cells.answer import answer
+from utils.compare.cells.declare import DECLARATION, Cell, declaration
+from utils.compare.cells.family import Family, choose_root, new_family, open_family, write_family
+from utils.compare.cells.page import write_family_report
 from utils.compare.conclude import conclude
 from utils.compare.fingerprint import DataMark, digest_of, fingerprint
-from utils.compare.folder import choose_folder, declare, known_data, read_record, write_record
-from utils.compare.launch import Job, run_all
-from utils.compare.live import Live, table
+from utils.compare.folder import Place, choose_folder, declare, known_data, read_record, write_record, write_text
+from utils.compare.launch import device_slots, run_all
+from utils.compare.live import Live, introduce, say_results
 from utils.compare.record import Record, new_record
 from utils.compare.report.page import write_report
-from utils.compare.report.words import plainly
-from utils.compare.runs import list_runs, record_run, run_words
+from utils.compare.runs import list_jobs, list_runs, record_run
 from utils.env import cores
 from utils.files import locked
 from utils.run.console import configure_console
-from utils.run.ranks import pick_device
 
 log = logging.getLogger(__name__)
 ROOM = 50e6  # bytes that must be free beside what a run's weights take
 
 
-def main(argv: list[str] | None = None) -> Record | None:
-    """One comparison, from the command line to its record, which also stands in its folder."""
+def main(argv: list[str] | None = None) -> Record | Family | None:
+    """One comparison or several, from the command line to the record of the last, which also stands in its folder."""
     argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
     configure_console()
     if answered(argv):
         return None
-    options, command, arms, notes, given_options = read_command(argv)
-    for note in notes:
-        log.info(note)
-    slots = device_slots(options, arms)
-    threads = options.threads or max(cores() // len(slots), 1)
+    records = [compare(asked, argv) for asked in read_asked(argv)]
+    return records[-1]
 
-    fresh, identities = examine(options, command, arms, slots, threads, argv)
-    folder = choose_folder(options.project, options.name, fresh)
+
+def compare(asked: Asked, argv: list[str]) -> Record | Family:
+    """The arms in each cell, and what follows; raises SomeFailed when runs failed."""
+    for note in asked.notes:
+        log.info(note)
+    options = asked.options
+    slots = device_slots(options.devices or asked.cells[0].arms[0].hyp.device, options.jobs)
+    threads = options.threads or max(cores() // len(slots), 1)
+    fresh, identities = examine(asked, slots, threads, argv)
+    family = new_family(asked, argv) if list(fresh) != [""] else None
+    choose = choose_root(options.project, options.name, family, fresh) if family else None
+    folder = choose or choose_folder(options.project, options.name, fresh[""])
     make_folder(folder)
     with locked(folder / ".lock") as held:
         if not held:
             raise UserError(f"another compare.py is at work in {folder}. Wait for it, or give --name another.")
-        record = read_record(folder) or fresh
-        record.command = fresh.command
-        declare(record, given_options, options, arms[0].name)
-        for arm in arms:
-            save_hyp(folder / "arms" / f"{arm.name}.yaml", arm.hyp)
-        list_runs(record, options.seeds, folder)
-        write_record(folder, record)
-        introduce(folder, record, slots, threads)
+        if family:
+            family = open_family(folder, family, asked.words.given_options)
+            log.info(f"folder    {folder}: {len(fresh)} cells")
+        cells = [open_cell(asked, cell, folder / cell.name, fresh[cell.name]) for cell in asked.cells]
+        write_text(folder / DECLARATION, declaration(asked, folder))
+        introduce(cells, slots, threads)
         try:
-            make_runs(folder, record, arms, slots, threads, command, identities)
+            make_runs(cells, asked.command, slots, threads, identities)
         except StoppedBySignal:
-            log.info(f"kept: {sum(run.ended for run in record.runs)} finished runs. Repeat the command to go on.")
+            ended = sum(run.ended for cell in cells for run in cell.record.runs)
+            log.info(f"kept: {ended} finished runs. Repeat the command to go on.")
             raise
-        conclude(folder, record)
-        write_record(folder, record)
-        report = write_report(folder)
-    for line in table(record, {}):
-        log.info(line)
-    for verdict in record.verdicts.values():
-        log.info(verdict.sentence)
-        log.info(f"in plain words: {plainly(verdict, record.declared.margin)}")
-    log.info(f"report: {report}")
-    failed = [run for run in record.runs if run.status == "failed"]
+        for cell in cells:
+            conclude(cell.folder, cell.record)
+            write_record(cell.folder, cell.record)
+            write_report(cell.folder)
+        if family:
+            answer(family, [cell.record for cell in cells])
+            write_family(folder, family)
+            write_family_report(folder)
+    say_results(folder, cells, [found.sentence for found in family.answers] if family else [])
+    failed = [(cell, run) for cell in cells for run in cell.record.runs if run.status == "failed"]
     if failed:
-        shown = ", ".join(f"{run.arm} seed {run.seed}" for run in failed)
+        shown = ", ".join(f"{cell.name} {run.arm} seed {run.seed}".lstrip() for cell, run in failed)
         raise SomeFailed(f"{len(failed)} runs ({shown}). Put right what they say, and repeat the command.")
-    return record
-
-
-def device_slots(options: Compare, arms: list[Arm]) -> list[str]:
-    """The device of each slot: as many as runs go on at once."""
-    words = [word.strip() for word in (options.devices or arms[0].hyp.device).split(",")]
-    devices = [pick_device(word) for word in words]
-    cpu = devices[0].type == "cpu"
-    jobs = options.jobs or (min(2, cores()) if cpu else len(devices))
-    names = ["cpu" if device.type == "cpu" else str(device.index) for device in devices]
-    return [names[k % len(names)] for k in range(max(jobs, 1))]
+    return family or cells[0].record
 
 
 def examine(
-    options: Compare, command: Command, arms: list[Arm], slots: list[str], threads: int, argv: list[str]
-) -> tuple[Record, dict[str, Identity]]:
-    """A new record: arms, what differs, what they are made from; and the data sets by the name of their yaml."""
-    known = known_data(options.project, options.name)
+    asked: Asked, slots: list[str], threads: int, argv: list[str]
+) -> tuple[dict[str, Record], dict[str, Identity]]:
+    """A new record of each cell: arms, what differs, what they are made from; and data sets by their yaml."""
+    options, command = asked.options, asked.command
+    known, arms = known_data(options.project, options.name), [arm for _, arm in asked.all]
     identities = {
         data: identify(load_dataset_yaml(data, command.download), known[data].model_dump() if data in known else None)
         for data in {str(arm.hyp.data): None for arm in arms}
@@ -142,10 +147,31 @@ def examine(
     }
     weights = {name: digest_of(find_weights(name, command.download)) for name in {str(a.hyp.weights): 0 for a in arms}}
     names = [torch.cuda.get_device_name(int(slot)) for slot in slots] if slots[0] != "cpu" else ["cpu"]
-    made_by = fingerprint(threads, names[0], marks, weights)
-    plain = {arm.name: arm.hyp.model_copy(update={"single_cls": False}) for arm in arms}  # as `identify` reads it
-    pictures = {name: count_training(hyp)[0] for name, hyp in plain.items()}
-    return new_record(arms, pictures, made_by, sorted(set(names)), argv), identities
+    made_by = fingerprint(threads, names[0], {}, {})
+    fresh = {}
+    for cell in asked.cells:
+        own = {
+            "data": {str(arm.hyp.data): marks[str(arm.hyp.data)] for arm in cell.arms},
+            "weights": {str(arm.hyp.weights): weights[str(arm.hyp.weights)] for arm in cell.arms},
+        }
+        plain = {arm.name: arm.hyp.model_copy(update={"single_cls": False}) for arm in cell.arms}  # as `identify` reads
+        pictures = {name: count_training(hyp)[0] for name, hyp in plain.items()}
+        by = made_by.model_copy(update=own)
+        fresh[cell.name] = new_record(cell.arms, pictures, by, sorted(set(names)), argv)
+    return fresh, identities
+
+
+def open_cell(asked: Asked, cell: Cell, folder: Path, fresh: Record) -> Place:
+    """The comparison of a cell as its folder has it, or a new one, with the list of its runs brought up to date."""
+    make_folder(folder)
+    record = read_record(folder) or fresh
+    record.command = fresh.command
+    declare(record, asked.words.given_options, asked.options, cell.arms[0].name)
+    for arm in cell.arms:
+        save_hyp(folder / "arms" / f"{arm.name}.yaml", arm.hyp)
+    list_runs(record, asked.options.seeds, folder)
+    write_record(folder, record)
+    return Place(cell.name, folder, record, cell.arms)
 
 
 def make_folder(folder: Path) -> None:
@@ -156,57 +182,28 @@ def make_folder(folder: Path) -> None:
         raise UserError(f"cannot write to {folder}: {e.strerror}. Choose another --project.") from e
 
 
-def introduce(folder: Path, record: Record, slots: list[str], threads: int) -> None:
-    """Say what is going to happen."""
-    declared, runs = record.declared, record.runs
-    log.info(f"folder    {folder}")
-    for arm in record.arms:
-        own = ", ".join(f"{key} {values[arm.name]}" for key, values in record.differs.items())
-        role = " (reference)" if arm.name == declared.reference else ""
-        log.info(f"arm       {arm.name}{role}: warm-up {arm.nw} of {arm.total} batches" + (f"; {own}" if own else ""))
-    for note in record.notes:
-        log.info(f"warning: {note}")
-    log.info(
-        f"decides   {declared.metric} of the EMA after the last epoch; margin {100 * declared.margin:g} points; "
-        f"at most {declared.max_seeds} seeds"
-    )
-    todo = sum(run.status == "missing" for run in runs)
-    log.info(
-        f"runs      {len(runs)}, {todo} to make; {len(slots)} at once, {threads} threads each, on {', '.join(slots)}"
-    )
-
-
 def make_runs(
-    folder: Path,
-    record: Record,
-    arms: list[Arm],
-    slots: list[str],
-    threads: int,
-    command: Command,
-    identities: dict[str, Identity],
+    cells: Sequence[Place], command: Command, slots: list[str], threads: int, identities: dict[str, Identity]
 ) -> None:
-    """Make every run that is missing; each is recorded when it ends."""
-    live = Live(record, {arm.name: arm.hyp.epochs for arm in arms}, len(slots))
-    by_name = {arm.name: arm for arm in arms}
-    jobs = []
-    for run in record.runs:
-        if run.status == "missing":
-            words = run_words(folder, run, by_name[run.arm], threads, command)
-            jobs.append(Job(run.arm, run.seed, folder / run.folder, words))
+    """Make every run that is missing, pair by pair over all cells; each is recorded when it ends."""
+    epochs = {(cell.name, arm.name): arm.hyp.epochs for cell in cells for arm in cell.arms}
+    live = Live({cell.name: cell.record for cell in cells}, epochs, len(slots))
+    by_name = {cell.name: cell for cell in cells}
 
     def require() -> None:
         require_unchanged(identities)
-        require_room(folder)
+        require_room(cells[0].folder)
 
     try:
-        for child, code in run_all(jobs, slots, threads, require, live.draw):
+        for child, code in run_all(list_jobs(cells, threads, command), slots, threads, require, live.draw):
             try:
                 require_unchanged(identities)
             except UserError:
                 shutil.rmtree(child.job.folder, ignore_errors=True)  # nobody knows which of its pictures were new
                 raise
-            record_run(record, child, code, live)
-            write_record(folder, record)
+            cell = by_name[child.job.cell]
+            record_run(cell.record, child, code, live)
+            write_record(cell.folder, cell.record)
     finally:
         live.clear()
 

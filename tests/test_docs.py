@@ -10,7 +10,7 @@ import compare
 import train
 import val
 from data.report.main import Options
-from utils.compare.arms import read_command
+from utils.compare.cells.declare import read_asked
 from utils.config.options import parse_args, parse_tokens
 
 REPO = Path(__file__).resolve().parent.parent
@@ -64,7 +64,7 @@ def test_every_command_is_understood(page, command):
         parse_tokens(words, val.Options.model_fields)
     else:
         assert script == "compare.py"
-        read_command(words)
+        read_asked(words)
 
 
 @pytest.mark.parametrize("script", [train, val, compare], ids=lambda m: m.__name__)

@@ -22,12 +22,15 @@ from data.loading.loader import build_train_loader
 from tests.helpers import forked
 from tests.helpers.runs import assert_same, replaced
 from utils.compare.arms import read_command
+from utils.compare.cells.declare import read_asked
 from utils.compare.conclude import conclude
 from utils.compare.fingerprint import Fingerprint, code_hash, reached
-from utils.compare.folder import declare, read_record
-from utils.compare.record import Declared, Record, Run, new_record
+from utils.compare.folder import Place, read_record
+from utils.compare.launch import device_slots
+from utils.compare.record import Record, Run, new_record
+from utils.compare.runs import list_jobs
 from utils.compare.scores import final_score
-from utils.config.schema import save_hyp
+from utils.config.schema import Command
 from utils.errors import SomeFailed, UserError
 from utils.run.log import read_metrics
 
@@ -40,6 +43,13 @@ TOY = [
 
 def words(toy: Path, project: Path) -> list[str]:
     return [*TOY, "--data", str(toy), "--weights", str(REPO / "models/demo.pt"), "--project", str(project)]
+
+
+def opened(line: list[str], folder: Path) -> tuple[Place, dict]:
+    """A comparison before its first run, and the identities of its data."""
+    asked = read_asked(line)[0]
+    fresh, identities = compare.examine(asked, ["cpu"], 1, line)
+    return compare.open_cell(asked, asked.cells[0], folder, fresh[""]), identities
 
 
 def run_of(record: Record, arm: str, seed: int) -> Run:
@@ -71,16 +81,11 @@ def test_equal_arms_on_other_seeds_make_no_claim(toy, tmp_path):
     """The runs in this process, for they are many; the rest is the comparison's own way to a verdict."""
     short = replaced(replaced(words(toy, tmp_path), "--epochs", 1), "--val-every", 1)
     line = [*short, "--seeds", "6", "--arm", "a", "--arm", "b", "seed=1000"]
-    options, command, arms, _, given = read_command(line)
-    record, _ = compare.examine(options, command, arms, ["cpu"], 1, line)
-    declare(record, given, options, "a")
     folder = tmp_path / "exp"
-    compare.list_runs(record, 6, folder)
-    (folder / "arms").mkdir(parents=True)
-    for run in record.runs:
-        arm = next(arm for arm in arms if arm.name == run.arm)
-        save_hyp(folder / f"arms/{arm.name}.yaml", arm.hyp)
-        train.main(compare.run_words(folder, run, arm, 0, command))
+    cell, _ = opened(line, folder)
+    record = cell.record
+    for run, job in zip(record.runs, list_jobs([cell], 0, Command()), strict=True):
+        train.main(job.words)
         run.status, run.score = "done", final_score(folder / run.folder, "val/mAP50-95")
     conclude(folder, record)
     verdict = record.verdicts["b"]
@@ -216,28 +221,19 @@ def test_every_change_of_the_data_is_noticed(copied, what):
 
 
 def test_a_dataset_that_changes_meanwhile_stops_the_comparison(copied, tmp_path, monkeypatch):
-    options, command, arms, _, _ = read_command([*words(copied, tmp_path), "--warmup", "--seeds", "2"])
-    record, identities = compare.examine(options, command, arms, ["cpu"], 1, [])
-    record.declared = Declared(metric="val/mAP50-95", margin=0.01, max_seeds=2, reference="warm")
-    folder = tmp_path / "exp"
-    compare.make_folder(folder)
-    compare.list_runs(record, 2, folder)
+    cell, identities = opened([*words(copied, tmp_path), "--warmup", "--seeds", "2"], tmp_path / "exp")
     next((copied.parent / "labels/train").iterdir()).write_text("1 0.5 0.5 0.2 0.2\n")
     with pytest.raises(UserError, match="has changed since this comparison began"):
-        compare.make_runs(folder, record, arms, ["cpu"], 1, command, identities)
-    assert not (folder / "runs").exists()
+        compare.make_runs([cell], Command(), ["cpu"], 1, identities)
+    assert not (tmp_path / "exp/runs").exists()
 
 
 def test_no_space_left_is_said_before_a_run_begins(toy, tmp_path, monkeypatch):
-    options, command, arms, _, _ = read_command([*words(toy, tmp_path), "--warmup", "--seeds", "2"])
-    record, identities = compare.examine(options, command, arms, ["cpu"], 1, [])
-    record.declared = Declared(metric="val/mAP50-95", margin=0.01, max_seeds=2, reference="warm")
-    compare.make_folder(tmp_path / "exp")
-    compare.list_runs(record, 2, tmp_path / "exp")
+    cell, identities = opened([*words(toy, tmp_path), "--warmup", "--seeds", "2"], tmp_path / "exp")
     full = compare.shutil.disk_usage(tmp_path)._replace(free=10**6)
     monkeypatch.setattr(compare.shutil, "disk_usage", lambda path: full)
     with pytest.raises(UserError, match="only 1 MB are free.*finished runs are kept"):
-        compare.make_runs(tmp_path / "exp", record, arms, ["cpu"], 1, command, identities)
+        compare.make_runs([cell], Command(), ["cpu"], 1, identities)
 
 
 def test_two_at_once_in_one_folder_are_refused(toy, tmp_path):
@@ -293,10 +289,9 @@ def test_a_record_plans_with_the_batch_that_a_run_really_has(toy):
 
 
 def test_devices_are_spread_over_slots():
-    options, _, arms, _, _ = read_command(["--warmup", "--devices", "cpu", "--jobs", "3"])
-    assert compare.device_slots(options, arms) == ["cpu"] * 3
+    assert device_slots("cpu", 3) == ["cpu"] * 3
     with pytest.raises(UserError, match="device"):
-        compare.device_slots(options.model_copy(update={"devices": "cuda:77"}), arms)
+        device_slots("cuda:77", None)
 
 
 def test_help_names_every_option(capsys):

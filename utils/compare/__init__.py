@@ -7,8 +7,9 @@ arms         the arms of a comparison, and what differs
 record       the result as a type: declared, made by, run, seen when
 folder       the folder of a comparison, and comparison.json in it
 scores       what a run came to
-live         the progress as a table
 report       the page, its pictures and its words
 conclude     from the runs to what may be said
+live         what is said on the console
 runs         which runs are to be made, and what each came to
+cells        several comparisons as one: data sets, weights, values of a key
 """

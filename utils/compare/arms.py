@@ -34,6 +34,11 @@ class Compare(BaseModel):
     jobs: int | None = Field(None, ge=1, description="runs at once; default: one per device, two on a CPU")
     devices: str | None = Field(None, description="devices that runs are spread over: 0,1,2 | cpu")
     threads: int | None = Field(None, ge=1, description="CPU threads of each run; default: cores // jobs")
+    sweep: str | None = Field(None, description="key=value,value,...: all arms at each value of one key")
+    within: float = Field(1.0, gt=0, le=100, description="sweep: a value is usable within so many points of the best")
+    folds: int | None = Field(None, ge=2, le=100, description="train + val in K folds; a pair is a fold, not a seed")
+    repeats: int = Field(1, ge=1, le=100, description="of --folds, each with folds drawn anew")
+    pool: Literal["mean"] = Field("mean", description="what decides over several data sets: the random-effects mean")
     aa: bool = Field(False, description="allow arms that are alike: what comes out is noise, or nothing at all")
     project: str = Field("runs/compare", description="folder of the comparisons")
     name: str = Field("exp", description="folder of this one inside `project`; numbered when another one is there")
@@ -52,41 +57,61 @@ class Arm:
         return {key: value for key, value in self.hyp.model_dump().items() if key not in OWN}
 
 
+@dataclass(frozen=True)
+class Words:
+    """What a command line or a declaration says, before the arms are resolved."""
+
+    options: Compare
+    shared: dict[str, Any]  # settings of all arms, by key
+    groups: list[tuple[str, list[str]]]  # name and own words of each arm
+    warmup: bool  # whether the arms are those of --warmup
+    notes: list[str]
+    given_options: set[str]  # names of the options of the comparison that were given
+
+
 def read_command(argv: list[str]) -> tuple[Compare, Command, list[Arm], list[str], set[str]]:
     """Command line -> options of the comparison and of every run, arms (the first is the reference), notes, and which
     options of the comparison were given. Raises UserError."""
+    words = read_words(argv)
+    command, arms, notes = resolve_arms(words)
+    return words.options, command, arms, list(dict.fromkeys(words.notes + notes)), words.given_options
+
+
+def read_words(argv: list[str], names_data: bool = False) -> Words:
+    """Command line -> what it says; the demo where it names nothing to train, unless `names_data`: others do it."""
     groups, rest, warmup = split_arms(argv)
     if groups and warmup:
         raise UserError("--warmup stands for two arms of its own: give it or --arm, not both.")
     known = {**Hyp.model_fields, **Command.model_fields, **Compare.model_fields}
-    given_options, notes = parse_tokens(rest, known)
-    if isinstance(given_options.get("metric"), str) and f"val/{given_options['metric']}" in METRICS:
-        given_options["metric"] = f"val/{given_options['metric']}"
-    if isinstance(given_options.get("devices"), int | list):
-        given_options["devices"] = ",".join(
-            map(
-                str,
-                [given_options["devices"]] if isinstance(given_options["devices"], int) else given_options["devices"],
-            )
-        )
-    own = check({k: v for k, v in given_options.items() if k in Compare.model_fields}, Compare)
-    shared = {"noplots": True} | {k: v for k, v in given_options.items() if k not in Compare.model_fields}
+    given, notes = parse_tokens(rest, known)
+    if isinstance(given.get("metric"), str) and f"val/{given['metric']}" in METRICS:
+        given["metric"] = f"val/{given['metric']}"
+    devices = given.get("devices")
+    if isinstance(devices, int | list):
+        given["devices"] = ",".join(map(str, [devices] if isinstance(devices, int) else devices))
+    own = check({k: v for k, v in given.items() if k in Compare.model_fields}, Compare)
+    shared = {"noplots": True} | {k: v for k, v in given.items() if k not in Compare.model_fields}
     if not groups:
         notes += [] if warmup else ["no --arm is given: warm-up on and off (--warmup)"]
         warmup = True
         groups = [("warm", []), ("cold", ["warmup=none", "warmup_epochs=0"])]
-    if not _names_a_run(shared, groups):
+    if not names_data and not _names_a_run(shared, groups):
         shared = DEMO | shared
-        own = own if "seeds" in given_options else own.model_copy(update={"seeds": FEWEST})
+        own = own if "seeds" in given else own.model_copy(update={"seeds": FEWEST})
         notes.append(f"{NO_DATA}, {DEMO['epochs']} epochs")
-    arms, commands = [], []
-    for name, words in groups:
-        command, arm, more = _resolve_arm(name, words, shared)
+    return Words(own, shared, groups, warmup, notes, given.keys() & Compare.model_fields.keys())
+
+
+def resolve_arms(words: Words, of_cell: Mapping[str, Any] | None = None) -> tuple[Command, list[Arm], list[str]]:
+    """What all runs are told, the arms, and notes; `of_cell`: settings that hold for all arms of one cell."""
+    arms, commands, notes = [], [], []
+    for name, own in words.groups:
+        command, arm, more = _resolve_arm(name, own, {**words.shared, **(of_cell or {})})
         arms.append(arm)
         commands.append(command)
         notes += [f"{name}: {note}" for note in more]
-    _refuse_settings(own, arms, commands, warmup)
-    return own, commands[0], arms, list(dict.fromkeys(notes)), given_options.keys() & Compare.model_fields.keys()
+    _refuse_settings(words.options, arms, commands, words.warmup)
+    return commands[0], arms, notes
 
 
 def _names_a_run(shared: Mapping[str, Any], groups: list[tuple[str, list[str]]]) -> bool:

@@ -4,9 +4,12 @@ import glob
 import json
 import logging
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from utils.compare.arms import Arm
 from utils.compare.fingerprint import DataMark
 from utils.compare.record import FORMAT, Declared, Record
 from utils.compare.statistics.paired import FEWEST
@@ -26,29 +29,51 @@ NAMES = {  # parts of a fingerprint that must be equal for runs to be compared, 
 RECORD = "comparison.json"
 
 
+@dataclass(frozen=True)
+class Place:
+    """The comparison of one cell: its folder, its record, and the arms that meet there."""
+
+    name: str  # of the cell; empty when it is the only one
+    folder: Path
+    record: Record
+    arms: list[Arm]
+
+
 def choose_folder(project: str, name: str, fresh: Record) -> Path:
     """The folder of this comparison: the first of project/name, name2, ... that holds it, or the first that is free.
 
     fresh: a new record; it is the one in a folder when `settings` and `fingerprint` are. Why an earlier folder is not
     gone on with is said.
     """
+
+    def unfit(folder: Path) -> tuple[str, int]:
+        record = read_record(folder)
+        if record:
+            return unlike(record, fresh), sum(run.ended for run in record.runs)
+        return ("it holds no comparison, or one over several cells" if occupied(folder) else ""), 0
+
+    return first_fit(project, name, unfit)
+
+
+def first_fit(project: str, name: str, unfit: Callable[[Path], tuple[str, int]]) -> Path:
+    """The first of project/name, name2, ... that `unfit` has nothing against; why earlier ones are not used is said.
+
+    unfit: folder -> why it cannot be gone on with, empty when it can, and how many finished runs it holds.
+    """
     number, why = 1, ""
     while True:
         folder = Path(project) / (name if number == 1 else f"{name}{number}")
-        record = read_record(folder)
-        difference = unlike(record, fresh) if record else "it holds no comparison" if _occupied(folder) else ""
+        difference, finished = unfit(folder)
         if not difference:
-            if why and not record:
+            if why and not occupied(folder):
                 log.info(why)
             return folder
-        finished = sum(run.ended for run in record.runs) if record else 0
-        why = (
-            f"{folder} is left as it is" + (f", with {finished} finished runs" if finished else "") + f": {difference}"
-        )
+        runs = f", with {finished} finished runs" if finished else ""
+        why = f"{folder} is left as it is{runs}: {difference}"
         number += 1
 
 
-def _occupied(folder: Path) -> bool:
+def occupied(folder: Path) -> bool:
     """Whether a folder holds something else; one that was left before anything was written in it is free."""
     return folder.exists() and (not folder.is_dir() or any(p.name not in ("arms", ".lock") for p in folder.iterdir()))
 
@@ -89,8 +114,11 @@ def read_record(folder: Path) -> Record | None:
 
 
 def known_data(project: str, name: str) -> dict[str, DataMark]:
-    """State and content of each dataset, by its yaml, as earlier comparisons of this name recorded them."""
-    records = [read_record(file.parent) for file in sorted(Path(project).glob(f"{glob.escape(name)}*/{RECORD}"))]
+    """State and content of each dataset, by its yaml, as earlier comparisons of this name recorded them, or their
+    cells."""
+    root, names = Path(project), glob.escape(name)
+    files = sorted(file for pattern in (f"{names}*/{RECORD}", f"{names}*/*/{RECORD}") for file in root.glob(pattern))
+    records = [read_record(file.parent) for file in files]
     return {yaml: data for record in records if record for yaml, data in record.fingerprint.data.items()}
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from utils.env import REPO
+from utils.env import REPO, cores
+from utils.run.ranks import pick_device
 
 PATIENCE = 20.0  # seconds that a run has to save its state before it is killed
 POLL = 0.2  # seconds until the processes are asked again whether they have ended
@@ -26,6 +27,7 @@ class Job:
     seed: int
     folder: Path  # of the run
     words: list[str]  # of train.py, but for where it runs
+    cell: str = ""  # in which the arms meet; empty when there is only one
 
 
 @dataclass
@@ -42,6 +44,17 @@ class Child:
     def seconds(self) -> float:
         """Since it was started."""
         return time.monotonic() - self.began
+
+
+def device_slots(devices: str, jobs: int | None) -> list[str]:
+    """The device of each slot, as many as runs go on at once: `jobs`, else one per device, two on a CPU.
+
+    devices: names, comma-separated.
+    """
+    found = [pick_device(word.strip()) for word in devices.split(",")]
+    jobs = jobs or (min(2, cores()) if found[0].type == "cpu" else len(found))
+    names = ["cpu" if device.type == "cpu" else str(device.index) for device in found]
+    return [names[k % len(names)] for k in range(max(jobs, 1))]
 
 
 def run_all(

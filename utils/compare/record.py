@@ -17,13 +17,13 @@ FORMAT = 1  # of comparison.json: raise it when a key changes its meaning
 ENDED = ("done", "diverged")  # a run of this status has a score; others are made again
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
     """Keys that a file lacks have their default, and keys of later versions are passed over."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
-class Run(_Part):
+class Run(Part):
     """One run of train.py: an arm with a seed."""
 
     arm: str
@@ -60,7 +60,7 @@ class Run(_Part):
         return float(counted(float("nan") if self.score is None else self.score)) if self.ended else None
 
 
-class ArmPlan(_Part):
+class ArmPlan(Part):
     """One setting under comparison."""
 
     name: str
@@ -77,7 +77,7 @@ class ArmPlan(_Part):
     """What is added to the seed of each pair."""
 
 
-class Declared(_Part):
+class Declared(Part):
     """What is fixed before the first look."""
 
     metric: str
@@ -90,7 +90,7 @@ class Declared(_Part):
     """The arm that the others are compared with."""
 
 
-class Look(_Part):
+class Look(Part):
     """A look at the scores."""
 
     pairs: int
@@ -101,7 +101,7 @@ class Look(_Part):
     """What was said of each arm: helps | hurts | no difference | undecided."""
 
 
-class ArmVerdict(_Part):
+class ArmVerdict(Part):
     """What may be said of an arm against the reference; differences are fractions of mAP."""
 
     kind: str
@@ -138,7 +138,7 @@ class ArmVerdict(_Part):
     """Runs of the reference and of the arm that diverged."""
 
 
-class Difference(_Part):
+class Difference(Part):
     """Mean paired difference of a secondary measure with its 95 % interval."""
 
     mean: float
@@ -151,7 +151,7 @@ class Difference(_Part):
     """Pairs in which both runs have the measure."""
 
 
-class Record(_Part):
+class Record(Part):
     """A comparison."""
 
     format: int = FORMAT

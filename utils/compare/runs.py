@@ -1,10 +1,12 @@
 """The runs of a comparison: which are to be made, their command lines, and what each came to."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from utils.compare.arms import Arm
-from utils.compare.launch import Child
+from utils.compare.folder import Place
+from utils.compare.launch import Child, Job
 from utils.compare.live import Live
 from utils.compare.record import Record, Run
 from utils.compare.scores import final_score
@@ -32,6 +34,17 @@ def reusable(folder: Path, run: Run, metric: str) -> bool:
     return place.is_dir() and (run.status == "diverged" or (run.ended and final_score(place, metric) is not None))
 
 
+def list_jobs(cells: Sequence[Place], threads: int, command: Command) -> list[Job]:
+    """What is to be made, pair by pair over all cells: an interrupted comparison has whole pairs everywhere."""
+    jobs = []
+    for cell in cells:
+        arms = {arm.name: arm for arm in cell.arms}
+        for run in (run for run in cell.record.runs if run.status == "missing"):
+            words = run_words(cell.folder, run, arms[run.arm], threads, command)
+            jobs.append(Job(run.arm, run.seed, cell.folder / run.folder, words, cell.name))
+    return sorted(jobs, key=lambda job: job.seed)  # in a pair the order of cells and arms stays
+
+
 def run_words(folder: Path, run: Run, arm: Arm, threads: int, command: Command) -> list[str]:
     """The options of a run of train.py, a new one or one that was interrupted; its device comes later."""
     hyp, place = arm.hyp, folder / run.folder
@@ -56,7 +69,7 @@ def record_run(record: Record, child: Child, code: int, live: Live) -> None:
     run.seconds = round(child.seconds, 1)
     run.message = None if status == "done" else last_lines(job.folder / "console.txt")
     (job.folder / "weights/last.pt").unlink(missing_ok=True)  # only a run that was interrupted is gone on with
-    name = f"{job.arm} seed {job.seed}"
+    name = f"{job.cell} {job.arm} seed {job.seed}".lstrip()
     if status == "done":
         live.times.append(child.seconds)
         live.say(f"{name}: {declared.metric} {score:.4f} ({child.seconds:.0f} s)")

@@ -27,7 +27,7 @@ CHOICES = {  # words of a short list; `off` is no boolean
     "cache", "amp", "optimizer", "warmup", "decay", "head", "recipe", "decay_from", "clock", "warmup_accumulate",
     "scale_lr", "loader", "hsv_mode",
 }  # fmt: skip
-FREE = {"name", "project", "hyp", "resume"}  # may hold key=value: a run is named after what it tries
+FREE = {"name", "project", "hyp", "resume", "sweep"}  # may hold key=value: a run is named after what it tries
 DEMO = "demo"  # the hyp file of the embedded demo
 NO_DATA = "neither --hyp, --weights nor --data is given: the embedded demo (--hyp demo)"
 BARE = {"cache": "ram", "resume": "latest", "multi_scale": "0.5"}  # these may stand without a value, as in YOLOv5

@@ -1,0 +1,264 @@
+"""Several data sets, weights or values of a key in one comparison: declared, answered, shown."""
+
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import compare
+from tests.helpers.compared import make_comparison
+from utils.compare.cells.answer import answer
+from utils.compare.cells.declare import Asked, declaration, read_asked
+from utils.compare.cells.family import Family, choose_root, new_family, open_family, read_family, write_family
+from utils.compare.cells.page import write_family_report
+from utils.compare.folder import read_record, write_record
+from utils.errors import UserError
+
+REPO = Path(__file__).resolve().parents[2]
+PAIR = ["--arm", "warm", "finetune", "--arm", "cold", "finetune", "warmup_epochs=0"]
+RUN = ["--data", "d.yaml", "--weights", "w.pt"]
+
+
+def asked(*words: str) -> Asked:
+    (one,) = read_asked([*words])
+    return one
+
+
+def names(one: Asked) -> list[str]:
+    return [cell.name for cell in one.cells]
+
+
+def test_one_data_set_is_one_cell_without_a_name():
+    one = asked(*RUN, *PAIR)
+    assert names(one) == [""] and one.key is None and one.cells[0].arms[0].hyp.data == "d.yaml"
+
+
+def test_every_data_set_meets_every_weights_file():
+    one = asked("--warmup", "--data", "x/a.yaml", "b.yaml", "--weights", "v.pt", "w.pt", "epochs=3")
+    assert names(one) == ["a-v", "a-w", "b-v", "b-w"]
+    assert [(arm.hyp.data, arm.hyp.weights, arm.hyp.epochs) for cell, arm in one.all][::2] == [
+        ("x/a.yaml", "v.pt", 3), ("x/a.yaml", "w.pt", 3), ("b.yaml", "v.pt", 3), ("b.yaml", "w.pt", 3)
+    ]  # fmt: skip
+
+
+def test_the_command_line_replaces_the_weights_of_listed_cells(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("cells: [{data: a.yaml, weights: v.pt, imgsz: 64}, {data: b.yaml, weights: v.pt}]")
+    one = asked(str(path), "--warmup", "--weights", "w.pt")
+    assert [(arm.hyp.data, arm.hyp.weights, arm.hyp.imgsz) for _, arm in one.all][::2] == [
+        ("a.yaml", "w.pt", 64), ("b.yaml", "w.pt", 640)
+    ]  # fmt: skip
+    assert names(asked(str(path), "--warmup", "--weights", "w.pt", "x.pt")) == ["a-w", "a-x", "b-w", "b-x"]
+
+
+def test_a_sweep_is_a_cell_for_each_value():
+    one = asked(*RUN, *PAIR, "--sweep", "lr0=1e-4,0.001,0.01")
+    assert names(one) == ["lr0=0.0001", "lr0=0.001", "lr0=0.01"] and one.key == "lr0"
+    assert [[arm.hyp.lr0 for arm in cell.arms] for cell in one.cells] == [[1e-4] * 2, [1e-3] * 2, [1e-2] * 2]
+    several = asked("--data", "a.yaml", "b.yaml", "--weights", "w.pt", *PAIR, "--sweep", "optimizer=sgd,adamw")
+    assert names(several) == ["a-optimizer=sgd", "a-optimizer=adamw", "b-optimizer=sgd", "b-optimizer=adamw"]
+    assert [cell.group for cell in several.cells] == ["a", "a", "b", "b"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--sweep", "lr0=0.1"], "at least two values"),
+        (["--sweep", "lr0=0.1,0.1"], "at least two values"),
+        (["--sweep", "lro=0.1,0.2"], "no key 'lro'.*lr0"),
+        (["--sweep", "data=a.yaml,b.yaml"], "--data A B C"),
+        (["--sweep", "warmup_epochs=0,1"], "warmup_epochs is swept, and cold gives it"),
+        (["--sweep", "lr0=0.1,99"], "lr0: 99"),
+        (["--data", "x/a.yaml", "y/a.yaml"], "two cells are named 'a'"),
+        (["--data", "a.yaml", "b.yaml", "--seeds", "6", "--max-seeds", "9"], "number of seeds is fixed"),
+        (["--folds", "4", "--sweep", "lr0=0.1,0.2"], "--folds is for one data set"),
+        (["--repeats", "2"], "--repeats goes with --folds"),
+    ],
+)
+def test_what_cannot_be_declared_is_refused(words, message):
+    with pytest.raises(UserError, match=message):
+        read_asked([*RUN, *PAIR, *words] if "--data" not in words else ["--weights", "w.pt", *PAIR, *words])
+
+
+def test_a_declaration_file_says_what_the_command_line_said(tmp_path):
+    line = ["--data", "a.yaml", "b.yaml", "--weights", "w.pt", *PAIR, "--sweep", "lr0=0.001,0.01", "--seeds", "6"]
+    first = asked(*line, "--margin", "0.5", "--within", "2", "epochs=3", "--name", "x")
+    path = tmp_path / "declaration.yaml"
+    path.write_text(declaration(first, tmp_path))
+    again = asked(str(path))
+    assert [(c.name, c.group, c.value) for c in again.cells] == [(c.name, c.group, c.value) for c in first.cells]
+    assert [arm.settings() for _, arm in again.all] == [arm.settings() for _, arm in first.all]
+    own = ("seeds", "margin", "within", "metric", "pool")
+    assert [getattr(again.options, k) for k in own] == [getattr(first.options, k) for k in own]
+    assert (again.options.project, again.options.name) == (str(tmp_path.parent), tmp_path.name)
+    assert asked(str(path), "--seeds", "9").options.seeds == 9  # the command line counts more
+
+
+def test_parts_of_a_file_share_settings_and_are_comparisons_of_their_own(tmp_path):
+    path = tmp_path / "study.yaml"
+    content = {
+        "name": "study", "seeds": 6, "settings": {"hyp": "finetune", "weights": "w.pt", "epochs": 3},
+        "arms": {"none": {"warmup_epochs": 0}, "warm": "warmup_epochs=1"},
+        "parts": {
+            "core": {"cells": [{"data": "a.yaml", "imgsz": 64}, {"data": "b.yaml", "imgsz": 96, "name": "bee"}]},
+            "sgd": {"data": "a.yaml", "settings": {"optimizer": "sgd"}, "seeds": 8},
+        },
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(content))
+    core, sgd = read_asked([str(path)])
+    assert names(core) == ["a", "bee"] and [arm.hyp.imgsz for _, arm in core.all] == [64, 64, 96, 96]
+    assert [arm.hyp.warmup_epochs for _, arm in core.all] == [0, 1, 0, 1]
+    assert names(sgd) == [""] and {arm.hyp.optimizer for _, arm in sgd.all} == {"sgd"}
+    assert (core.options.seeds, sgd.options.seeds) == (6, 8)
+    assert (core.options.project, core.options.name) == ("runs/compare/study", "core")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("names: [a]\ntrain: x", "declares no comparison.*Did you mean --data"),
+        ("arms: {a: {}, b: {lr0: 0.1}}\nepochs: 3", "unknown key 'epochs'.*under settings"),
+        ("arms: {a: {}, b: {lr0: 0.1}}\nseds: 3", "unknown key 'seds'.*seeds"),
+        ("arms: [a, b]", "arms: is a list"),
+        ("cells: {a: b}\narms: {a: {}, b: {lr0: 0.1}}", "cells: is a list"),
+        ("cells: [{data: d.yaml, imgz: 3}, {data: e.yaml}]\narms: {a: {}, b: {lr0: 0.1}}", "unknown key 'imgz'"),
+        ("parts: [a]", "parts: is a list"),
+    ],
+)
+def test_a_file_that_declares_nonsense_is_named(tmp_path, content, message):
+    path = tmp_path / "x.yaml"
+    path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_asked([str(path), "--weights", "w.pt"])
+
+
+def make_family(folder: Path, effects: dict[str, float], key: str | None = None, seeds: int = 6, **ended) -> Family:
+    """A family as compare.py leaves it: {cell: effect of cold in points}; `a=1` is a cell of group a at value 1."""
+    cells = []
+    for name, effect in effects.items():
+        make_comparison(folder / name, {"warm": 0.0, "cold": effect}, seeds, ended.get(name))
+        record = read_record(folder / name)
+        shift = 7 * len(cells)  # other seeds in every cell, or all cells would hold the same numbers
+        for run in record.runs:
+            run.score = None if run.score is None else run.score + 0.001 * math.sin(shift + run.seed + len(run.arm))
+        write_record(folder / name, record)
+        group, _, value = name.partition("-v=")
+        cells.append({"name": name, "group": group, "value": float(value) if key else None})
+    promise = {"metric": "val/mAP50-95", "margin": 0.01, "seeds": seeds, "reference": "warm", "within": 0.01}
+    family = Family(promise=promise, key=key, cells=cells)
+    answer(family, [read_record(folder / cell["name"]) for cell in cells])
+    write_family(folder, family)
+    return family
+
+
+def test_over_data_sets_the_mean_of_their_differences_is_answered(tmp_path):
+    effects = {"a": 2.0, "b": 2.5, "c": 1.5, "d": 2.2, "e": 1.8}
+    (told,) = make_family(tmp_path, effects).answers
+    records = {name: read_record(tmp_path / name) for name in effects}
+    means = [
+        np.mean([r.run_of("cold", s).score - r.run_of("warm", s).score for s in range(6)]) for r in records.values()
+    ]
+    assert told.kind == "helps" and told.question == "score" and [e.group for e in told.effects] == list(effects)
+    assert told.pooled.mean == pytest.approx(np.mean(means)) and told.pooled.better == 1
+    assert told.pooled.new_low < told.pooled.low < told.pooled.mean < told.pooled.high < told.pooled.new_high
+    assert "over 5 data sets and weights" in told.sentence and "a new data set would show" in told.sentence
+
+
+def test_under_four_data_sets_nothing_is_claimed_in_general(tmp_path):
+    (told,) = make_family(tmp_path, {"a": 5.0, "b": 5.0, "c": 5.0}).answers
+    assert told.kind == "none" and "under 4 of them there is no general answer" in told.sentence
+
+
+def test_no_answer_before_every_run_has_ended(tmp_path):
+    family = make_family(tmp_path, {"a": 2.0, "b": 2.0, "c": 2.0, "d": 2.0}, c={("cold", 3): "missing"})
+    assert family.answers == [] and family.answered is None and family.state == "incomplete"
+    write_family_report(tmp_path)
+    assert "no answer yet" in (tmp_path / "report.html").read_text()
+
+
+def test_a_sweep_asks_for_the_best_value_and_for_the_width(tmp_path):
+    family = make_family(tmp_path, {"-v=0.001": 1.0, "-v=0.01": 2.0, "-v=0.1": 3.0}, key="v")
+    best, width = family.answers
+    assert (best.question, width.question, width.unit) == ("best", "range", "decades")
+    assert (
+        best.kind == "helps" and best.effects[0].low < best.effects[0].mean and "cold is best at 0.1" in best.sentence
+    )
+    assert 0 <= abs(width.effects[0].mean) <= 2 and "reaches an end of the sweep" in width.sentence
+
+
+def test_a_sweep_over_words_has_no_width(tmp_path):
+    family = make_family(tmp_path, {"-v=1": 1.0, "-v=2": 2.0}, key="v")
+    for cell, word in zip(family.cells, ("sgd", "adamw"), strict=True):
+        cell.value = word
+    family.key = "optimizer"
+    answer(family, [read_record(tmp_path / cell.name) for cell in family.cells])
+    assert [a.kind for a in family.answers] == ["helps", "none"] and "no positive numbers" in family.answers[1].sentence
+
+
+def test_the_report_tells_every_answer_and_every_cell(tmp_path):
+    effects = {f"{group}-v={value}": 1.0 for group in "abcd" for value in (0.001, 0.01)}
+    family = make_family(tmp_path, effects, key="v")
+    page = write_family_report(tmp_path).read_text()
+    for told in family.answers:
+        assert told.sentence.replace("'", "&#39;") in page
+    assert page.count("<details>") == 8 and page.count("data:image/png") >= 4 + 2
+    assert "<script" not in page and "prefers-color-scheme: dark" in page
+    text = (tmp_path / "report.md").read_text()
+    assert all(name in text for name in effects)
+    rows = (tmp_path / "results.csv").read_text().splitlines()
+    assert len(rows) == 1 + 8 * 12 and rows[0].startswith("cell,group,value,arm,seed")
+
+
+def test_after_an_answer_nothing_declared_can_change(tmp_path):
+    one = asked("--data", "a.yaml", "b.yaml", "c.yaml", "d.yaml", "--weights", "w.pt", "--seeds", "6", *PAIR)
+    fresh = new_family(one, [])
+    open_family(tmp_path, fresh, set())
+    more = asked("--data", "a.yaml", "b.yaml", "--weights", "w.pt", "--seeds", "9", *PAIR)
+    assert open_family(tmp_path, new_family(more, []), {"seeds"}).promise.seeds == 9  # before it, everything may
+    family = read_family(tmp_path)
+    family.answered = "2026-01-01 10:00:00"
+    write_family(tmp_path, family)
+    with pytest.raises(UserError, match="--seeds was declared as 9"):
+        open_family(tmp_path, fresh, {"seeds"})
+    assert open_family(tmp_path, fresh, set()).promise.seeds == 9
+
+
+def test_other_cells_after_an_answer_begin_a_new_folder(tmp_path):
+    folder = tmp_path / "exp"
+    family = make_family(folder, {"a": 1.0, "b": 1.0, "c": 1.0, "d": 1.0})
+    records = {cell.name: read_record(folder / cell.name) for cell in family.cells}
+    assert choose_root(str(tmp_path), "exp", family, records) == folder
+    assert choose_root(str(tmp_path), "exp", family, records | {"e": records["a"]}) == tmp_path / "exp2"
+    swept = family.model_copy(update={"key": "lr0"})
+    assert choose_root(str(tmp_path), "exp", swept, records) == tmp_path / "exp2"
+    alone = tmp_path / "alone"
+    shutil.copytree(folder / "a", alone)
+    assert choose_root(str(tmp_path), "alone", family, records) == tmp_path / "alone2"
+
+
+@pytest.mark.slow
+def test_a_whole_comparison_over_two_data_sets(toy, tmp_path, forked_runs, capsys):
+    """From the command line to the page; then one run is lost, and only that one is made again."""
+    other = tmp_path / "other.yaml"
+    other.write_text(toy.read_text().replace("path:", f"path: {toy.parent}  #") if "path:" in toy.read_text() else "")
+    if not other.read_text():
+        other.write_text(f"path: {toy.parent}\n{toy.read_text()}")
+    line = ["--imgsz", "64", "--epochs", "1", "--batch", "8", "--hyp", "demo", "--jobs", "2", "--workers", "0"]
+    line += ["--weights", str(REPO / "models/demo.pt"), "--project", str(tmp_path / "runs"), "--seeds", "2"]
+    line += ["--data", str(toy), str(other), "--arm", "a", "--arm", "b", "lr0=0.003"]
+    family = compare.main(line)
+    folder = tmp_path / "runs/exp"
+    assert isinstance(family, Family) and family.state == "complete" and [a.kind for a in family.answers] == ["none"]
+    cells = [cell.name for cell in family.cells]
+    scores = {cell: [run.score for run in read_record(folder / cell).runs] for cell in cells}
+    assert len(cells) == 2 and scores[cells[0]] == scores[cells[1]]  # the same pictures under two names
+    lost = folder / cells[1] / "runs/b/seed1"
+    made = (folder / cells[0] / "runs/a/seed0/metrics.csv").stat().st_mtime_ns
+    shutil.rmtree(lost)
+    again = compare.main([str(folder / "declaration.yaml"), "--jobs", "2"])
+    assert (lost / "metrics.csv").is_file() and again.state == "complete"
+    assert (folder / cells[0] / "runs/a/seed0/metrics.csv").stat().st_mtime_ns == made
+    assert [run.score for run in read_record(folder / cells[1]).runs] == scores[cells[1]]

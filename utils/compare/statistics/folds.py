@@ -1,0 +1,35 @@
+"""What the differences over folds say, whose models share training pictures. PURE."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from utils.compare.statistics.paired import equivalence_p, t_interval, t_test_p
+
+
+@dataclass(frozen=True)
+class Folded:
+    """An arm against the reference over n folds, all repeats together; in the unit of the differences."""
+
+    n: int
+    mean: float
+    sd: float  # of the differences
+    low: float  # 95 % interval of the mean
+    high: float
+    p: float  # two-sided
+    p_equivalence: float
+
+
+def folded(differences: ArrayLike, share: float, margin: float) -> Folded:
+    """The corrected resampled t test: Nadeau and Bengio (2003), Machine Learning 52:239, equation 9.
+
+    The variance of the mean is (1 / n + share) * sd**2 instead of sd**2 / n, for the models of different folds learn
+    from mostly the same pictures. share: pictures of a fold's val / those of its train. differences: (n,), n >= 2.
+    """
+    d = np.asarray(differences, float)
+    n, mean, sd = len(d), float(d.mean()), float(d.std(ddof=1))
+    wide = sd * np.sqrt(1 + n * share)  # so that wide / sqrt(n) is the standard error
+    low, high = t_interval(mean, wide, n)
+    p, p_alike = float(t_test_p(mean, wide, n)), float(equivalence_p(mean, wide, n, margin))
+    return Folded(n, mean, sd, float(low), float(high), p, p_alike)
