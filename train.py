@@ -100,14 +100,14 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     configure_console(ranks.rank)
     for note in notes:
         log.info(note)
-    try:
-        if resumed and resumed.state["progress"]["finished"]:
-            name, last = resumed.folder or resumed.path, resumed.path
-            log.info(f"{name} is a finished run. More epochs are a new run from its weights: --weights {last}")
-            return resumed.state["progress"]["metrics"]
-        return fine_tune(command, hyp, ranks, resumed)
-    finally:
-        stop_ranks()
+    if resumed and resumed.state["progress"]["finished"]:
+        name, last = resumed.folder or resumed.path, resumed.path
+        log.info(f"{name} is a finished run. More epochs are a new run from its weights: --weights {last}")
+        metrics = resumed.state["progress"]["metrics"]
+    else:
+        metrics = fine_tune(command, hyp, ranks, resumed)
+    stop_ranks()  # not after an error: the others, disconnected, would end with a traceback before it can be told
+    return metrics
 
 
 def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None) -> dict[str, float]:

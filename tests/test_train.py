@@ -369,14 +369,16 @@ def test_no_network_and_no_writes_elsewhere(toy_args, tmp_path):
 
 
 TORCHRUN = """
-import runpy, sys
+import os, runpy, sys
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 def rank(*words):
-    sys.argv = [*words]
+    own = [word.partition(":")[2] for word in words if word.startswith("rank" + os.environ["RANK"])]
+    sys.argv = [word for word in words if not word.startswith("rank")] + own
     runpy.run_path(words[0], run_name="__main__")
 
 same = {"min_nodes": 1, "max_nodes": 1, "rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "run_id": "test"}
+same["max_restarts"] = 0
 elastic_launch(LaunchConfig(nproc_per_node=2, start_method="fork", **same), rank)(*sys.argv[1:])
 """
 
@@ -393,6 +395,18 @@ def test_two_ranks_train_as_torchrun_starts_them(toy_args, tmp_path, forked_runs
     assert [p.name for p in tmp_path.iterdir()] == ["exp"], "rank 0 alone writes"
     assert done.stdout.count("epoch 2/2") == 1
     assert len(read_metrics(tmp_path / "exp/metrics.csv")) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("word", ["imgsz=100", "rank1:imgsz=100"])
+def test_an_error_of_the_ranks_is_said_last_and_once(word, toy_args, tmp_path, forked_runs):
+    """Be it of all ranks or of one: torchrun's report, which follows everything else, ends with it."""
+    words = [sys.executable, "-c", TORCHRUN, REPO / "train.py", *toy_args, "--project", tmp_path, word]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 1
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip("= ")]
+    assert "error: imgsz 100 is not a multiple" in lines[-1], done.stderr[-3000:]
+    assert (done.stdout + done.stderr).count("imgsz 100 is not a multiple") == 1
 
 
 def test_a_run_knows_its_data(toy, toy_args, tmp_path):

@@ -1,6 +1,7 @@
 """What ends a script early, and the exit code that goes with it."""
 
 import difflib
+import json
 import logging
 import os
 import select
@@ -8,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TextIO
 
 log = logging.getLogger(__name__)
@@ -35,8 +37,8 @@ class StoppedBySignal(BaseException):  # no Exception: a library's `except Excep
 
 
 _arrived: list[int] = []  # signals so far
-_alike = [True]  # whether every rank of a machine has met the same errors so far
-PATIENCE = 5.0  # seconds in which torchrun ends the other ranks when one has ended
+PATIENCE = 5.0  # seconds in which the first rank of a machine meets an error that all of them have
+POLL = 0.05  # seconds between two looks at what it says
 
 
 def _stop(number: int, frame: Any) -> None:
@@ -51,19 +53,39 @@ def stop_if_signalled() -> None:
         raise StoppedBySignal(_arrived[0])
 
 
-def ranks_differ() -> None:
-    """Called when the ranks have met: until then each one sees what the others see, and one message is enough."""
-    _alike[0] = False
+def tell(message: str) -> None:
+    """Say what ended a script; a rank of torchrun leaves it to torchrun's report, which would bury what is printed.
 
-
-def leave_it_to_first() -> None:
-    """Of an error that every rank of a machine meets, the first one tells; the others wait to be ended by torchrun.
-
-    A rank that nobody ends has met it alone, and tells it, too.
+    What all ranks of a machine meet is told once, by the first one.
     """
-    if _alike[0] and int(os.environ.get("LOCAL_RANK", 0)):
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        time.sleep(PATIENCE)
+    report = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    content = {"message": {"message": message, "extraInfo": {"timestamp": str(int(time.time()))}}}
+    try:
+        if report and _first_tells(message, Path(report)):
+            return
+        if report:
+            Path(report).write_text(json.dumps(content), encoding="utf-8")
+            return
+    except (OSError, StoppedBySignal):  # too late for the report
+        pass
+    print(message, file=sys.stderr)
+
+
+def _first_tells(message: str, report: Path) -> bool:
+    """Whether the first rank of this machine, whose report lies beside, says the same within PATIENCE seconds."""
+    rank, until = int(os.environ.get("LOCAL_RANK", 0)), time.monotonic() + PATIENCE
+    first = report.parent.parent / "0" / report.name
+
+    def says() -> bool:
+        return first.is_file() and json.dumps(message) in first.read_text(encoding="utf-8")
+
+    try:
+        while rank and time.monotonic() < until and not says():
+            time.sleep(POLL)
+    except StoppedBySignal:  # torchrun ends the others when one has ended
+        if not says():
+            raise
+    return bool(rank) and says()
 
 
 def let_reader_go(output: TextIO) -> bool:
@@ -92,14 +114,13 @@ def run_script(main: Callable[[], Any]) -> int:
             raise  # another pipe than the output: a bug
         return 128 + 13  # SIGPIPE
     except UserError as e:
-        leave_it_to_first()
-        print(f"error: {e}", file=sys.stderr)
+        tell(f"error: {e}")
         return 2
     except SomeFailed as e:
-        print(f"failed: {e}", file=sys.stderr)
+        tell(f"failed: {e}")
         return 1
     except Diverged as e:
-        print(f"diverged: {e}", file=sys.stderr)
+        tell(f"diverged: {e}")
         return 3
     except StoppedBySignal as e:
         print(f"stopped by {e}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """Which device a rank gets, and who tells what is wrong. The number of GPUs is made up, for torch says it."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -61,16 +62,25 @@ sys.exit(errors.run_script(main))
 """
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_an_error_that_all_ranks_meet_is_told_by_the_first_one(monkeypatch, forked_runs, rank):
-    """Another rank waits to be ended by torchrun, and tells what nobody ended it for."""
-    monkeypatch.setenv("LOCAL_RANK", str(rank))
-    pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", ALL_FAIL, "60"], stdout=pipe, stderr=pipe, text=True) as process:
+@pytest.mark.parametrize("first", ["wrong", "another", ""])
+def test_an_error_that_all_ranks_meet_is_told_by_the_first_one(monkeypatch, forked_runs, tmp_path, first):
+    """first: what rank 0 says. It is told in the report of torchrun, or printed when torchrun has ended the rank."""
+    for rank in ("0", "1"):
+        (tmp_path / rank).mkdir()
+    report = tmp_path / "1/error.json"
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(report))
+    if first:
+        (tmp_path / "0/error.json").write_text(json.dumps({"message": {"message": f"error: {first}"}}))
+    alone = first != "wrong"
+    with subprocess.Popen([sys.executable, "-c", ALL_FAIL, "60"], stdout=-1, stderr=-1, text=True) as process:
         assert process.stdout.read(1) == "."
-        time.sleep(0.1)
-        process.send_signal(signal.SIGTERM)
+        if alone:
+            time.sleep(0.2)
+            process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == ((2, "error: wrong\n") if rank == 0 else (-signal.SIGTERM, ""))
-    alone = subprocess.run([sys.executable, "-c", ALL_FAIL, "0"], capture_output=True, text=True, check=False)
-    assert (alone.returncode, alone.stderr) == (2, "error: wrong\n")
+    assert (process.returncode, err) == (2, "error: wrong\n" * alone)
+    assert not report.exists()
+    done = subprocess.run([sys.executable, "-c", ALL_FAIL, "0"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert report.exists() == alone and (not alone or "error: wrong" in report.read_text())

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 from utils.env import cores
-from utils.errors import UserError, ranks_differ
+from utils.errors import UserError
 
 BF16_ON_CPU = False  # whether `amp: auto` takes bf16 on a CPU that has it in hardware
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "off": None}  # of autocast, by the name that --amp has
@@ -102,7 +102,6 @@ def start_ranks(spec: str) -> Ranks:
     if world_size > 1:
         # ranks wait while rank 0 evaluates
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=3))
-        ranks_differ()
     return Ranks(rank, world_size, device)
 
 
