@@ -169,8 +169,8 @@ def train_and_log(
         log.info(f"kept: the state of the last finished epoch. Go on from it: {resume_command(run.folder)}")
         raise
     finally:
-        runlog.close()
-        train_loader.close()
+        for used in (runlog, train_loader, val.loader):
+            used.close()
 
 
 def run_epochs(

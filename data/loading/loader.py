@@ -104,6 +104,7 @@ class TrainLoader:
         """End the worker processes."""
         if self.ring:
             self.ring.close()
+        _end_workers(getattr(self.loader, "_iterator", None))
 
     def _by_ring(self, epoch: int, start_batch: int) -> Iterator[Batch]:
         """Views of the ring's buffers."""
@@ -157,6 +158,10 @@ class EvalLoader:
     def __len__(self) -> int:
         return len(self.loader)
 
+    def close(self) -> None:
+        """End the worker processes."""
+        _end_workers(self.loader._iterator)
+
     def __iter__(self) -> Iterator[Batch]:
         return (self.slotted.open(sent, self.pin) for sent in _batches(iter(self.loader)))
 
@@ -170,12 +175,24 @@ def _batches(iterator: Iterator[Batch]) -> Iterator[Batch]:
     try:
         yield from iterator
     except UserError as e:
+        _end_workers(iterator)
         raise UserError(str(e).rpartition("UserError: ")[2].strip()) from None
     except RuntimeError:
         codes = [w.exitcode for w in getattr(iterator, "_workers", ()) if w.exitcode]
+        _end_workers(iterator)
         if not codes:
             raise
         raise UserError(died(codes[0])) from None
+
+
+def _end_workers(iterator: Any) -> None:
+    """End the worker processes of torch's iterator, if it has any.
+
+    Left to the garbage collector, which an exception's traceback does, torch closes their queues before it tells them,
+    and then waits 5 s for them.
+    """
+    if hasattr(iterator, "_shutdown_workers"):
+        iterator._shutdown_workers()
 
 
 def first_batch(dataset: TrainDataset | EvalDataset, n: int) -> Batch:

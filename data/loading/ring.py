@@ -22,7 +22,8 @@ from data.loading.dataset import TrainDataset
 from data.loading.shared import SharedArray
 from utils.errors import UserError
 
-LOOK = 5.0  # seconds after which a waiting process looks whether the others are alive
+LOOK = 5.0  # seconds after which a waiting worker looks whether its parent is alive
+POLL = 0.1  # seconds after which the waiting loop looks whether its workers are
 CONTROL = np.dtype([(name, np.int64) for name in (
     "epoch", "start",  # where the stream begins: the batch numbers below count from there
     "limit",  # batches that may be begun
@@ -34,10 +35,11 @@ CONTROL = np.dtype([(name, np.int64) for name in (
 
 def _end(workers: list[Any], parent: int) -> None:
     """Stop the workers of a ring; a worker that inherited them leaves them alone."""
-    for worker in workers:
-        if os.getpid() == parent and worker.pid and worker.is_alive():
-            worker.terminate()
-            worker.join(LOOK)
+    alive = [worker for worker in workers if os.getpid() == parent and worker.pid and worker.is_alive()]
+    for worker in alive:
+        worker.terminate()
+    for worker in alive:
+        worker.join(LOOK)
 
 
 def died(code: int) -> str:
@@ -83,7 +85,7 @@ class Ring:
         if not self.workers[0].pid or self._at(self.given)[:2] != (epoch, b):
             self._restart(epoch, b)
         slot = self.given % self.slots
-        while not self.ready[slot].acquire(timeout=1.0):
+        while not self.ready[slot].acquire(timeout=POLL):
             self._look_after_workers()
         if self.control.array["failed"]:
             self._look_after_workers()
@@ -147,7 +149,7 @@ class Ring:
 
     def _idle(self) -> bool:
         """Take the lock if no sample is under way."""
-        if not self.lock.acquire(timeout=LOOK):
+        if not self.lock.acquire(timeout=POLL):
             return False
         if self.control.array["claimed"] == self.control.array["finished"]:
             return True

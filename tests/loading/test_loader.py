@@ -1,5 +1,6 @@
 """The same samples whatever the batch size, the workers, the ranks and the place where an epoch is entered."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -191,12 +192,31 @@ def test_evaluation_batches(index):
 @pytest.mark.parametrize("kind", ["evaluation", "ring", "torch"])
 def test_a_picture_that_vanished_is_named_without_a_traceback(index, tmp_path, workers, kind):
     broken = replace(index, paths=Paths.of([str(tmp_path / "gone.jpg")] * index.n))
+    others = set(multiprocessing.active_children())
     with pytest.raises(UserError) as caught:
         if kind == "evaluation":
             list(build_eval_loader(broken, imgsz=64, stride=32, batch=8, workers=workers))
         else:
             list(build_train_loader(broken, HYP.model_copy(update={"loader": kind}), batch=8, workers=workers).epoch(0))
     assert str(caught.value).startswith(str(tmp_path / "gone.jpg")) and "Traceback" not in str(caught.value)
+    assert set(multiprocessing.active_children()) <= others, "its workers have ended"
+
+
+@pytest.mark.parametrize("kind", ["evaluation", "ring", "torch"])
+def test_a_loader_is_closed_at_once(index, kind):
+    """With batches on their way; as a run ends on Ctrl-C."""
+    others = set(multiprocessing.active_children())
+    if kind == "evaluation":
+        loader = build_eval_loader(index, imgsz=64, stride=32, batch=2, workers=2)
+        batches = iter(loader)
+    else:
+        loader = build_train_loader(index, HYP.model_copy(update={"loader": kind}), batch=2, workers=2)
+        batches = loader.epoch(0)
+    next(batches)
+    assert len(set(multiprocessing.active_children()) - others) == 2
+    began = time.monotonic()
+    loader.close()
+    assert set(multiprocessing.active_children()) <= others and time.monotonic() - began < 4
 
 
 def test_a_bug_in_a_worker_keeps_its_traceback(index, monkeypatch):
