@@ -48,9 +48,9 @@ def toy(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def toy_args(toy) -> list[str]:
-    """Options of a run of seconds: demo network, 64 pixels, accumulation windows that cross epochs."""
+    """Options of a run of a fraction of a second: few tensors, 64 pixels, accumulation windows that cross epochs."""
     return [
-        *("--weights", str(REPO / "models/demo.yaml"), "--data", str(toy), "--imgsz", "64", "--epochs", "3"),
+        *("--weights", str(REPO / "tests/helpers/tiny.yaml"), "--data", str(toy), "--imgsz", "64", "--epochs", "3"),
         *("--batch", "8", "--workers", "0", "nbs=32", "warmup_epochs=1", "ema_tau=5", "--noplots", "--device", "cpu"),
     ]
 

@@ -19,6 +19,7 @@ from utils.config.schema import Hyp
 from utils.evaluation.evaluate import preprocess
 from utils.run.log import read_metrics
 
+DEMO = "models/demo.yaml"
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
@@ -27,7 +28,7 @@ pytestmark = [
 
 @pytest.mark.parametrize("amp", ["fp16", "bf16", "off"])
 def test_every_precision_trains_and_resumes(toy_args, tmp_path, amp):
-    words = [*replaced(toy_args, "--device", "cuda"), f"amp={amp}", "lr0=0.002"]
+    words = [*replaced(toy_args, "--device", "cuda"), "--weights", DEMO, f"amp={amp}", "lr0=0.002"]
     folder = run_train(*words, "--stop-after", 1, project=tmp_path)
     train.main(["--resume", str(folder / "weights/last.pt"), "--device", "cuda"])
     state = state_of(folder)
@@ -62,7 +63,7 @@ def test_pinned_batches_arrive_as_they_were_made(workers):
 def test_fp16_skips_nothing_at_first_and_ends_near_full_precision(toy_args, tmp_path):
     states = {}
     for amp in ("fp16", "off"):
-        words = [*replaced(toy_args, "--device", "cuda"), f"amp={amp}", "lr0=0.002"]
+        words = [*replaced(toy_args, "--device", "cuda"), "--weights", DEMO, f"amp={amp}", "lr0=0.002"]
         states[amp] = state_of(run_train(*words, project=tmp_path, name=amp))
     assert states["fp16"]["progress"]["skipped"] <= 1
     low, full = (states[amp]["ema"]["model"] for amp in ("fp16", "off"))

@@ -20,13 +20,13 @@ from data.index.identity import identify
 from data.index.index import build_index
 from data.loading.loader import build_train_loader
 from tests.helpers import forked
-from tests.helpers.runs import assert_same, replaced
+from tests.helpers.runs import assert_same, guesser, replaced
 from utils.compare.arms import read_command
 from utils.compare.cells.declare import read_asked
 from utils.compare.conclude import conclude
 from utils.compare.fingerprint import Fingerprint, code_hash, reached
 from utils.compare.folder import Place, read_record
-from utils.compare.launch import device_slots
+from utils.compare.launch import Job, device_slots, run_all
 from utils.compare.record import Record, Run, new_record
 from utils.compare.runs import list_jobs
 from utils.compare.scores import final_score
@@ -42,7 +42,7 @@ TOY = [
 
 
 def words(toy: Path, project: Path) -> list[str]:
-    return [*TOY, "--data", str(toy), "--weights", str(REPO / "models/demo.pt"), "--project", str(project)]
+    return [*TOY, "--data", str(toy), "--weights", str(guesser()), "--project", str(project)]
 
 
 def opened(line: list[str], folder: Path) -> tuple[Place, dict]:
@@ -150,9 +150,9 @@ def test_a_crash_and_a_divergence_are_kept_and_said(toy, tmp_path, capsys, forke
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_every_run_and_keeps_what_is_finished(toy, tmp_path):
+def test_ctrl_c_stops_every_run_and_keeps_what_is_finished(toy, tmp_path, forked_runs):
     line = [*words(toy, tmp_path), "--seeds", "4", "--warmup", "--epochs", "60", "--workers", "1"]
-    process = forked.Popen(  # its runs are real starts of train.py, the only ones among the tests of compare.py
+    process = forked.Popen(  # its runs are forks of that fork
         [sys.executable, REPO / "compare.py", *line], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     deadline = time.monotonic() + 120
@@ -165,6 +165,14 @@ def test_ctrl_c_stops_every_run_and_keeps_what_is_finished(toy, tmp_path):
     assert len(children) == 2 and not any(Path(f"/proc/{pid}").exists() for pid in children)
     record = read_record(tmp_path / "exp")
     assert len(record.runs) == 8 and record.looks == []
+
+
+def test_a_run_is_a_start_of_train_py(tmp_path):
+    """A real one, which a mistyped option ends before it has imported much."""
+    job = Job("warm", 0, tmp_path / "run", ["--epocs", "3"])
+    ((child, code),) = run_all([job], ["cpu"], 1, lambda: None, lambda running: None)
+    assert child.job is job and code == 2
+    assert "Did you mean 'epochs'?" in (tmp_path / "run/console.txt").read_text()
 
 
 def test_both_arms_see_the_same_batches(toy):
