@@ -48,7 +48,7 @@ from data.loading.loader import TrainLoader, build_train_loader, first_batch, op
 from data.loading.multiscale import random_size, resize
 from data.loading.order import class_counts
 from models.detector import load_for_eval, open_model
-from models.fit import largest_batch, require_statistics
+from models.fit import require_statistics, settle
 from models.freeze import freeze, keep_frozen_bn_eval
 from models.head import Transfer
 from models.loss import decoding_in_full
@@ -64,7 +64,16 @@ from utils.run.log import RunLog
 from utils.run.meter import GIVE_UP, Meter
 from utils.run.pictures import plot_run, show_training, show_validation
 from utils.run.progress import judged, require_score
-from utils.run.ranks import DTYPES, Ranks, from_rank_zero, pick_amp, start_ranks, stop_ranks, thread_count, worker_count
+from utils.run.ranks import (
+    DTYPES,
+    Ranks,
+    from_rank_zero,
+    join_ranks,
+    start_ranks,
+    stop_ranks,
+    thread_count,
+    worker_count,
+)
 from utils.run.seed import set_seed
 
 log = logging.getLogger(__name__)
@@ -119,16 +128,24 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     data, train_index, val_index = open_data(hyp, command)
     changed = check_data(resumed, data, hyp.data != state["hyp"]["data"], command.resume_anyway) if resumed else []
     model, transfer = open_model(hyp, train_index.names, state, command.download)
-    model.to(ranks.device, memory_format=torch.channels_last)  # the faster layout for convolutions, on CPU too
     frozen = freeze(model, hyp.freeze)
+    hyp = settle(hyp, ranks, model)
     hyp = hyp if resumed else within_data(hyp, train_index.n, ranks.world_size)
-    run = start_run(hyp, ranks, model, data, resumed, changed, command.exist_ok)
 
     workers, pin = worker_count(hyp.workers, ranks), ranks.device.type == "cuda"
     share = {"rank": ranks.rank, "world_size": ranks.world_size}
-    train_loader = build_train_loader(train_index, run.hyp, batch=run.hyp.batch, workers=workers, pin=pin, **share)
-    require_statistics(model, run.hyp, train_loader.sampler.fewest)
-    val_loader = open_val_loader(val_index, run.hyp, run.stride, workers, pin, beside=[train_loader.dataset.pictures])
+    train_loader = build_train_loader(train_index, hyp, batch=hyp.batch, workers=workers, pin=pin, **share)
+    require_statistics(model, hyp, train_loader.sampler.fewest)
+    stride, beside = int(model.stride.max()), [train_loader.dataset.pictures]
+    val_loader = open_val_loader(val_index, hyp, stride, workers, pin, beside)
+    if pin:  # the workers are forked before the GPU is opened
+        if ranks.rank == 0:
+            val_loader.start()
+        train_loader.start(state["progress"]["epoch"] if state else 0)
+    join_ranks(ranks)
+    model.to(ranks.device, memory_format=torch.channels_last)  # the faster layout for convolutions, on CPU too
+    folder = start_folder(hyp, ranks, resumed, changed, command.exist_ok)
+    run = Run(hyp, ranks, folder, stride, data, resumed is not None)
     val = Validation(val_loader, val_index, ranks.device, Settings.of(run.hyp, run.dtype), decoding_in_full)
     counts = class_counts(train_index)
     training, plan = build_training(model, run.hyp, len(train_loader), counts, ranks.device, run.dtype, state)
@@ -287,28 +304,14 @@ def open_data(hyp: Hyp, command: Command) -> tuple[dict[str, Any], Index, Index]
     return traits(config.root, train, val), train, val
 
 
-def start_run(
-    hyp: Hyp,
-    ranks: Ranks,
-    model: nn.Module,
-    data: dict[str, Any],
-    resumed: Resumed | None,
-    changed: list[str],
-    exist_ok: bool,
-) -> Run:
-    """Settle what depends on the device (amp, batch -1) and open the run folder, which a resumed run has already."""
-    amp, batch = pick_amp(hyp.amp, ranks.device), hyp.batch
-    if batch == -1:
-        batch = int(from_rank_zero(largest_batch(model, hyp.imgsz, DTYPES[amp]), ranks)) * ranks.world_size
-        log.info(f"batch {batch} is the largest that fits")
-    hyp = hyp.model_copy(update={"amp": amp, "batch": batch})
-    folder = Path(hyp.project)
-    if ranks.rank == 0:
-        folder = open_run_folder(hyp, resumed, exist_ok)
-        about = {"device": str(ranks.device), "ranks": ranks.world_size, "resumed": resumed is not None}
-        about |= {"pictures": {split: data[f"{split} pictures"] for split in ("train", "val")}}
-        write_run_json(folder, about | ({"data_changed": changed} if changed else {}))
-    return Run(hyp, ranks, folder, int(model.stride.max()), data, resumed is not None)
+def start_folder(hyp: Hyp, ranks: Ranks, resumed: Resumed | None, changed: list[str], exist_ok: bool) -> Path:
+    """Open the run folder, which a resumed run has already; rank 0 alone has it."""
+    if ranks.rank > 0:
+        return Path(hyp.project)
+    folder = open_run_folder(hyp, resumed, exist_ok)
+    about = {"device": str(ranks.device), "ranks": ranks.world_size, "resumed": resumed is not None}
+    write_run_json(folder, about | ({"data_changed": changed} if changed else {}))
+    return folder
 
 
 def score_untrained(training: Training, val: Validation, run: Run, runlog: RunLog, transfer: Transfer | None) -> None:

@@ -120,6 +120,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         index, imgsz=options.imgsz, stride=stride, batch=options.batch,
         workers=worker_count(options.workers, ranks), pin=ranks.device.type == "cuda",
     )  # fmt: skip
+    if loader.pin:  # the workers are forked before the GPU is opened
+        loader.start()
     samples = Samples()
     result = run(model, loader, index, class_map, samples, ranks.device, options)
     for line in table_lines(result, index.n):

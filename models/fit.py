@@ -10,9 +10,21 @@ from torch import nn
 from models.freeze import keep_frozen_bn_eval
 from utils.config.schema import Hyp
 from utils.errors import UserError
+from utils.run.ranks import DTYPES, Ranks, from_rank_zero, join_ranks, pick_amp
 
 log = logging.getLogger(__name__)
 SHARE = 0.85  # of the GPU's memory: the optimizer, the EMA and unlucky batches with many boxes need the rest
+
+
+def settle(hyp: Hyp, ranks: Ranks, model: nn.Module) -> Hyp:
+    """Settle what depends on the device: amp, and batch -1, to measure which the device is opened early."""
+    amp, batch = pick_amp(hyp.amp, ranks.device), hyp.batch
+    if batch == -1:
+        join_ranks(ranks)
+        model.to(ranks.device, memory_format=torch.channels_last)
+        batch = int(from_rank_zero(largest_batch(model, hyp.imgsz, DTYPES[amp]), ranks)) * ranks.world_size
+        log.info(f"batch {batch} is the largest that fits")
+    return hyp.model_copy(update={"amp": amp, "batch": batch})
 
 
 def largest_batch(model: nn.Module, imgsz: int, dtype: torch.dtype | None, most: int = 1024) -> int:

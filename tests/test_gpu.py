@@ -1,6 +1,9 @@
 """What only a GPU can show: mixed precision, the scaler, pinned batches, batch -1. Skipped without one."""
 
 import copy
+import gc
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -103,3 +106,30 @@ def test_a_pass_of_val_stays_on_its_gpu(toy, toy_args, tmp_path):
     words = ["--weights", folder / "weights/best.pt", "--data", toy, "--device", f"cuda:{last}", "--project", tmp_path]
     assert 0 <= val.main([*map(str, words), "--noplots"])["val/mAP50-95"] <= 1
     assert torch.cuda.current_device() == last
+
+
+def test_a_second_ring_is_registered_where_the_first_one_was():
+    index = build_index(load_dataset_yaml("toy-target"), "train")
+    for _ in range(3):
+        loader = build_train_loader(index, Hyp(imgsz=64, epochs=1), batch=16, workers=1, pin=True)
+        batch = next(iter(loader.epoch(0)))
+        assert loader.ring.locked and preprocess(batch["img"], torch.device("cuda")).max() <= 1
+        loader.close()
+        del loader, batch
+        gc.collect()
+    torch.ones(1, device="cuda").add_(1)  # no error is left behind
+
+
+FORKS = """
+import os, sys, torch
+os.register_at_fork(before=lambda: print("forked", "after" if torch.cuda.is_initialized() else "before"))
+import train
+train.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_workers_are_forked_before_the_gpu_is_opened(toy_args, tmp_path):
+    words = [*replaced(replaced(toy_args, "--device", "cuda"), "--workers", 2), "--project", tmp_path]
+    done = subprocess.run([sys.executable, "-c", FORKS, *map(str, words)], capture_output=True, text=True, check=True)
+    assert "forked before" in done.stdout and "forked after" not in done.stdout

@@ -8,6 +8,7 @@ order       which picture stands at which position
 shared      arrays in memory that processes share
 blocks      pictures decoded once for all workers
 dataset     one sample
+transfer    host memory that a GPU copies from
 slots       evaluation's batches in shared memory
 ring        batches through shared buffers
 loader      batches: which samples, by how many processes

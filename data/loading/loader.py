@@ -18,6 +18,7 @@ from data.index.index import Index
 from data.loading.dataset import EvalDataset, Sample, TrainDataset
 from data.loading.ring import Ring, died
 from data.loading.slots import LISTED, SlottedDataset
+from data.loading.transfer import Copies, locked_copy, page_locked
 from data.pictures.cache import Pictures, open_pictures
 from utils.config.schema import Hyp
 from utils.errors import UserError
@@ -77,6 +78,7 @@ class TrainLoader:
 
     def __init__(self, dataset: TrainDataset, sampler: EpochSampler, workers: int, pin: bool):
         self.dataset, self.sampler, self.pin = dataset, sampler, pin
+        self.started: tuple[int, Iterator[Batch]] | None = None  # an epoch whose batches are being made already
         settings = _processes(workers, pin)
         ring = dataset.hyp.loader == "ring" and hasattr(os, "memfd_create")
         self.loader = self.ring = None
@@ -87,18 +89,33 @@ class TrainLoader:
         elif workers:
             self.ring = Ring(dataset, sampler, workers, settings["multiprocessing_context"], pin)
         else:
-            shape = (sampler.batch // sampler.world_size, 3, dataset.imgsz, dataset.imgsz)
-            self.img = torch.empty(shape, dtype=torch.uint8, pin_memory=pin).numpy()
+            self.shape = (sampler.batch // sampler.world_size, 3, dataset.imgsz, dataset.imgsz)
+            self.room: list[np.ndarray] = []  # a buffer, or two where a copy may still be on its way from one
+            self.copies = Copies()
 
     def __len__(self) -> int:
         return len(self.sampler)
 
+    def start(self, epoch: int) -> None:
+        """Start the workers and let them make the first batches of an epoch: before CUDA is in use, they are forked."""
+        if self.ring:
+            self.ring.start(epoch, 0)
+        elif self.loader and self.loader.num_workers:
+            self.started = epoch, iter(self._entered(epoch, 0))
+
     def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
         """Batches of an epoch, from batch `start_batch` on."""
-        if self.loader:
-            self.sampler.epoch, self.sampler.start_batch = epoch, start_batch
-            return _batches(iter(self.loader))
-        return (self._by_ring if self.ring else self._by_itself)(epoch, start_batch)
+        if not self.loader:
+            return (self._by_ring if self.ring else self._by_itself)(epoch, start_batch)
+        started, self.started = self.started, None
+        if started and (started[0], 0) == (epoch, start_batch):
+            return _batches(started[1])
+        return _batches(iter(self._entered(epoch, start_batch)))
+
+    def _entered(self, epoch: int, start_batch: int) -> DataLoader:
+        """torch's loader, whose next iterator begins there."""
+        self.sampler.epoch, self.sampler.start_batch = epoch, start_batch
+        return self.loader
 
     def close(self) -> None:
         """End the worker processes."""
@@ -112,19 +129,29 @@ class TrainLoader:
             slot = self.ring.wait_for(epoch, b)
             n = len(self.sampler.share(b))
             rows = [self.ring.rows.array[slot, k, :count] for k, count in enumerate(self.ring.counts.array[slot, :n])]
+            batch = pack(self.ring.img.array[slot, :n], rows)
+            if self.pin and not self.ring.locked:
+                batch["img"] = locked_copy(batch["img"])
             try:
-                yield pack(self.ring.img.array[slot, :n], rows)
+                yield batch
             finally:  # also when the loop is left
                 self.ring.release()
 
     def _by_itself(self, epoch: int, start_batch: int) -> Iterator[Batch]:
-        """Made in this process, one buffer for all."""
+        """Made in this process; on CUDA into two buffers by turns, so that one is filled while the other is copied."""
+        if not self.room:  # not before the first batch: page-locked memory opens the GPU
+            self.room = [page_locked(self.shape).numpy() if self.pin else np.empty(self.shape, np.uint8)]
+            self.room += [page_locked(self.shape).numpy()] if self.pin else []
         for b in range(start_batch, len(self)):
-            positions = self.sampler.share(b)
-            rows = [self.dataset.write(epoch, p, img) for p, img in zip(positions, self.img, strict=False)]
-            yield pack(self.img[: len(positions)], rows)
-            if self.pin:
-                torch.cuda.current_stream().synchronize()  # the copy to the GPU has been made
+            positions, img = self.sampler.share(b), self.room[0]
+            self.room.reverse()
+            self.copies.wait(but=len(self.room) - 1)
+            rows = [self.dataset.write(epoch, p, to) for p, to in zip(positions, img, strict=False)]
+            try:
+                yield pack(img[: len(positions)], rows)
+            finally:  # also when the loop is left
+                if self.pin:
+                    self.copies.begun()
 
 
 def check_shared_memory(needed: int) -> None:
@@ -151,6 +178,8 @@ class EvalLoader:
 
     def __init__(self, dataset: EvalDataset, batch: int, workers: int, pin: bool):
         self.dataset, self.pin = dataset, pin
+        workers = min(workers, -(-len(dataset) // batch))
+        self.started: Iterator[Any] | None = None  # a pass whose batches are being made already
         settings = _processes(workers, pin=False) | ({"prefetch_factor": EVAL_AHEAD} if workers else {})
         self.slotted = SlottedDataset(dataset, batch, EVAL_AHEAD * workers + 1 if workers else 0)
         self.loader = DataLoader(self.slotted, batch_size=batch, collate_fn=_as_it_is, **settings)
@@ -162,8 +191,14 @@ class EvalLoader:
         """End the worker processes."""
         _end_workers(self.loader._iterator)
 
+    def start(self) -> None:
+        """Start the workers and let them make the first batches: before CUDA is in use, they are forked."""
+        if self.loader.num_workers:
+            self.started = iter(self.loader)
+
     def __iter__(self) -> Iterator[Batch]:
-        return (self.slotted.open(sent, self.pin) for sent in _batches(iter(self.loader)))
+        started, self.started = self.started, None
+        return (self.slotted.open(sent, self.pin) for sent in _batches(started or iter(self.loader)))
 
 
 def _as_it_is(batch: Batch) -> Batch:
@@ -249,7 +284,10 @@ def _processes(workers: int, pin: bool) -> dict[str, object]:
 
 
 def _start_method() -> str:
-    """fork shares the index and starts at once; a forked CUDA context is undefined, so then a fresh process."""
+    """fork shares the index and starts at once; a forked CUDA context is undefined, so then a fresh process.
+
+    Whoever uses a GPU builds the loaders and calls their `start` before it opens the GPU: then all are forked.
+    """
     return "fork" if sys.platform == "linux" and not torch.cuda.is_initialized() else "spawn"
 
 

@@ -10,16 +10,15 @@ import signal
 import time
 import traceback
 import weakref
-from collections import deque
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
 
 from data.loading.blocks import Blocks
 from data.loading.dataset import TrainDataset
 from data.loading.shared import SharedArray
+from data.loading.transfer import Copies, lock_pages
 from utils.errors import UserError
 
 LOOK = 5.0  # seconds after which a waiting worker looks whether its parent is alive
@@ -51,12 +50,6 @@ def died(code: int) -> str:
     )
 
 
-def _pin(array: np.ndarray) -> bool:
-    """Lock the memory of an array into place, so that copies to the GPU run beside the computation."""
-    torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(array.ctypes.data, array.nbytes, 0))
-    return True
-
-
 class Ring:
     """Worker processes and the buffers of `slots` batches; each sample is the one that dataset.write makes."""
 
@@ -73,17 +66,27 @@ class Ring:
         self.lock, self.room, self.errors = context.Lock(), context.Semaphore(0), context.SimpleQueue()
         self.ready = [context.Semaphore(0) for _ in range(self.slots)]
         self.given = self.consumed = 0  # batches of the stream that the loop has got, and has finished with
-        self.copies: deque[torch.cuda.Event] | None = deque() if pin and _pin(self.img.array) else None
+        self.pin, self.copies, self.locked = pin, Copies() if pin else None, False
         self.workers = [context.Process(target=self._work, daemon=True) for _ in range(workers)]
         weakref.finalize(self, _end, self.workers, self.parent)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"workers": [], "copies": None}  # for a spawned worker
 
+    def start(self, epoch: int, b: int) -> None:
+        """Let the workers make the batches from batch b of an epoch on, before anybody waits for one."""
+        self._restart(epoch, b)
+
+    def lock_pages(self) -> None:
+        """Open the way to the GPU, once the workers run: they are not to inherit what CUDA has begun."""
+        self.pin, self.locked = False, lock_pages(self.img.array, self, self.copies)
+
     def wait_for(self, epoch: int, b: int) -> int:
         """The slot of batch b of an epoch, all of it written; the stream restarts unless this is the next in line."""
         if not self.workers[0].pid or self._at(self.given)[:2] != (epoch, b):
             self._restart(epoch, b)
+        if self.pin:
+            self.lock_pages()
         slot = self.given % self.slots
         while not self.ready[slot].acquire(timeout=POLL):
             self._look_after_workers()
@@ -95,11 +98,10 @@ class Ring:
     def release(self) -> None:
         """The batch that was waited for may be written over; on CUDA one batch later, when its copy has been made."""
         if self.copies is not None:
-            self.copies.append(torch.cuda.Event())
-            self.copies[-1].record()
-            if len(self.copies) == 1:
+            self.copies.begun()
+            if len(self.copies.events) == 1:
                 return
-            self.copies.popleft().synchronize()
+            self.copies.wait(but=1)
         self.done.array[self.consumed % self.slots] = 0
         self.consumed += 1
         self._permit(self.consumed + self.slots - 1, self.consumed + self.slots)
@@ -127,8 +129,8 @@ class Ring:
         """Begin the stream at another place: let no sample begin, wait for those under way, count from zero."""
         control = self.control.array
         control["limit"] = 0
-        while self.copies:
-            self.copies.popleft().synchronize()
+        if self.copies is not None:
+            self.copies.wait()
         while not self._idle():
             self._look_after_workers()
             time.sleep(1e-3)

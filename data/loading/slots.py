@@ -11,6 +11,7 @@ import torch
 
 from data.loading.dataset import EvalDataset
 from data.loading.shared import SharedArray
+from data.loading.transfer import locked_copy
 
 Batch = dict[str, Any]
 LISTED = ("index", "letterbox", "ori_shape")  # kept as lists
@@ -59,4 +60,4 @@ class SlottedDataset(torch.utils.data.Dataset):
         img = sent["img"] if self.slots is None else self._slot(*sent["img"])
         tensors = {key: torch.from_numpy(sent[key]) for key in ("cls", "bboxes", "batch_idx")}
         img = torch.from_numpy(img)
-        return sent | tensors | {"img": img.pin_memory() if pin else img}
+        return sent | tensors | {"img": locked_copy(img) if pin else img}

@@ -56,7 +56,7 @@ def open_pictures(
     if cache == "disk" and index.pool:
         whole = open_pictures(index.pool.whole, imgsz, cache, reduce, remember, cache_gb, strict, beside)
         return Drawn(whole, index.pool.rows)
-    decoder = Decoder(index.paths, index.shapes, imgsz, reduce, remember)
+    decoder = Decoder(index, imgsz, reduce, remember)
     if cache == "off":
         return decoder
     packed, limit, cached = Packed(index.shapes, imgsz), None, index.n
@@ -122,10 +122,10 @@ class DiskCache(Kept):
         self.flat, self.build = stored.pixels, stored.build
 
     def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"flat": None}  # a fresh process maps the file itself: pickling would copy the pictures
+        return super().__getstate__() | {"flat": None}  # a fresh process maps the file: pickling would copy it
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
+        super().__setstate__(state)
         stored = Stored.find(self.file, self.decoder.imgsz)
         if stored is not None and stored.build == self.build:
             self.flat = stored.pixels
@@ -167,8 +167,8 @@ class RamCache(Kept):
         for_each(one, range(cached), "decoding pictures")
 
     def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"flat": None}  # torch passes the memory on, numpy would copy it
+        return super().__getstate__() | {"flat": None}  # torch passes the memory on, numpy would copy it
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
+        super().__setstate__(state)
         self.flat = self.shared.numpy()

@@ -2,6 +2,7 @@
 
 import io
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image, ImageOps
 from PIL.Image import open as open_image  # by name: ultralytics replaces Image.open when it is imported
 
 from data.formats.header import MAX_PIXELS, formats
+from data.index.index import Index
 from data.pictures.letterbox import long_side_shape
 from utils.errors import UserError
 
@@ -89,10 +91,23 @@ class Decoder:
 
     cached = nbytes = 0  # nothing is held in memory or on disk: see Pictures in cache.py
 
-    def __init__(self, paths: list[str], shapes: np.ndarray, imgsz: int, reduce: bool, remember: int):
-        self.paths, self.shapes, self.imgsz = paths, shapes, imgsz
+    def __init__(self, index: Index, imgsz: int, reduce: bool, remember: int):
+        self.index, self.imgsz = index, imgsz  # the index, for it is pickled as the place of its file
         self.reduce, self.remember = reduce, remember
         self.recent: OrderedDict[int, np.ndarray] = OrderedDict()  # saves decoding, changes no picture
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"recent": OrderedDict()}
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """Of every picture."""
+        return self.index.paths
+
+    @property
+    def shapes(self) -> np.ndarray:
+        """(n, 2) height, width of every picture, as it is in its file."""
+        return self.index.shapes
 
     def __len__(self) -> int:
         return len(self.paths)

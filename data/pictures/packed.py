@@ -46,6 +46,13 @@ class Kept:
         self.decoder, self.packed, self.cached = decoder, packed, cached
         self.nbytes = int(packed.offsets[cached])
 
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"packed": None}  # follows from the index, which is pickled as the place of its file
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self.packed = Packed(self.decoder.shapes, self.decoder.imgsz)
+
     def __getitem__(self, i: int) -> np.ndarray:
         return self.packed.view(self.flat, i) if i < self.cached else self.decoder[i]
 

@@ -48,13 +48,14 @@ def list_jobs(cells: Sequence[Place], threads: int, command: Command) -> list[Jo
 def run_words(folder: Path, run: Run, arm: Arm, threads: int, command: Command) -> list[str]:
     """The options of a run of train.py, a new one or one that was interrupted; its device comes later."""
     hyp, place = arm.hyp, folder / run.folder
+    workers = str(max(threads - 1, 1) if hyp.workers is None else min(hyp.workers, threads))
     last = place / "weights/last.pt"
     if last.is_file():  # going on gives the very weights of a run that was never interrupted
-        return ["--resume", str(last), "--workers", str(min(hyp.workers, threads))]
+        return ["--resume", str(last), "--workers", workers]
     shutil.rmtree(place, ignore_errors=True)
     words = ["--hyp", str(folder / "arms" / f"{run.arm}.yaml"), "--seed", str(hyp.seed + run.seed)]
     words += ["--project", str(place.parent), "--name", place.name, "--exist-ok"]
-    words += ["--workers", str(min(hyp.workers, threads))]
+    words += ["--workers", workers]
     return words + ["--download"] * command.download + ["--keep-gains"] * command.keep_gains
 
 

@@ -48,8 +48,10 @@ class Hyp(BaseModel):
     batch: int = Field(16, description="pictures per forward pass over all ranks; -1: the largest that fits (CUDA)")
     imgsz: int = Field(640, ge=32, description="side of the square training picture, pixels")
     device: str = Field("auto", description="auto | cpu | cuda | 0 (number of a GPU)")
-    workers: int = Field(
-        8, ge=0, description="data worker processes per rank, at most one a core; 0: in the process itself"
+    workers: int | None = Field(
+        None,
+        ge=0,
+        description="data worker processes per rank, at most one a core; null: one fewer; 0: in the process itself",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="fixes head initialisation, order and augmentation")
     freeze: int | str | list[str] | None = Field(

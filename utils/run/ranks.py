@@ -87,22 +87,26 @@ def cpu_has_bf16() -> bool:
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
+def start_ranks(spec: str) -> Ranks:
+    """Read torchrun's environment and pick this rank's device. Nothing is opened: see `join_ranks`."""
+    world_size = int(os.environ.get("WORLD_SIZE", 1))
+    rank, local_rank = int(os.environ.get("RANK", 0)), int(os.environ.get("LOCAL_RANK", 0))
+    device = pick_device(spec, local_rank, int(os.environ.get("LOCAL_WORLD_SIZE", world_size)))
+    return Ranks(rank, world_size, device)
+
+
 def open_device(device: torch.device) -> None:
     """Make a GPU the one that is meant where none is named; else a context would be opened on the first one, too."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
 
 
-def start_ranks(spec: str) -> Ranks:
-    """Read torchrun's environment, pick this rank's device, join the process group."""
-    world_size = int(os.environ.get("WORLD_SIZE", 1))
-    rank, local_rank = int(os.environ.get("RANK", 0)), int(os.environ.get("LOCAL_RANK", 0))
-    device = pick_device(spec, local_rank, int(os.environ.get("LOCAL_WORLD_SIZE", world_size)))
-    open_device(device)
-    if world_size > 1:
+def join_ranks(ranks: Ranks) -> None:
+    """Open the device and join the process group, once: as late as can be, for data workers are forked before."""
+    open_device(ranks.device)
+    if ranks.world_size > 1 and not dist.is_initialized():
         # ranks wait while rank 0 evaluates
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=3))
-    return Ranks(rank, world_size, device)
+        dist.init_process_group("nccl" if ranks.device.type == "cuda" else "gloo", timeout=timedelta(hours=3))
 
 
 def stop_ranks() -> None:
@@ -126,7 +130,8 @@ def thread_count(ranks: Ranks) -> int:
     return max(min(cores() // local, int(os.environ.get("OMP_NUM_THREADS") or cores())), 1)
 
 
-def worker_count(wanted: int, ranks: Ranks) -> int:
-    """Data workers of a rank: as many as wanted, but not more than its share of the cores."""
+def worker_count(wanted: int | None, ranks: Ranks) -> int:
+    """Data workers of a rank: as many as wanted, but not more than its share of the cores; None: one core fewer."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.world_size))
-    return min(wanted, max(cores() // local, 1))
+    share = max(cores() // local, 1)
+    return max(share - 1, 1) if wanted is None else min(wanted, share)
