@@ -8,7 +8,7 @@ from data.index.index import Index
 from data.loading.plan import count_for
 from utils.config.options import help_text, parse_args
 from utils.errors import Diverged, StoppedBySignal, answer_first, run_script, stop_if_signalled
-from utils.schedule.preview import announce, asks_for_plan, preview, within_data
+from utils.schedule.preview import announce, asks_for_plan, preview, for_data
 
 
 def answered(argv: list[str]) -> bool:
@@ -130,7 +130,7 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     model, transfer = open_model(hyp, train_index.names, state, command.download)
     frozen = freeze(model, hyp.freeze)
     hyp = settle(hyp, ranks, model)
-    hyp = hyp if resumed else within_data(hyp, train_index.n, ranks.world_size)
+    hyp = hyp if resumed else for_data(hyp, train_index.n, train_index.nc, ranks.world_size)
 
     workers, pin = worker_count(hyp.workers, ranks), ranks.device.type == "cuda"
     share = {"rank": ranks.rank, "world_size": ranks.world_size}

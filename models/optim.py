@@ -4,12 +4,14 @@ from typing import Any
 
 import torch
 from torch import nn
+from ultralytics.optim.muon import MuSGD
 
 from models.ema import EMA
 from utils.config.schema import Hyp
 from utils.schedule.plan import group_names
 from utils.schedule.rates import Rates
 
+MUON = 0.2  # share of lr with which musgd takes the orthogonalised step, beside the whole SGD step
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
 
 
@@ -17,30 +19,41 @@ def parameter_groups(model: nn.Module, hyp: Hyp) -> dict[str, list[nn.Parameter]
     """Trainable parameters by role: every `bias`, the weights of normalisation layers, all other weights.
 
     Where hyp gives a part rates of its own: by part and role, "backbone.bias" ... "head.weight". The head is the last
-    module of the network (Detect), the backbone everything before it. A group without parameters is left out.
+    module of the network (Detect), the backbone everything before it. A group without parameters is left out. `musgd`
+    orthogonalises every `weight`, hence matrices and filters only; what is none of the rest is `other`, and the groups
+    of the class branch have names of their own, `cls.weight`.
     """
     groups: dict[str, list[nn.Parameter]] = {name: [] for name in group_names(hyp)}
-    head = set(list(getattr(model, "model", model).children())[-1].modules())
+    head = list(getattr(model, "model", model).children())[-1]
+    branches = (getattr(head, name, None) for name in ("cv3", "one2one_cv3"))
+    of_classes = {module for branch in branches if branch is not None for module in branch.modules()}
+    in_head, by_part, muon = set(head.modules()), "head.weight" in groups, hyp.optimizer == "musgd"
     for module in model.modules():
-        part = "head." if module in head else "backbone."
+        part = ("head." if module in in_head else "backbone.") if by_part else ""
+        part += "cls." if muon and module in of_classes else ""
         for name, parameter in module.named_parameters(recurse=False):
-            role = "bias" if name == "bias" else "norm" if isinstance(module, NORMS) else "weight"
+            matrix = muon and parameter.ndim in (2, 4)
+            role = "bias" if name == "bias" else "norm" if isinstance(module, NORMS) else "other" if muon else "weight"
+            role = "weight" if matrix else role
             if parameter.requires_grad:
-                groups[role if role in groups else part + role].append(parameter)
+                groups.setdefault(part + role, []).append(parameter)
     return {name: parameters for name, parameters in groups.items() if parameters}
 
 
 def build_optimizer(model: nn.Module, hyp: Hyp, weight_decay: float, decays_all: bool = False) -> torch.optim.Optimizer:
     """The optimizer that hyp names, with groups addressed by their `name`.
 
-    Of the roles only `weight` decays, by `weight_decay`; with `decays_all` biases and norms do too. Learning rates and
-    momentum are those of hyp until `set_rates` writes the first batch's.
+    Of the roles only `weight` (and `other`) decays, by `weight_decay`; with `decays_all` biases and norms do too.
+    Learning rates and momentum are those of hyp until `set_rates` writes the first batch's.
     """
-    decaying = ("weight", "bias", "norm") if decays_all else ("weight",)
+    decaying = ("weight", "other", "bias", "norm") if decays_all else ("weight", "other")
     groups = [
         {"params": parameters, "name": name, "weight_decay": weight_decay if name.endswith(decaying) else 0.0}
         for name, parameters in parameter_groups(model, hyp).items()
     ]
+    if hyp.optimizer == "musgd":
+        groups = [group | {"use_muon": group["name"].endswith("weight")} for group in groups]
+        return MuSGD(groups, hyp.lr0, hyp.momentum, nesterov=hyp.momentum > 0, muon=MUON, sgd=1.0)
     on_gpu = next(model.parameters()).is_cuda
     options: dict[str, Any] = {"lr": hyp.lr0, ("fused" if on_gpu else "foreach"): True}
     if hyp.optimizer == "sgd":
@@ -52,7 +65,7 @@ def build_optimizer(model: nn.Module, hyp: Hyp, weight_decay: float, decays_all:
 def with_kernels_of(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
     """A saved state with the kernels (fused, foreach) of `optimizer`: those it was saved with suit another device."""
     groups = [
-        saved | {key: group[key] for key in ("fused", "foreach")}
+        saved | {key: group[key] for key in ("fused", "foreach") if key in group}
         for saved, group in zip(state["param_groups"], optimizer.param_groups, strict=True)
     ]
     return state | {"param_groups": groups}

@@ -107,6 +107,7 @@ SCHEDULES = {
     "sgd": [],
     "bf16": ["amp=bf16"],
     "adamw": ["optimizer=adamw"],
+    "musgd": ["optimizer=musgd", "freeze=2"],
     "yolov5": ["recipe=yolov5", "decay=linear", "nbs=320"],  # loses windows, although it never leaves warm-up
     "ultralytics": ["recipe=ultralytics", "decay=linear"],
     "ultralytics-8.3": ["recipe=ultralytics-8.3", "nbs=320"],
@@ -168,6 +169,16 @@ def test_same_run_for_any_number_of_workers_and_from_its_hyp_yaml(toy_args, tmp_
     again = run_train("--hyp", first / "hyp.yaml", "--workers", 2, project=tmp_path, name="again")
     for key in ("model", "ema", "optimizer"):
         assert_same(state_of(first)[key], state_of(again)[key], key)
+
+
+def test_what_auto_chose_is_in_the_plan_and_in_the_run(toy_args, tmp_path, capsys):
+    words = [*toy_args, "--epochs", "1", "recipe=ultralytics", "optimizer=auto", "--noval"]
+    folder = run_train(*words, project=tmp_path)
+    hyp = yaml.safe_load((folder / "hyp.yaml").read_text())
+    assert (hyp["optimizer"], hyp["lr0"], hyp["momentum"], hyp["warmup_bias_lr"]) == ("adamw", 0.00125, 0.9, 0.0)
+    assert train.main([*words, "--plan", "--project", str(tmp_path)]) == {}
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("optimizer auto chose")]
+    assert len(said) == 2 and said[0] == said[1]
 
 
 def test_seed_changes_the_run(toy_args, tmp_path):

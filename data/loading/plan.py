@@ -8,14 +8,13 @@ from data.sources.split import open_source
 from utils.config.schema import Hyp
 
 
-def count_for(hyp: Hyp, download: bool = False) -> tuple[int, bool]:
-    """Training pictures of the data of a run, and whether that is exact; UserError where training would have one."""
+def count_for(hyp: Hyp, download: bool = False) -> tuple[int, bool, int]:
+    """Training pictures of the data of a run, whether that is exact, and classes; UserError as training has it."""
     config = load_dataset_yaml(hyp.data, download)
     single_cls = hyp.single_cls and hyp.classes is None
     counted = count_training(hyp, download)
     open_source(config, "val", single_cls)
-    for word in hyp.classes or ():
-        class_id(word, config.names)
+    wanted = {class_id(word, config.names) for word in hyp.classes or ()}
     if hyp.albumentations:
         PixelTransforms(hyp.albumentations)
-    return counted
+    return *counted, 1 if hyp.single_cls else len(wanted or config.names)

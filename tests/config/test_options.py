@@ -81,6 +81,10 @@ def test_all_ways_to_switch_warmup_off_are_one(words):
         (["lr0=-1"], ["lr0", "-1", "greater than 0"]),
         (["lr0=abc"], ["lr0", "abc"]),
         (["batch=0"], ["batch", "at least 1"]),
+        (["optimizer=auto"], ["optimizer: auto", "recipe: ultralytics", "musgd"]),
+        (["optimizer=auto", "recipe=ultralytics-8.3"], ["optimizer: auto"]),
+        (["optimizer=auto", "recipe=ultralytics", "batch=-1"], ["batch: -1"]),
+        (["optimizer=musgd", "scale_lr=sqrt"], ["scale_lr", "summed"]),
         (["optimizer=sdg"], ["optimizer", "Did you mean 'sgd'?"]),
         (["warmup=linaer"], ["warmup", "Did you mean 'linear'?"]),
         (["--epochs"], ["--epochs needs a value"]),
@@ -260,9 +264,10 @@ def test_the_whole_default_file_of_ultralytics_loads():
     """Their args.yaml is this file with other values; what has no meaning here is named in one line."""
     file = Path(importlib.util.find_spec("ultralytics").origin).parent / "cfg/default.yaml"
     _, hyp, notes = parse_args(["--hyp", str(file), "recipe=ultralytics"])
-    assert hyp == Hyp(recipe="ultralytics", workers=8)
+    assert hyp == Hyp(recipe="ultralytics", workers=8, optimizer="auto")
     assert any("overlap_mask" in note and "tracker" in note for note in notes)
-    assert any("optimizer: auto" in note for note in notes)
+    _, hyp, notes = parse_args(["--hyp", str(file)])
+    assert hyp.optimizer == "sgd" and any("optimizer: auto is not used" in note for note in notes)
 
 
 def test_options_file_of_yolov5_loads(tmp_path):

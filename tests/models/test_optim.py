@@ -1,10 +1,12 @@
 """Parameter groups, rates, optimizer steps and the average of weights."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
+from ultralytics.engine.trainer import BaseTrainer
 
 from models.detector import build_detector
 from models.ema import EMA
@@ -19,6 +21,8 @@ from models.optim import (
 )
 from tests.helpers.runs import assert_same
 from utils.config.schema import Hyp
+from utils.schedule.plan import group_names
+from utils.schedule.preview import for_data
 from utils.schedule.rates import Rates, build_schedule, ema_decay_at
 
 
@@ -78,7 +82,7 @@ def test_a_frozen_part_has_no_group():
     assert [group["name"] for group in optimizer.param_groups] == ["head.bias", "head.norm"]
 
 
-@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw", "musgd"])
 @pytest.mark.parametrize("hyp", [{}, {"lr_backbone": 0.1}])
 def test_weights_decay_and_the_rest_only_where_a_recipe_says_so(kind, hyp):
     hyp = Hyp(optimizer=kind, **hyp)
@@ -88,7 +92,7 @@ def test_weights_decay_and_the_rest_only_where_a_recipe_says_so(kind, hyp):
             assert group["weight_decay"] == (0.1 if decays else 0.0), group["name"]
 
 
-@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw", "musgd"])
 def test_set_rates_addresses_groups_by_name(kind):
     optimizer = build_optimizer(network(), Hyp(optimizer=kind), weight_decay=0.1)
     optimizer.param_groups.reverse()  # position means nothing
@@ -120,6 +124,79 @@ def test_every_part_gets_its_own_rate():
 def one_step(model, optimizer, ema, clip_norm, scale=1.0):
     (scale * model(torch.ones(2, 3, 8, 8)).square().sum()).backward()
     return optimizer_step(model, optimizer, torch.amp.GradScaler("cpu", enabled=False), ema, clip_norm)
+
+
+def theirs(model: nn.Module, name: str, iterations: float = 0, nc: int = 80) -> torch.optim.Optimizer:
+    """The optimizer of ultralytics' own trainer; `told`: what it wrote into the run's arguments."""
+    trainer = SimpleNamespace(args=SimpleNamespace(lr0=0.01), data={"nc": nc})
+    made = BaseTrainer.build_optimizer(trainer, model, name, 0.01, 0.937, 0.1, iterations)
+    made.told = trainer.args
+    return made
+
+
+def settings_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, list]:
+    """What every trained parameter is trained with."""
+    keys = ("lr", "momentum", "weight_decay", "nesterov", "use_muon")
+    group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    return {name: [group_of[id(p)].get(k) for k in keys] for name, p in model.named_parameters() if p.requires_grad}
+
+
+def step_with_noise(model: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
+    torch.manual_seed(seed)
+    for p in model.parameters():
+        p.grad = torch.randn_like(p) if p.requires_grad else None
+    optimizer.step()
+
+
+def test_musgd_is_ultralytics_own():
+    """Rates and decay of every parameter, and the weights after three steps, bit for bit; after a resume, too."""
+    torch.manual_seed(0)
+    models = [build_detector("models/demo.yaml", ["a", "b"])[0] for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    hyp = Hyp(optimizer="musgd", warmup="none", warmup_epochs=0)
+    ours, reference = build_optimizer(models[0], hyp, 0.1), theirs(models[1], "MuSGD")
+    assert [group["name"] for group in ours.param_groups] == list(group_names(hyp))
+    set_rates(ours, build_schedule(hyp, 10, 64, group_names(hyp))(0))
+    assert settings_of(models[0], ours) == settings_of(models[1], reference)
+    assert {lr for lr, *_ in settings_of(models[0], ours).values()} == {hyp.lr0, 3 * hyp.lr0}
+    for step in range(3):
+        step_with_noise(models[0], ours, step)
+        step_with_noise(models[1], reference, step)
+        saved, ours = copy.deepcopy(ours.state_dict()), build_optimizer(models[0], hyp, 0.1)
+        ours.load_state_dict(with_kernels_of(ours, saved))
+    assert_same(models[0].state_dict(), models[1].state_dict())
+
+
+def test_musgd_with_parts_frozen_layers_and_other_shapes():
+    model, _ = build_detector("models/demo.yaml", ["a", "b"])
+    model.model[0].requires_grad_(False)
+    model.model[1].gamma = nn.Parameter(torch.ones(3))
+    model.model[1].mix = nn.Conv1d(3, 3, 1)
+    hyp = Hyp(optimizer="musgd", lr_backbone=0.1, warmup_bias_lr=0.05)
+    groups = parameter_groups(model, hyp)
+    assert "head.cls.weight" in groups and not [name for name in groups if name.startswith("backbone.cls")]
+    assert {tuple(p.shape) for p in groups["backbone.other"]} == {(3,), (3, 3, 1)}
+    assert all(p.ndim in (2, 4) for name, ps in groups.items() if name.endswith("weight") for p in ps)
+    assert sum(map(len, groups.values())) == sum(p.requires_grad for p in model.parameters())
+    schedule = build_schedule(hyp, 10, 64, tuple(groups))
+    peak, first = schedule(schedule.nw).lr, schedule(0).lr
+    assert peak["head.cls.weight"] == pytest.approx(3 * peak["head.weight"])
+    assert peak["backbone.other"] == pytest.approx(0.1 * peak["head.weight"])
+    assert first["head.cls.bias"] == first["head.bias"] == 0.05, "the biases' first lr is given, not a factor"
+    assert build_optimizer(model, hyp, 0.1).param_groups[-1]["weight_decay"] == 0.1
+
+
+@pytest.mark.parametrize(("pictures", "nc"), [(500, 3), (64 * 200, 80), (64 * 200 + 1, 3)])
+def test_auto_chooses_as_ultralytics(pictures, nc):
+    """By the iterations that its trainer counts; the last row has more than 10,000."""
+    hyp = Hyp(recipe="ultralytics", optimizer="auto", epochs=50, batch=16)
+    model, _ = build_detector("models/demo.yaml", ["a"])
+    reference = theirs(model, "auto", -(-pictures // 64) * 50, nc)
+    chosen = for_data(hyp, pictures, nc)
+    assert chosen.optimizer == reference.told.optimizer.lower() == type(reference).__name__.lower()
+    assert (chosen.lr0, chosen.warmup_bias_lr) == (reference.told.lr0, reference.told.warmup_bias_lr)
+    group = reference.param_groups[0]
+    assert chosen.momentum == group.get("momentum", group.get("betas", [None])[0])
 
 
 def test_step_is_torchs_own_with_clipping():

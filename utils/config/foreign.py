@@ -50,10 +50,13 @@ def origin(content: dict[Any, Any]) -> str:
     return "ultralytics" if any(mark in content for mark in ULTRALYTICS_MARKS) else ""
 
 
-def adapt(content: dict[Any, Any], project: str, nullable: set[str]) -> tuple[dict[str, Any], list[str], list[str]]:
+def adapt(
+    content: dict[Any, Any], project: str, nullable: set[str], repeats: bool = False
+) -> tuple[dict[str, Any], list[str], list[str]]:
     """A file of `project` without what means nothing here -> the rest, unused keys, notes.
 
-    `nullable`: our keys for which null is a value; for others it says 'the default'.
+    nullable: our keys for which null is a value; for others it says 'the default'. repeats: under a recipe that has
+    `optimizer: auto`.
     """
     kept, unused, notes, ignored = {}, [], [], []
     for word, value in ((str(word), value) for word, value in content.items()):
@@ -65,8 +68,9 @@ def adapt(content: dict[Any, Any], project: str, nullable: set[str]) -> tuple[di
             unused.append(word)  # theirs is the weight of positives in the class loss
         elif value in ("", None) and (word in OLD_SPELLINGS or word not in nullable):
             continue  # theirs for 'the default'
-        elif word == "optimizer" and str(value).lower() == "auto":
-            notes.append("optimizer: auto is not used: none is chosen behind your back, and sgd is the default")
+        elif word == "optimizer" and str(value).lower() == "auto" and not repeats:
+            why = "none is chosen behind your back, and sgd is the default (recipe: ultralytics has its rule)"
+            notes.append(f"optimizer: auto is not used: {why}")
         elif word == "freeze" and isinstance(value, list) and all(isinstance(v, int) for v in value):
             one = project == "yolov5" and len(value) == 1  # theirs: a single number is how many, several are which
             kept[word] = (value[0] or None) if one else [f"model.{v}" for v in value]

@@ -1,8 +1,9 @@
 """How a command line and a hyp file become a `Hyp`: spellings of today, of YOLOv5 and of ultralytics."""
 
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin
 
 import yaml
@@ -181,11 +182,11 @@ def find_hyp_file(name: str) -> Path:
 
 
 def load_hyp_file(
-    name: str, keep_gains: bool = False, overridden: Container[str] = ()
+    name: str, keep_gains: bool = False, overridden: Mapping[str, Any] = MappingProxyType({})
 ) -> tuple[dict[str, Any], list[str]]:
     """Values of a hyp file under today's names, and notes on what it was and what is not used.
 
-    `overridden`: keys whose values the command line replaces, so that those of the file harm nobody.
+    `overridden`: values of the command line, which replace those of the file, so that these harm nobody.
     """
     path = find_hyp_file(name)
     content = read_yaml(path) or {}
@@ -202,7 +203,8 @@ def load_hyp_file(
         )
     if project or FOREIGN_KEYS & {str(word) for word in content}:
         nullable = {name for name, field in fields.items() if type(None) in get_args(field.annotation)}
-        content, unused, notes = adapt(content, project, nullable)
+        recipe = overridden.get("recipe", content.get("recipe"))
+        content, unused, notes = adapt(content, project, nullable, recipe == "ultralytics")
         notes += [f"of {project or 'YOLOv5 or ultralytics'}, not used here: {', '.join(unused)}"] if unused else []
         if project and "recipe" not in content:
             notes.append(f"names no recipe: preheat's timing, unless you say recipe: {project}, which repeats its own")

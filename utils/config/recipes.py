@@ -3,6 +3,7 @@
 A quirk is a field here and a word in hyps/*.yaml; no loop asks which recipe it runs under.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -30,6 +31,7 @@ class Recipe:
     mean_loss: bool = False  # the loss is a mean over the batch and divided by accumulate; else a sum, undivided
     scales_weight_decay: bool = True  # by batch * nominal / nbs
     decays_all: bool = False  # weight decay on biases and norms, too
+    has_auto: bool = False  # optimizer: auto
     resume_restarts_lr: bool = False  # the original's first epoch after a resume runs at lr0
     # key -> values that the recipe can mean; a key that is not said takes the first
     allows: Mapping[str, tuple[Any, ...]] = field(default_factory=lambda: MappingProxyType({}))
@@ -53,7 +55,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         ),
         "ultralytics": Recipe(  # 8.4.190
             capped=False, leaves_an_epoch=True, arrives_after=True, ramp="interp", nominal_fits_run=True,
-            ramps_beta1=False, allows=MappingProxyType(_ULTRALYTICS),
+            ramps_beta1=False, has_auto=True, allows=MappingProxyType(_ULTRALYTICS),
         ),
         "ultralytics-8.3": Recipe(  # 8.3.63
             shortest=100, capped=False, arrives_after=True, ramp="interp", ramp_to_fraction=True, ramps_beta1=False,
@@ -90,6 +92,14 @@ DECAY_ALLOWS: Mapping[str, Mapping[str, tuple[Any, ...]]] = MappingProxyType(
         "plateau": {"clock": ("epoch",), "noval": (False,), "val_every": (1,)},
     }
 )  # fmt: skip
+
+
+def auto_optimizer(pictures: int, classes: int, batch: int, nbs: int, epochs: int) -> tuple[dict[str, Any], int]:
+    """What `optimizer: auto` of ultralytics 8.4 chooses, by our keys, and the iterations by which it does."""
+    iterations = math.ceil(pictures / max(batch, nbs)) * epochs
+    lr = round(0.002 * 5 / (4 + classes), 6)
+    optimizer, lr0 = ("musgd", 0.01) if iterations > 10_000 else ("adamw", lr)
+    return {"optimizer": optimizer, "lr0": lr0, "momentum": 0.9, "warmup_bias_lr": 0.0}, iterations
 
 
 def apply_recipe(values: Mapping[str, Any]) -> dict[str, Any]:

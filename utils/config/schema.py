@@ -36,6 +36,9 @@ Fold = Annotated[str | None, BeforeValidator(lambda value: value if value is Non
 Classes = Annotated[list[str | int] | None, BeforeValidator(_class_list)]
 
 
+SUMS = ("sgd", "musgd")  # optimizers whose step grows with the gradient, hence with the batch
+
+
 class Hyp(BaseModel):
     """One run, resolved; frozen. `Hyp()` is hyps/default.yaml."""
 
@@ -94,7 +97,9 @@ class Hyp(BaseModel):
     recipe: Literal[tuple(RECIPES)] = Field(
         "preheat", description="timing rules; all but preheat repeat their originals, quirks included"
     )
-    optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="sgd is Nesterov's; never changed")
+    optimizer: Literal["sgd", "adam", "adamw", "musgd", "auto"] = Field(
+        "sgd", description="sgd is Nesterov's; auto: as ultralytics chooses, only under its recipe; else never changed"
+    )
     lr0: float = Field(0.01, gt=0, le=10, description="peak learning rate of the weights")
     lrf: float = Field(0.01, ge=0, le=1, description="final learning rate = lr0 * lrf")
     momentum: float = Field(0.937, ge=0, lt=1, description="of SGD; beta1 of Adam")
@@ -233,7 +238,16 @@ class Hyp(BaseModel):
                 "lr0, as 0.1",
             ),
             (
-                self.scale_lr != "none" and self.optimizer == "sgd",
+                self.optimizer == "auto" and not RECIPES[self.recipe].has_auto,
+                "optimizer: auto is the rule of recipe: ultralytics, and no other has it. Name one: sgd, adam, adamw, "
+                "musgd",
+            ),
+            (
+                self.optimizer == "auto" and self.batch == -1,
+                "optimizer: auto chooses by the number of batches, which batch: -1 leaves open. Name the batch",
+            ),
+            (
+                self.scale_lr != "none" and self.optimizer in SUMS,
                 "scale_lr is for adam and adamw: with sgd the loss is summed over the pictures of a step, so a larger "
                 "batch already makes a larger step. Remove scale_lr",
             ),

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from utils.config.schema import Hyp
+from utils.config.schema import SUMS, Hyp
 from utils.schedule.plan import Plan, warmup_lengths
 from utils.schedule.rates import Schedule, lr_scale
 
@@ -60,12 +60,14 @@ def _scale(schedule: Schedule, hyp: Hyp) -> list[str]:
     ratio = hyp.batch * schedule.nominal / hyp.nbs
     if ratio == 1.0 or not schedule.scales_weight_decay:
         return []
-    kind = "the summed loss" if hyp.optimizer == "sgd" else f"scale_lr {hyp.scale_lr}"
-    factor = ratio if hyp.optimizer == "sgd" else lr_scale(hyp, hyp.batch)
+    summed = hyp.optimizer in SUMS
+    kind = "the summed loss" if summed else f"scale_lr {hyp.scale_lr}"
+    kind += " (in the half of musgd that is SGD)" if hyp.optimizer == "musgd" else ""
+    factor = ratio if summed else lr_scale(hyp, hyp.batch)
     pictures = f"{hyp.batch * schedule.nominal} pictures in a step, {ratio:.3g} x nbs {hyp.nbs}"
     if f"{factor:.3g}" == "1":
         moves = f"scale     {pictures}: lr stays as it is given (scale_lr: sqrt or linear moves it)"
-        return [] if hyp.optimizer == "sgd" else [moves]
+        return [] if summed else [moves]
     return [f"scale     {pictures}: {kind} makes lr {factor:.3g} times as large in effect"]
 
 

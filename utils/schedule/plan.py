@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from utils.config.schema import Hyp
-from utils.schedule.rates import Schedule, auto_ema_tau, ema_span, lr_scale, scaled_weight_decay, steps
+from utils.schedule.rates import Schedule, auto_ema_tau, ema_span, group_factor, scaled_weight_decay, steps
 
 GRID = 2000  # batches of a long run at which its curves are read
 
@@ -45,11 +45,17 @@ def make_plan(schedule: Schedule, hyp: Hyp) -> Plan:
 
 
 def group_names(hyp: Hyp) -> tuple[str, ...]:
-    """Groups of the run: roles, or part and role where backbone and head have rates of their own."""
+    """Groups of the run: roles, or part and role where backbone and head have rates of their own.
+
+    Under `musgd` the class branch has groups of its own, too: cls.weight.
+    """
     roles = ("bias", "norm", "weight")
+    of_classes = tuple(f"cls.{role}" for role in roles) if hyp.optimizer == "musgd" else ()
     own_warmup = hyp.warmup_epochs_backbone is not None or hyp.warmup_epochs_head is not None
     by_part = own_warmup or (hyp.lr_backbone, hyp.lr_head) != (1.0, 1.0)
-    return tuple(f"{part}.{role}" for part in ("backbone", "head") for role in roles) if by_part else roles
+    if not by_part:
+        return roles + of_classes
+    return tuple(f"backbone.{role}" for role in roles) + tuple(f"head.{role}" for role in roles + of_classes)
 
 
 def grid(schedule: Schedule, n: int = GRID) -> list[int]:
@@ -75,9 +81,8 @@ def _peak(schedule: Schedule, name: str) -> tuple[float, int]:
 
 
 def reference_lr(name: str, hyp: Hyp) -> float:
-    """lr0 of a group: with scale_lr's factor and that of its part, where its name has one ('head.bias')."""
-    part = name.rpartition(".")[0]
-    return hyp.lr0 * lr_scale(hyp, hyp.batch) * (getattr(hyp, f"lr_{part}") if part else 1.0)
+    """lr0 of a group: with scale_lr's factor and those of the parts that its name has ('head.bias')."""
+    return hyp.lr0 * group_factor(name, hyp, hyp.batch)
 
 
 def warmup_lengths(schedule: Schedule) -> dict[str, int]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from utils.config.options import is_option, parse_args
+from utils.config.recipes import auto_optimizer
 from utils.config.schema import Command, Hyp
 from utils.env import weight_places
 from utils.errors import UserError
@@ -18,7 +19,7 @@ from utils.schedule.warn import of_batch, warnings
 
 log = logging.getLogger(__name__)
 DEFAULTS = ("runs/train", "runs/compare")  # a --project that nobody gave: plan.png goes to runs/plan
-Count = Callable[[Hyp, bool], tuple[int, bool]]  # a run, whether to download -> training pictures, whether exact
+Count = Callable[[Hyp, bool], tuple[int, bool, int]]  # run, whether to download -> pictures, whether exact, classes
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,9 @@ def show(
         where = str((hyp.data, hyp.single_cls, hyp.classes, hyp.albumentations, hyp.fold, hyp.fold_seed))
         if where not in counted:
             counted[where] = count(hyp, command.download)
-        pictures, exact = counted[where]
+        pictures, exact, nc = counted[where]
         _, n, nb = within_pictures(pictures, hyp)
-        hyp = within_data(hyp, n)
+        hyp = for_data(hyp, n, nc)
         schedule = build_schedule(hyp, nb, hyp.batch, group_names(hyp))
         plan = make_plan(schedule, hyp)
         log.info(f"pictures  {n} for training{'' if exact else ' (files counted; no index of them is kept yet)'}")
@@ -113,12 +114,17 @@ def evaluations(hyp: Hyp) -> int:
     return 2 + (1 if hyp.noval else -(-hyp.epochs // hyp.val_every))
 
 
-def within_data(hyp: Hyp, n: int, ranks: int = 1) -> Hyp:
-    """The run with a batch of at most the `n` pictures there are; a smaller one than asked for is said."""
+def for_data(hyp: Hyp, n: int, nc: int, ranks: int = 1) -> Hyp:
+    """The run on `n` pictures of `nc` classes: a batch has at most all, `auto` is settled; what changes is said."""
     batch = fitting_batch(hyp, n, ranks)
     for line in of_batch(hyp.batch, batch):
         log.info(f"warning: {line}")
-    return hyp.model_copy(update={"batch": batch})
+    if hyp.optimizer != "auto":
+        return hyp.model_copy(update={"batch": batch})
+    chosen, iterations = auto_optimizer(n, nc, hyp.batch, hyp.nbs, hyp.epochs)
+    words = ", ".join(f"{key} {value}" for key, value in chosen.items())
+    log.info(f"optimizer auto chose {words}: {iterations} iterations, and musgd only above 10,000")
+    return hyp.model_copy(update={"batch": batch} | chosen)
 
 
 def announce(plan: Plan, schedule: Schedule, hyp: Hyp, folder: Path) -> None:

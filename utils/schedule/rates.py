@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 
 from utils.config.kinds import ENDLESS, Curve, Shape
 from utils.config.recipes import RECIPES, Recipe
-from utils.config.schema import Hyp
+from utils.config.schema import SUMS, Hyp
 from utils.schedule.curves import value_at
+
+BOOST = 3.0  # of the class branch under `musgd`, as ultralytics has it
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,15 @@ def lr_scale(hyp: Hyp, batch: int) -> float:
     return {"none": 1.0, "sqrt": math.sqrt(ratio), "linear": ratio}[hyp.scale_lr]
 
 
+def group_factor(group: str, hyp: Hyp, batch: int) -> float:
+    """What every learning rate of a group is multiplied by: scale_lr, that of its part, and `musgd`'s for the classes.
+
+    A group is named by its role, before which may stand a part (backbone, head) and `cls`: head.cls.weight.
+    """
+    parts = {"backbone": hyp.lr_backbone, "head": hyp.lr_head, "cls": BOOST}
+    return lr_scale(hyp, batch) * math.prod(parts.get(part, 1.0) for part in group.split(".")[:-1])
+
+
 def build_schedule(hyp: Hyp, nb: int, batch: int, groups: tuple[str, ...] = ("bias", "norm", "weight")) -> Schedule:
     """Schedule of a run of hyp.epochs epochs with `nb` batches of `batch` pictures each; one lr curve per group.
 
@@ -154,14 +165,14 @@ def build_schedule(hyp: Hyp, nb: int, batch: int, groups: tuple[str, ...] = ("bi
 def _lr_curve(group: str, hyp: Hyp, nb: int, batch: int) -> Curve:
     """The learning rate of one group."""
     recipe, total = RECIPES[hyp.recipe], nb * hyp.epochs
-    part, _, role = group.rpartition(".")
-    factor = lr_scale(hyp, batch) * {"backbone": hyp.lr_backbone, "head": hyp.lr_head}.get(part, 1.0)
-    own = {"backbone": hyp.warmup_epochs_backbone, "head": hyp.warmup_epochs_head}.get(part)
+    *parts, role = group.split(".")
+    factor = group_factor(group, hyp, batch)
+    own = {"backbone": hyp.warmup_epochs_backbone, "head": hyp.warmup_epochs_head}.get(parts[0] if parts else "")
     nw = warmup_batches(hyp, nb, total, own)
     tick = nb if hyp.clock == "epoch" else 1
     start = hyp.warmup_start * hyp.lr0
     if role == "bias" and hyp.warmup_bias_lr is not None:
-        start = hyp.warmup_bias_lr
+        start = hyp.warmup_bias_lr / (BOOST if "cls" in parts else 1.0)  # given for all biases alike
     final = hyp.min_lr if hyp.min_lr is not None else 0.0 if hyp.decay in ENDLESS else hyp.lr0 * hyp.lrf
     if hyp.decay == "one_cycle_torch":
         start = hyp.lr0 / hyp.div_factor
@@ -200,7 +211,7 @@ def _momentum_curve(hyp: Hyp, nw: int, nb: int) -> Curve:
     if hyp.decay == "one_cycle_torch":
         shape, ends = Shape(pct_start=hyp.pct_start), hyp.max_momentum
         return Curve(ends, hyp.base_momentum, ends, 0, total, "none", hyp.decay, shape=shape)
-    fixed = hyp.warmup_momentum is None or (hyp.optimizer != "sgd" and not RECIPES[hyp.recipe].ramps_beta1)
+    fixed = hyp.warmup_momentum is None or (hyp.optimizer not in SUMS and not RECIPES[hyp.recipe].ramps_beta1)
     first, shape = hyp.momentum if fixed else hyp.warmup_momentum, Shape(warmup_start=hyp.warmup_start)
     tick = _warmup_tick(hyp, nb)
     return Curve(first, hyp.momentum, hyp.momentum, nw, total, hyp.warmup, "constant", shape=shape, warmup_tick=tick)
