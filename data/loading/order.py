@@ -6,11 +6,24 @@ import numpy as np
 
 from data.index.index import Index
 
-PURPOSES = {"order": 0, "mosaic": 1, "partner": 2, "colour": 3, "flip": 4, "pixels": 5, "blend": 6}  # part of the seed
+PURPOSES = {  # what random numbers are drawn for: a row each, its number is part of the seed and stays
+    "order": 0,
+    "mosaic": 1,
+    "partner": 2,
+    "colour": 3,
+    "flip": 4,
+    "pixels": 5,
+    "blend": 6,
+}
 
 
 def generator(seed: int, epoch: int, position: int, purpose: str) -> np.random.Generator:
     """Random numbers for one purpose of one sample: more draws for one do not move another."""
+    if purpose not in PURPOSES:
+        raise LookupError(
+            f"no random numbers for '{purpose}': give it a row with a number of its own in PURPOSES of "
+            "data/loading/order.py (CONTRIBUTING.md, Add an augmentation)."
+        )
     return np.random.default_rng(np.array([seed, epoch, position, PURPOSES[purpose]], np.uint32))  # a list is slower
 
 

@@ -184,6 +184,8 @@ def test_order_is_default_file_command_line(tmp_path):
 
 def test_default_yaml_is_the_schema():
     text = (REPO / "hyps/default.yaml").read_text()
+    written = {row.partition(":")[0] for row in text.splitlines()}
+    assert not Hyp.model_fields.keys() - written, "keys of utils/config/schema.py without a line in hyps/default.yaml"
     assert load_hyp_file("default")[0] == {k: v for k, v in Hyp().model_dump().items()}
     for key, field in Hyp.model_fields.items():
         line = next(row for row in text.splitlines() if row.startswith(f"{key}:"))

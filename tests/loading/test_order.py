@@ -12,7 +12,7 @@ from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.columns import Paths
 from data.index.index import Index, build_index
 from data.loading.dataset import TrainDataset
-from data.loading.order import class_counts, epoch_order, generator, picture_weights
+from data.loading.order import PURPOSES, class_counts, epoch_order, generator, picture_weights
 from utils.config.options import load_hyp_file, parse_args
 from utils.config.schema import Hyp
 from utils.env import REPO
@@ -85,6 +85,9 @@ def test_without_weights_the_order_is_the_permutation_it_always_was():
         order = epoch_order(seed, epoch, n)
         np.testing.assert_array_equal(order, np.random.default_rng([seed, epoch, 0, 0]).permutation(n))
         assert order.dtype == np.int32
+    assert len(set(PURPOSES.values())) == len(PURPOSES), "streams of their own"
+    with pytest.raises(LookupError, match="cutout.*PURPOSES of data/loading/order.py"):
+        generator(1, 2, 3, "cutout")
     assert generator(1, 2, 3, "flip").random() == np.random.default_rng([1, 2, 3, 4]).random()
 
 
