@@ -6,13 +6,14 @@ bf16 and fp16 round the decoded boxes to whole pixels, and with them a third of 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import MethodType, SimpleNamespace
+from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils.ops import xywh2xyxy
 
 from utils.config.schema import Hyp
 
@@ -64,6 +65,64 @@ def _decode_in_full(head: nn.Module, preds: dict[str, Any]) -> Tensor:
         return type(head)._inference(head, in_full(preds))
 
 
+class Targets:
+    """The boxes of a batch as the criterion wants them, put together on the host: on a GPU nothing waits for them."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.batch, self.padded = device, {}, None
+        self.none = {"batch_idx": torch.zeros(0), "cls": torch.zeros(0), "bboxes": torch.zeros(0, 4)}
+
+    def of(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Take the boxes out of a batch; what is left goes to the criterion."""
+        self.batch, self.padded = {key: batch[key].cpu().numpy() for key in self.none}, None
+        return batch | self.none
+
+    def preprocess(self, _: Tensor, pictures: int, scale_tensor: Tensor) -> Tensor:
+        """In place of the criterion's: class and pixel xyxy (b, n, 5), zeros past a picture's boxes."""
+        if self.padded is None:  # a network with two branches asks twice
+            self.padded = self._pad(pictures).to(self.device, non_blocking=True)
+        boxes = xywh2xyxy(self.padded[..., 1:] * scale_tensor)
+        return torch.cat((self.padded[..., :1], boxes), -1)
+
+    def _pad(self, pictures: int) -> Tensor:
+        """Class and xywh in 0..1 (b, n, 5) float32 on the host; batch_idx is sorted."""
+        picture = self.batch["batch_idx"].astype(np.int64)
+        counts = np.bincount(picture, minlength=pictures)
+        place = np.arange(len(picture)) - (counts.cumsum() - counts)[picture]
+        room = _zeros((pictures, int(counts.max(initial=0)), 5), self.device.type == "cuda")
+        padded = room.numpy()
+        padded[picture, place, 0] = self.batch["cls"]
+        padded[picture, place, 1:] = self.batch["bboxes"]
+        return room
+
+
+def _zeros(shape: tuple[int, ...], pin: bool) -> Tensor:
+    """Room on the host; pin: page-locked, if the system locks memory at all, so that nobody waits for its copy."""
+    try:
+        return torch.zeros(shape, pin_memory=pin)
+    except RuntimeError:
+        return torch.zeros(shape)
+
+
+def _keep_anchors(criterion: Any) -> None:
+    """Let a criterion of one branch make its anchors once for each size of picture: each time costs nine waits.
+
+    Its own code, but for the name `make_anchors`; the tensors are only ever read.
+    """
+    code, kept = type(criterion).get_assigned_targets_and_loss, {}
+    make = code.__globals__["make_anchors"]
+
+    def make_anchors(feats: list[Tensor], strides: Tensor, offset: float) -> tuple[Tensor, Tensor]:
+        key = (*(feat.shape[2:] for feat in feats), feats[0].dtype, feats[0].device)
+        if key not in kept:
+            kept[key] = make(feats, strides, offset)
+        return kept[key]
+
+    names = code.__globals__ | {"make_anchors": make_anchors}
+    own = FunctionType(code.__code__, names, code.__name__, code.__defaults__, code.__closure__)
+    criterion.get_assigned_targets_and_loss = MethodType(own, criterion)
+
+
 class DetectionLoss:
     """Box, class and distribution loss of a detector; build it after the model is on its device.
 
@@ -79,6 +138,11 @@ class DetectionLoss:
             model.class_weights = torch.from_numpy(class_weights(class_counts, hyp.cls_pw))  # read by the criterion
             log.info(f"class loss weighted (cls_pw {hyp.cls_pw:g}): {_listed(model.names, model.class_weights)}")
         self.criterion = model.init_criterion()
+        self.targets = Targets(next(model.parameters()).device)
+        branches = [getattr(self.criterion, name, None) for name in ("one2many", "one2one")]
+        for branch in branches if all(branches) else [self.criterion]:
+            branch.preprocess = self.targets.preprocess
+            _keep_anchors(branch)
         if hyp.cls_pw:
             del model.class_weights  # of the loss, not of the network: not to be saved with it
 
@@ -88,8 +152,9 @@ class DetectionLoss:
         `batch` holds cls (n,), bboxes (n, 4) xywh in 0..1 and batch_idx (n,), sorted. Returns the sum over the pictures
         of the batch (a scalar with gradient) and the means (3,), gains included, detached. All of it in float32.
         """
-        with torch.autocast(batch["bboxes"].device.type, enabled=False):
-            parts, items = self.criterion(in_full(preds), batch)  # (3,) times the batch size; dict of scalars
+        with torch.autocast(self.targets.device.type, enabled=False):
+            # (3,) times the batch size; dict of scalars
+            parts, items = self.criterion(in_full(preds), self.targets.of(batch))
         return parts.sum(), torch.stack(list(items.values()))
 
     def end_epoch(self) -> None:

@@ -1,5 +1,7 @@
 """DetectionLoss against ultralytics' own call of its criterion, and its state over epochs."""
 
+import traceback
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import build_index
@@ -213,3 +216,54 @@ def draw_rectangles(root: Path, split: str, n: int) -> None:
     for k in range(n):
         Image.new("RGB", (64, 64), (20 * k, 100, 100)).save(root / f"images/{split}/{k}.png")
         (root / f"labels/{split}/{k}.txt").write_text("" if k % 3 == 0 else f"{k % 3} 0.5 0.5 0.4 0.4\n")
+
+
+class Waits(TorchDispatchMode):
+    """Counts where the host would wait for a GPU, by the source file of ultralytics or of ours that asks.
+
+    Values and shapes that depend on data (nonzero, unique, one number), and host memory copied there and then.
+    """
+
+    ASKS = ("nonzero", "_unique2", "_local_scalar_dense", "lift_fresh")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts, self.on_host = Counter(), []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name, out = func.name().removeprefix("aten::").partition(".")[0], func(*args, **(kwargs or {}))
+        if name == "arange":
+            self.on_host.append(out)
+        sent = name == "_to_copy" and args[0].data_ptr() in [made.data_ptr() for made in self.on_host[-1:]]
+        if name in self.ASKS or sent:
+            names = [f.filename for f in traceback.extract_stack() if "torch/" not in f.filename]
+            theirs = [Path(n).name for n in names if "ultralytics" in n and "models/loss" not in names[-2]]
+            self.counts[theirs[-1] if theirs else "ours"] += 1
+        return out
+
+
+@pytest.mark.parametrize(("yaml", "branches"), [("yolov8n.yaml", 1), ("yolo11n.yaml", 1), ("yolo26n.yaml", 2)])
+def test_the_loss_waits_for_a_gpu_where_the_criterion_must_and_changes_no_bit(yaml, branches):
+    """5 waits a branch: two sizes of the picture, the smallest side of a box, two lists of matches; 17 by itself."""
+    torch.manual_seed(0)
+    model, _ = build_detector(yaml, NAMES)
+    loss_fn, empty = DetectionLoss(model, Hyp()), dict.fromkeys(("cls", "batch_idx"), torch.zeros(0))
+    batches = [random_batch(), random_batch(3, 11, seed=1), random_batch() | empty | {"bboxes": torch.zeros(0, 4)}]
+    for batch in batches:
+        preds = full(model(batch["img"]))
+        results = []
+        for ours in (True, False):
+            heads = [preds] if "boxes" in preds else list(preds.values())
+            leaves = [head[key].detach().requires_grad_() for head in heads for key in ("boxes", "scores")]
+            for head in heads:
+                head["boxes"], head["scores"] = leaves[:2] if head is heads[0] else leaves[2:]
+            with Waits() as waits:
+                loss, items = loss_fn(preds, batch) if ours else model.loss(batch, preds)
+            loss.sum().backward()
+            items = items if ours else torch.stack(list(items.values()))
+            results.append([loss.sum().detach(), items, *(leaf.grad for leaf in leaves)])
+            if batch is batches[1]:
+                most = 5 * branches if ours else 16 * branches  # theirs: the copy of the boxes is none on a CPU
+                assert waits.counts.total() == most and waits.counts["ours"] == 0, waits.counts
+        assert len(results[0]) == 2 + 2 * branches
+        assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
