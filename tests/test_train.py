@@ -203,6 +203,27 @@ def test_a_signal_keeps_the_last_epoch(toy_args, tmp_path, number):
 
 
 @pytest.mark.slow
+def test_a_run_that_still_trains_is_not_resumed_until_its_process_is_dead(toy_args, tmp_path):
+    """Killed without a word, with worker processes that outlive it for a moment: the next one is let in at once."""
+    words = [*replaced(toy_args, "--epochs", 300), "--noval", "--project", tmp_path]
+    process = forked.start("train.py", *replaced(words, "--workers", 1), folder=tmp_path)
+    resume = ["--resume", str(tmp_path / "exp/weights/last.pt"), "--stop-after", "1", "--workers", "0"]
+    deadline = time.monotonic() + 60
+    while "\nepoch 1/" not in (tmp_path / "out.txt").read_text() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    before = json.loads((tmp_path / "exp/run.json").read_text())
+    bad(resume, f"another process .{process.pid}.")
+    bad([*map(str, words), "--exist-ok"], "another process")
+    assert json.loads((tmp_path / "exp/run.json").read_text()) == before
+    process.kill()
+    process.wait(60)
+    epoch = state_of(tmp_path / "exp")["progress"]["epoch"]
+    train.main(resume)
+    assert state_of(tmp_path / "exp")["progress"]["epoch"] == epoch + 1
+    assert not (tmp_path / "exp/.lock").exists()
+
+
+@pytest.mark.slow
 def test_a_nan_loss_stops_with_3_and_keeps_the_last_good_state(toy_args, tmp_path):
     words = [
         *toy_args,

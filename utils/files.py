@@ -80,6 +80,23 @@ def _is_at(fd: int, path: Path) -> bool:
         return False
 
 
+def hold(path: Path) -> int | None:
+    """Descriptor of a lock on the file `path`, or None where another process has it; closing it lets go.
+
+    The end of this process, however it comes, lets go too; unlike `locked`, its forks have no part in it.
+    """
+    fd = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+    try:
+        if fcntl:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # EACCES or EAGAIN, by the system
+        os.close(fd)
+        return None
+    os.ftruncate(fd, 0)
+    os.write(fd, str(os.getpid()).encode())
+    return fd
+
+
 def sha256(path: str | Path) -> str:
     """The digest of a file's content; '-' where there is none to read."""
     try:

@@ -10,7 +10,7 @@ import torch
 from utils.config.schema import Command, Hyp, save_hyp
 from utils.errors import UserError
 from utils.files import write_whole
-from utils.run.folder import make_run_folder
+from utils.run.folder import make_run_folder, require_free
 from utils.run.seed import random_state, set_random_state
 
 FORMAT = "preheat-1"
@@ -81,6 +81,8 @@ def open_resume(command: Command, hyp: Hyp) -> tuple[Resumed, Hyp]:
     path = path / "weights/last.pt" if path.is_dir() else path
     state = load_state(path)
     folder = run_folder_of(path)
+    if folder:
+        require_free(folder)
     where = {"project"} if folder else {"project", "name"}
     given = {key: getattr(hyp, key) for key in hyp.model_fields_set - where}
     free = {"device", "workers", "noplots", "data"}
@@ -138,6 +140,7 @@ def open_run_folder(hyp: Hyp, resumed: Resumed | None, exist_ok: bool) -> Path:
     folder = resumed.folder if resumed else None
     if folder is None:
         folder = make_run_folder(hyp.project, hyp.name, exist_ok)
+        require_free(folder)
         save_hyp(folder / "hyp.yaml", hyp)
         if resumed:
             log.info(f"{resumed.path} lies in no run folder, so the run goes on in a new one: {folder}")

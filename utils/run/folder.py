@@ -1,16 +1,19 @@
 """The folder of a run, and run.json: what it was made by."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from utils.env import REPO
 from utils.errors import UserError
+from utils.files import hold
 
 PACKAGES = (
     "torch", "torchvision", "ultralytics", "albumentations", "numpy", "opencv-python-headless", "faster-coco-eval",
@@ -31,6 +34,36 @@ def make_run_folder(project: str, name: str, exist_ok: bool) -> Path:
     except OSError as e:
         raise UserError(f"cannot write to {folder}: {e.strerror}. Choose another --project.") from e
     return folder
+
+
+def hold_folder(folder: Path) -> Callable[[], None]:
+    """Keep a run folder for this process alone until the function that comes back is called, or the process ends.
+
+    Raises UserError where another process trains in it.
+    """
+    lock = folder / ".lock"
+    try:
+        fd = hold(lock)
+        by = "" if fd is not None else lock.read_text()
+    except OSError as e:
+        raise UserError(f"cannot write to {folder}: {e.strerror}. Choose another --project.") from e
+    if fd is None:
+        raise UserError(
+            f"{folder} is being trained in by another process{f' ({by})' if by else ''}: two would write over each "
+            "other's state. Wait until it has ended, or stop it."
+        )
+
+    def let_go() -> None:
+        lock.unlink(missing_ok=True)
+        os.close(fd)
+
+    return let_go
+
+
+def require_free(folder: Path) -> None:
+    """UserError where another process trains in a run folder."""
+    if (folder / ".lock").exists():
+        hold_folder(folder)()
 
 
 def write_run_json(folder: Path, extra: dict[str, Any]) -> None:

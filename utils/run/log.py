@@ -10,16 +10,21 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from utils.files import write_whole
+from utils.run.folder import hold_folder
 
 log = logging.getLogger(__name__)
 FLUSH_EVERY = 10  # batches between two transfers of losses from the device
 
 
 class RunLog:
-    """metrics.csv and TensorBoard of one run. Scalars of a batch may live on the device until they are written."""
+    """metrics.csv and TensorBoard of one run, whose folder is held for this process alone until `close`.
+
+    Scalars of a batch may live on the device until they are written.
+    """
 
     def __init__(self, folder: Path, start_epoch: int = 0, start_ni: int = 0) -> None:
         self.folder, self.csv_path = folder, folder / "metrics.csv"
+        self.let_go = hold_folder(folder)
         self.rows = [row for row in read_metrics(self.csv_path) if row["epoch"] <= start_epoch] if start_ni else []
         self.writer = SummaryWriter(str(folder), purge_step=start_ni or None)
         self.pending: list[tuple[str, int, torch.Tensor]] = []
@@ -70,9 +75,10 @@ class RunLog:
         self.writer.add_image(tag, image, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Flush and close the event file."""
+        """Flush and close the event file, and let others into the folder."""
         self.flush()
         self.writer.close()
+        self.let_go()
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
