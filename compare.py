@@ -12,6 +12,7 @@ from data.index.folds import count_training
 from data.loading.plan import count_for
 from utils.compare.arms import EXAMPLE, SINGLE, Compare
 from utils.compare.cells.declare import Asked, read_asked
+from utils.compare.cells.overview import overview
 from utils.config.options import option_lines
 from utils.config.schema import Command, Hyp, save_hyp
 from utils.errors import SomeFailed, StoppedBySignal, UserError, answer_first, run_script
@@ -26,6 +27,8 @@ Without options it compares warm-up on and off on the embedded demo.
   --data A B C  --weights W V        the arms meet in a cell for each pair, and an answer over all cells is given
   --sweep lr0=0.001,0.003,0.01       the arms meet at each value of one key
   FILE.yaml                          a comparison as a declaration.yaml says it; other words count more
+  --list                             all comparisons of a --project, with their verdicts; makes no run
+  --report-only FOLDER ...           draw the reports of folders again, from what stands in them; makes no run
 """
 
 
@@ -33,6 +36,9 @@ def answered(argv: list[str]) -> bool:
     """Whether --help or --plan was all that is asked for; UserError for words that cannot be understood."""
     if {"--help", "-h"} & set(argv):
         print("\n".join([USAGE, *option_lines(Compare, Command, Hyp, without=SINGLE)]))
+        return True
+    if {"--list", "--report-only"} & set(argv):
+        overview(argv)
         return True
     planned = [asked for asked in read_asked(argv) if asked.command.plan]
     for asked in planned:
@@ -59,17 +65,25 @@ from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.identity import Identity, identify
 from models.weights.find import find_weights
 from utils.compare.cells.answer import answer
-from utils.compare.cells.declare import DECLARATION, Cell, declaration
+from utils.compare.cells.declare import Cell, write_declaration
 from utils.compare.cells.family import Family, choose_root, new_family, open_family, write_family
 from utils.compare.cells.page import write_family_report
 from utils.compare.conclude import conclude
 from utils.compare.fingerprint import DataMark, digest_of, fingerprint
-from utils.compare.folder import Place, choose_folder, declare, known_data, read_record, write_record, write_text
+from utils.compare.folder import (
+    Place,
+    choose_folder,
+    declare,
+    known_data,
+    make_folder,
+    read_record,
+    write_record,
+)  # fmt: skip
 from utils.compare.launch import device_slots, run_all
 from utils.compare.live import Live, introduce, say_results
 from utils.compare.record import Record, new_record
 from utils.compare.report.page import write_report
-from utils.compare.runs import list_jobs, list_runs, record_run
+from utils.compare.runs import list_jobs, list_runs, record_run, take_over
 from utils.env import cores
 from utils.files import locked
 from utils.run.console import configure_console
@@ -107,7 +121,8 @@ def compare(asked: Asked, argv: list[str]) -> Record | Family:
             family = open_family(folder, family, asked.words.given_options)
             log.info(f"folder    {folder}: {len(fresh)} cells")
         cells = [open_cell(asked, cell, folder / cell.name, fresh[cell.name]) for cell in asked.cells]
-        write_text(folder / DECLARATION, declaration(asked, folder))
+        write_declaration(asked, folder)
+        take_over(cells, options.project)
         introduce(cells, slots, threads)
         try:
             make_runs(cells, asked.command, slots, threads, identities)
@@ -126,7 +141,7 @@ def compare(asked: Asked, argv: list[str]) -> Record | Family:
     say_results(folder, cells, [found.sentence for found in family.answers] if family else [])
     failed = [(cell, run) for cell in cells for run in cell.record.runs if run.status == "failed"]
     if failed:
-        shown = ", ".join(f"{cell.name} {run.arm} seed {run.seed}".lstrip() for cell, run in failed)
+        shown = ", ".join(f"{cell.name} {run.arm} {cell.record.pair(run.seed)}".lstrip() for cell, run in failed)
         raise SomeFailed(f"{len(failed)} runs ({shown}). Put right what they say, and repeat the command.")
     return family or cells[0].record
 
@@ -154,10 +169,11 @@ def examine(
             "data": {str(arm.hyp.data): marks[str(arm.hyp.data)] for arm in cell.arms},
             "weights": {str(arm.hyp.weights): weights[str(arm.hyp.weights)] for arm in cell.arms},
         }
-        plain = {arm.name: arm.hyp.model_copy(update={"single_cls": False}) for arm in cell.arms}  # as `identify` reads
+        as_read = {"single_cls": False} | ({"fold": f"1/{options.folds}"} if options.folds else {})  # by `identify`
+        plain = {arm.name: arm.hyp.model_copy(update=as_read) for arm in cell.arms}
         pictures = {name: count_training(hyp)[0] for name, hyp in plain.items()}
         by = made_by.model_copy(update=own)
-        fresh[cell.name] = new_record(cell.arms, pictures, by, sorted(set(names)), argv)
+        fresh[cell.name] = new_record(cell.arms, pictures, by, sorted(set(names)), argv, options.folds, options.repeats)
     return fresh, identities
 
 
@@ -172,14 +188,6 @@ def open_cell(asked: Asked, cell: Cell, folder: Path, fresh: Record) -> Place:
     list_runs(record, asked.options.seeds, folder)
     write_record(folder, record)
     return Place(cell.name, folder, record, cell.arms)
-
-
-def make_folder(folder: Path) -> None:
-    """The folder of the comparison, and the one in it for the settings of its arms."""
-    try:
-        (folder / "arms").mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise UserError(f"cannot write to {folder}: {e.strerror}. Choose another --project.") from e
 
 
 def make_runs(

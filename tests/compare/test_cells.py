@@ -14,7 +14,12 @@ from utils.compare.cells.answer import answer
 from utils.compare.cells.declare import Asked, declaration, read_asked
 from utils.compare.cells.family import Family, choose_root, new_family, open_family, read_family, write_family
 from utils.compare.cells.page import write_family_report
-from utils.compare.folder import read_record, write_record
+from utils.compare.conclude import conclude
+from utils.compare.folder import Place, read_record, write_record
+from utils.compare.record import Record, Run
+from utils.compare.report.page import write_report
+from utils.compare.runs import list_runs, run_words, take_over
+from utils.compare.statistics.folds import folded
 from utils.errors import UserError
 
 REPO = Path(__file__).resolve().parents[2]
@@ -262,3 +267,81 @@ def test_a_whole_comparison_over_two_data_sets(toy, tmp_path, forked_runs, capsy
     assert (lost / "metrics.csv").is_file() and again.state == "complete"
     assert (folder / cells[0] / "runs/a/seed0/metrics.csv").stat().st_mtime_ns == made
     assert [run.score for run in read_record(folder / cells[1]).runs] == scores[cells[1]]
+
+
+def test_folds_are_pairs_of_their_own_split(toy):
+    one = asked("--data", str(toy), "--weights", "w.pt", "--folds", "3", "--repeats", "2", *PAIR)
+    assert one.options.seeds == 6
+    arm = one.cells[0].arms[0]
+    words = [run_words(Path("x"), Run(arm="warm", seed=k, folder="r"), arm, 1, one.command, 3) for k in range(6)]
+    told = [w[w.index("--fold") + 1] + " " + w[w.index("--fold-seed") + 1] for w in words]
+    assert told == ["1/3 0", "2/3 0", "3/3 0", "1/3 1", "2/3 1", "3/3 1"]
+    assert [Record(folds=3, repeats=2).pair(k) for k in (0, 5)] == ["fold 1/3 of deal 1", "fold 3/3 of deal 2"]
+
+
+@pytest.mark.parametrize(
+    "words", [["--seeds", "4"], ["--max-seeds", "9"], ["--fold", "1/3"], ["--arm", "c", "fold=2/3"]], ids=str
+)
+def test_what_does_not_go_with_folds_is_refused(words):
+    with pytest.raises(UserError, match="does not go with --folds 3"):
+        read_asked([*RUN, *PAIR, "--folds", "3", *words])
+
+
+def test_the_verdict_over_folds_is_the_corrected_one_and_waits_for_all(tmp_path):
+    make_comparison(tmp_path, {"warm": 0.0, "cold": 1.0}, 6, folds=6, verdicts={}, looks=[])
+    record = read_record(tmp_path)
+    conclude(tmp_path, record)
+    verdict, d = record.verdicts["cold"], scores_of(record, "cold") - scores_of(record, "warm")
+    expected = folded(d, 1 / 5, 0.01)
+    assert (verdict.low, verdict.high, verdict.p) == pytest.approx((expected.low, expected.high, expected.p))
+    assert verdict.p_sign_flip is None and "6 folds, corrected" in verdict.sentence
+    write_record(tmp_path, record)
+    assert (
+        "Nadeau and Bengio" in write_report(tmp_path).read_text()
+        and "fold 6/6" in (tmp_path / "report.html").read_text()
+    )
+    record.runs[3].status, record.looks = "missing", []
+    conclude(tmp_path, record)
+    assert record.verdicts == {}
+
+
+def scores_of(record: Record, arm: str) -> np.ndarray:
+    return np.array([record.run_of(arm, seed).score for seed in record.seeds])
+
+
+def test_what_another_comparison_has_made_is_taken_over(tmp_path):
+    settings = {"warm": {"lr0": 0.1, "seed": 0}, "cold": {"lr0": 0.2, "seed": 0}}
+    make_comparison(tmp_path / "one", seeds=3, settings=settings)
+    names = {"runs": [], "looks": [], "verdicts": {}, "secondary": {}}
+    make_comparison(tmp_path / "two", {"a": 0.0, "b": 0.0}, 4, settings={}, **names)
+    record = read_record(tmp_path / "two")
+    record.settings = {"a": settings["cold"] | {"seed": 1}, "b": settings["warm"] | {"lr0": 0.3}}
+    shutil.rmtree(tmp_path / "two/runs")
+    list_runs(record, 4, tmp_path / "two")
+    take_over([Place("", tmp_path / "two", record, [])], str(tmp_path))
+    one = read_record(tmp_path / "one")
+    got = {(run.arm, run.seed): run.score for run in record.runs if run.ended}
+    assert got == {("a", 0): one.run_of("cold", 1).score, ("a", 1): one.run_of("cold", 2).score}
+    record.fingerprint.code, record.runs = "other", []
+    shutil.rmtree(tmp_path / "two/runs")
+    list_runs(record, 4, tmp_path / "two")
+    take_over([Place("", tmp_path / "two", record, [])], str(tmp_path))
+    assert not any(run.ended for run in record.runs)
+
+
+def test_all_comparisons_of_a_project_are_listed_and_drawn_again(tmp_path, capsys):
+    make_family(tmp_path / "many", {"a": 2.0, "b": 2.0, "c": 2.0, "d": 2.1})
+    make_comparison(tmp_path / "one")
+    assert compare.answered(["--list", "--project", str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()
+    assert [Path(line.split()[0]).name for line in lines] == ["many", "a", "b", "c", "d", "one"]
+    assert "cold, score: helps" in lines[0] and "12/12 runs" in lines[-1]
+    for folder in (tmp_path / "many", tmp_path / "one"):
+        (folder / "report.html").unlink(missing_ok=True)
+    assert compare.answered(["--report-only", str(tmp_path / "many"), str(tmp_path / "one")])
+    assert all(
+        (folder / "report.html").is_file() for folder in (tmp_path / "many", tmp_path / "one", tmp_path / "many/a")
+    )
+    for words in (["--report-only"], ["--report-only", str(tmp_path)], ["--list", "--project", str(tmp_path / "no")]):
+        with pytest.raises(UserError):
+            compare.answered(words)

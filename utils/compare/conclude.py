@@ -1,13 +1,14 @@
 """From the runs of a comparison to what may be said of it, entered into its record."""
 
 import logging
+import math
 import time
 from dataclasses import asdict
 from pathlib import Path
 
 from utils.compare.record import ArmVerdict, Look, Record, Run
 from utils.compare.scores import mean_differences, secondary
-from utils.compare.statistics.verdict import Verdict, verdicts
+from utils.compare.statistics.verdict import Verdict, fold_verdicts, verdicts
 
 log = logging.getLogger(__name__)
 CLAIMS = ("helps", "hurts", "no difference")
@@ -32,7 +33,15 @@ def conclude(folder: Path, record: Record) -> None:
         return
     scores = {arm: [_score(runs[arm, seed]) for seed in seeds] for arm in arms}
     declared = record.declared
-    found = verdicts(scores[reference], {arm: scores[arm] for arm in others}, seen, declared.max_seeds, declared.margin)
+    theirs = {arm: scores[arm] for arm in others}
+    if record.folds:
+        if record.state != "complete":
+            log.info("no verdict: it is over all folds")
+            return
+        share = 1 / ((record.folds - 1) * record.shared.get("fraction", 1.0))  # of val to train, in pictures
+        found = fold_verdicts(scores[reference], theirs, share, declared.margin)
+    else:
+        found = verdicts(scores[reference], theirs, seen, declared.max_seeds, declared.margin)
     for arm, verdict in found.items():
         record.verdicts[arm] = _entry(verdict, _claimed(record.looks, arm, len(seeds)))
     kinds = {arm: entry.kind for arm, entry in record.verdicts.items()}
@@ -69,7 +78,7 @@ def _entry(verdict: Verdict, claimed: Look | None) -> ArmVerdict:
         "sentence": verdict.sentence,
         "pairs": r["n"],
         **{key: r[key] for key in ("mean", "sd", "low", "high", "p_t")},
-        "p_sign_flip": r["p_flip"],
+        "p_sign_flip": None if math.isnan(r["p_flip"]) else r["p_flip"],
         "p": r["p"],
         **{k: values[k] for k in ("p_adjusted", "level", "p_equivalence", "level_equivalence", "seeds_more")},
         "diverged": list(verdict.diverged),

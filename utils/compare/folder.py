@@ -39,6 +39,14 @@ class Place:
     arms: list[Arm]
 
 
+def make_folder(folder: Path) -> None:
+    """The folder of the comparison, and the one in it for the settings of its arms."""
+    try:
+        (folder / "arms").mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise UserError(f"cannot write to {folder}: {e.strerror}. Choose another --project.") from e
+
+
 def choose_folder(project: str, name: str, fresh: Record) -> Path:
     """The folder of this comparison: the first of project/name, name2, ... that holds it, or the first that is free.
 
@@ -80,6 +88,8 @@ def occupied(folder: Path) -> bool:
 
 def unlike(record: Record, fresh: Record) -> str:
     """Why runs of a record cannot stand beside those that are asked for; empty when they can."""
+    if (record.folds, record.repeats) != (fresh.folds, fresh.repeats):
+        return f"its pairs are {f'{record.folds} folds, dealt {record.repeats} times' if record.folds else 'seeds'}"
     had, wanted = record.settings, fresh.settings
     if list(had) != list(wanted):
         return f"its arms are {', '.join(had)}"
@@ -96,6 +106,25 @@ def unlike(record: Record, fresh: Record) -> str:
     if changed == [f"{NAMES['threads']} has changed from {before.threads} to {now.threads}"]:
         changed[0] += f" (--threads {before.threads} goes on with it)"
     return ", ".join(changed).replace("libraries has", "libraries have")
+
+
+def same_maker(a: Record, b: Record) -> bool:
+    """Whether the runs of two comparisons are made by the same, from the same data and weights where both name them."""
+    parts = [key for key in NAMES if key not in ("data", "weights")]
+    if any(getattr(a.fingerprint, key) != getattr(b.fingerprint, key) for key in parts):
+        return False
+    for key in ("data", "weights"):
+        one, other = (_plain(key, getattr(record.fingerprint, key)) for record in (a, b))
+        if any(one[name] != other[name] for name in one.keys() & other.keys()):
+            return False
+    return True
+
+
+def comparisons(project: str | Path) -> list[tuple[Path, Record]]:
+    """Folder and record of every comparison under a project, those of cells too, by name."""
+    root = Path(project)
+    files = sorted(file for pattern in ("*", "*/*", "*/*/*") for file in root.glob(f"{pattern}/{RECORD}"))
+    return [(file.parent, record) for file in files if (record := read_record(file.parent))]
 
 
 def _plain(key: str, value: Any) -> Any:
@@ -143,7 +172,11 @@ def declare(record: Record, given_options: set[str], options: Any, reference: st
 
     given_options: names of the options on this command line. Raises UserError for one that would change after a look.
     """
-    if max([options.seeds, *(look.pairs for look in record.looks)]) < FEWEST:
+    if record.folds and options.seeds < FEWEST:
+        log.info(
+            f"warning: {options.seeds} folds will claim nothing, whatever they show: give --folds {FEWEST}, or more"
+        )
+    elif max([options.seeds, *(look.pairs for look in record.looks)]) < FEWEST:
         log.info(
             f"warning: {options.seeds} pairs will claim nothing, whatever they show: under {FEWEST} no difference "
             f"can be significant. --seeds {FEWEST}, now or later, can claim one."

@@ -83,8 +83,9 @@ def table(record: Record, running: dict[tuple[str, int], str]) -> list[str]:
     """A line for each arm, a column for each seed: its score, how far it is, or how it ended."""
     seeds, arms = record.seeds, [arm.name for arm in record.arms]
     runs = {(run.arm, run.seed): run for run in record.runs}
-    width = max(map(len, ["seed", *arms])) + 1
-    lines = ["seed".ljust(width) + "".join(f"{seed:>{WIDTH}}" for seed in seeds)]
+    title, first = ("fold", 1) if record.folds else ("seed", 0)
+    width = max(map(len, [title, *arms])) + 1
+    lines = [title.ljust(width) + "".join(f"{first + seed:>{WIDTH}}" for seed in seeds)]
     for arm in arms:
         cells = []
         for seed in seeds:
@@ -115,7 +116,7 @@ def introduce(cells: Sequence[Place], slots: list[str], threads: int) -> None:
     declared, runs = cells[0].record.declared, [run for cell in cells for run in cell.record.runs]
     log.info(
         f"decides   {declared.metric} of the EMA after the last epoch; margin {100 * declared.margin:g} points; "
-        f"at most {declared.max_seeds} seeds"
+        + (f"{runs[-1].seed + 1} folds" if cells[0].record.folds else f"at most {declared.max_seeds} seeds")
     )
     todo = sum(run.status == "missing" for run in runs)
     log.info(

@@ -168,6 +168,10 @@ class Record(Part):
     """What is fixed before the first look."""
     seeds: list[int] = []
     """The pairs, as far as they are asked for."""
+    folds: int | None = None
+    """Folds of train + val, when a pair is a fold; none when it is a seed."""
+    repeats: int = 1
+    """How often the folds are dealt."""
     arms: list[ArmPlan] = []
     """The settings under comparison; the first is the reference."""
     settings: dict[str, dict[str, Any]] = {}
@@ -191,17 +195,31 @@ class Record(Part):
     secondary: dict[str, dict[str, Difference]] = {}
     """Differences of the secondary measures of each arm but the first."""
 
+    def pair(self, seed: int) -> str:
+        """What a pair is called: seed 3, or fold 4/6."""
+        if self.folds is None:
+            return f"seed {seed}"
+        again = f" of deal {seed // self.folds + 1}" if self.repeats > 1 else ""
+        return f"fold {seed % self.folds + 1}/{self.folds}{again}"
+
     def run_of(self, arm: str, seed: int) -> Run | None:
         """The run of an arm with a seed."""
         return next((run for run in self.runs if (run.arm, run.seed) == (arm, seed)), None)
 
 
 def new_record(
-    arms: Sequence[Arm], pictures: Mapping[str, int], made_by: Fingerprint, devices: Sequence[str], argv: Sequence[str]
+    arms: Sequence[Arm],
+    pictures: Mapping[str, int],
+    made_by: Fingerprint,
+    devices: Sequence[str],
+    argv: Sequence[str],
+    folds: int | None = None,
+    repeats: int = 1,
 ) -> Record:
     """The record of a comparison that has not begun: its arms, what differs between them, what they are made from.
 
-    pictures: that each arm trains on, before `fraction`. devices: names of those that runs are spread over.
+    pictures: that each arm trains on, before `fraction`. devices: names of those that runs are spread over. folds: of
+    train + val, dealt so many times, when a pair is a fold.
     """
     plans, notes = [], []
     for arm in arms:
@@ -224,4 +242,6 @@ def new_record(
         window=max(plan.nw for plan in plans) or max(plans[0].total // 10, 1),
         notes=notes,
         fingerprint=made_by,
+        folds=folds,
+        repeats=repeats,
     )

@@ -1,17 +1,19 @@
 """The runs of a comparison: which are to be made, their command lines, and what each came to."""
 
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from utils.compare.arms import Arm
-from utils.compare.folder import Place
+from utils.compare.folder import Place, comparisons, same_maker, write_record
 from utils.compare.launch import Child, Job
 from utils.compare.live import Live
 from utils.compare.record import Record, Run
 from utils.compare.scores import final_score
 from utils.config.schema import Command
 
+log = logging.getLogger(__name__)
 STATUS = {0: "done", 3: "diverged"}  # by the exit code of train.py; any other has failed
 
 
@@ -40,13 +42,56 @@ def list_jobs(cells: Sequence[Place], threads: int, command: Command) -> list[Jo
     for cell in cells:
         arms = {arm.name: arm for arm in cell.arms}
         for run in (run for run in cell.record.runs if run.status == "missing"):
-            words = run_words(cell.folder, run, arms[run.arm], threads, command)
+            words = run_words(cell.folder, run, arms[run.arm], threads, command, cell.record.folds)
             jobs.append(Job(run.arm, run.seed, cell.folder / run.folder, words, cell.name))
     return sorted(jobs, key=lambda job: job.seed)  # in a pair the order of cells and arms stays
 
 
-def run_words(folder: Path, run: Run, arm: Arm, threads: int, command: Command) -> list[str]:
-    """The options of a run of train.py, a new one or one that was interrupted; its device comes later."""
+def take_over(cells: Sequence[Place], project: str) -> None:
+    """Copy what other comparisons of the project have made already: the same settings, seed, data, code.
+
+    Repeated, such a run would give the very same weights.
+    """
+    others = comparisons(project)
+    for cell in cells:
+        taken = _take_over(cell.folder, cell.record, others)
+        if taken:
+            log.info(f"{taken} runs of {cell.folder} are taken over from other comparisons in {project}")
+            write_record(cell.folder, cell.record)
+
+
+def _take_over(folder: Path, record: Record, others: Sequence[tuple[Path, Record]]) -> int:
+    """The same for one cell; how many were taken."""
+    taken = 0
+    for run in (run for run in record.runs if run.status == "missing" and not (folder / run.folder).exists()):
+        for place, other in others:
+            twin = _twin(record, run, other) if place.resolve() != folder.resolve() else None
+            if twin and twin.status == "done" and reusable(place, twin, record.declared.metric):
+                shutil.copytree(place / twin.folder, folder / run.folder)
+                score = final_score(folder / run.folder, record.declared.metric)
+                own = {"arm": run.arm, "seed": run.seed, "folder": run.folder, "score": score, "secondary": None}
+                record.runs[record.runs.index(run)] = twin.model_copy(update=own)
+                taken += 1
+                break
+    return taken
+
+
+def _twin(record: Record, run: Run, other: Record) -> Run | None:
+    """The run of another comparison that is told the same as `run`, and made by the same; None where there is none."""
+    if not same_maker(other, record) or other.folds != record.folds or other.declared is None:
+        return None
+    own = record.settings[run.arm]
+    for arm, settings in other.settings.items():
+        if settings | {"seed": 0} == own | {"seed": 0}:
+            return other.run_of(arm, run.seed + own["seed"] - settings["seed"])
+    return None
+
+
+def run_words(folder: Path, run: Run, arm: Arm, threads: int, command: Command, folds: int | None = None) -> list[str]:
+    """The options of a run of train.py, a new one or one that was interrupted; its device comes later.
+
+    folds: when the pairs are folds; each deal has its own seed.
+    """
     hyp, place = arm.hyp, folder / run.folder
     workers = str(max(threads - 1, 1) if hyp.workers is None else min(hyp.workers, threads))
     last = place / "weights/last.pt"
@@ -54,6 +99,8 @@ def run_words(folder: Path, run: Run, arm: Arm, threads: int, command: Command) 
         return ["--resume", str(last), "--workers", workers]
     shutil.rmtree(place, ignore_errors=True)
     words = ["--hyp", str(folder / "arms" / f"{run.arm}.yaml"), "--seed", str(hyp.seed + run.seed)]
+    if folds:
+        words += ["--fold", f"{run.seed % folds + 1}/{folds}", "--fold-seed", str(hyp.fold_seed + run.seed // folds)]
     words += ["--project", str(place.parent), "--name", place.name, "--exist-ok"]
     words += ["--workers", workers]
     return words + ["--download"] * command.download + ["--keep-gains"] * command.keep_gains
@@ -70,7 +117,7 @@ def record_run(record: Record, child: Child, code: int, live: Live) -> None:
     run.seconds = round(child.seconds, 1)
     run.message = None if status == "done" else last_lines(job.folder / "console.txt")
     (job.folder / "weights/last.pt").unlink(missing_ok=True)  # only a run that was interrupted is gone on with
-    name = f"{job.cell} {job.arm} seed {job.seed}".lstrip()
+    name = f"{job.cell} {job.arm} {record.pair(job.seed)}".lstrip()
     if status == "done":
         live.times.append(child.seconds)
         live.say(f"{name}: {declared.metric} {score:.4f} ({child.seconds:.0f} s)")

@@ -5,4 +5,5 @@ family    the record over all cells: cells.json
 answer    from the scores of all cells to what may be said in general
 pictures  the forest plot, and scores over a sweep
 page      report.html, report.md, results.csv over all cells
+overview  all comparisons of a project, and reports drawn again
 """

@@ -1,7 +1,7 @@
 """What a comparison declares, from the command line or from a file: its cells, and the arms that meet in each."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from utils.compare.arms import OWN, Arm, Compare, Words, read_words, resolve_arms
+from utils.compare.folder import write_text
 from utils.config.options import is_option, read_yaml
 from utils.config.schema import Command, Hyp
 from utils.errors import UserError, suggest
@@ -119,7 +120,7 @@ def _asked(content: Mapping[str, Any], argv: list[str], several: Mapping[str, li
     places = {key: [] if key in given_here else values for key, values in places.items()}
     line = _as_words(content) + argv
     specs = _specs(places, content.get("cells"), given_here | several.keys())
-    words = read_words(line, names_data=any("data" in spec or "weights" in spec for spec in specs))
+    words = _with_folds(read_words(line, names_data=any("data" in spec or "weights" in spec for spec in specs)))
     key, values = _sweep(words, specs)
     specs = [(spec, value) for spec in specs for value in values] if key else [(spec, None) for spec in specs]
     notes, cells, command = list(words.notes), [], None
@@ -135,6 +136,23 @@ def _asked(content: Mapping[str, Any], argv: list[str], several: Mapping[str, li
     return Asked(words, command, cells, key, list(dict.fromkeys(notes)))
 
 
+def _with_folds(words: Words) -> Words:
+    """The same, with as many pairs as there are folds in all deals; UserError for what does not go with folds."""
+    options = words.options
+    if options.folds is None:
+        return words
+    pairs = options.folds * options.repeats
+    misplaced = [key for key in ("seeds", "max_seeds") if key in words.given_options and getattr(options, key) != pairs]
+    own = [key for _, group in words.groups for key in ("fold=", "fold_seed=") if any(w.startswith(key) for w in group)]
+    if misplaced or own or words.shared.get("fold"):
+        what = f"--{misplaced[0].replace('_', '-')}" if misplaced else "fold"
+        raise UserError(
+            f"{what} does not go with --folds {options.folds}: a pair is a fold, which gives {pairs} pairs with "
+            f"--repeats {options.repeats}. Leave it out."
+        )
+    return replace(words, options=options.model_copy(update={"seeds": pairs, "max_seeds": None}))
+
+
 def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
@@ -148,7 +166,7 @@ def _as_words(content: Mapping[str, Any]) -> list[str]:
     if sweep is not None:
         if isinstance(sweep, dict) and len(sweep) == 1 and isinstance(next(iter(sweep.values())), list):
             sweep = "".join(f"{key}={','.join(_text(v) for v in values)}" for key, values in sweep.items())
-        words += ["--sweep", str(sweep)]
+        words.append(f"--sweep={sweep}")
     arms = content.get("arms") or {}
     if not isinstance(arms, dict):
         raise UserError("arms: is a list of 'name: settings' entries, as 'warm: {hyp: finetune, warmup_epochs: 1}'.")
@@ -261,5 +279,10 @@ def declaration(asked: Asked, folder: Path) -> str:
         content["cells"] = [{"name": name, **settings} for name, settings in groups.items()]
     again = f"python compare.py {folder / DECLARATION}"
     return f"# Declared before the first run. Again, or further where it stopped: {again}\n" + yaml.safe_dump(
-        content, sort_keys=False, allow_unicode=True
+        content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110
     )
+
+
+def write_declaration(asked: Asked, folder: Path) -> None:
+    """Write declaration.yaml."""
+    write_text(folder / DECLARATION, declaration(asked, folder))

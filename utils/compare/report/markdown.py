@@ -23,7 +23,12 @@ def markdown(facts: Facts) -> str:
     lines += section("Runs", tables.runs_table(facts))
     for run in facts.runs:
         if run.line.message:
-            lines += [f"Last lines of {plain(run.arm)}, seed {run.seed}:", "", *fenced(run.line.message), ""]
+            lines += [
+                f"Last lines of {plain(run.arm)}, {facts.record.pair(run.seed)}:",
+                "",
+                *fenced(run.line.message),
+                "",
+            ]
     lines += section("What differs between the arms", tables.differs_table(facts), "Nothing: the arms are equal.")
     lines += bullets(notes(facts))
     lines += section("Looks", tables.looks_table(facts))

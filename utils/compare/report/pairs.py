@@ -31,7 +31,7 @@ def draw_differences(facts: Facts, arm: str) -> Picture | None:
         ax.plot([0, x], [row, row], color=own, linewidth=1, alpha=0.4)
         ax.plot(x, row, "X" if lost else "o", color=own, markersize=8 if lost else 6.5, zorder=3)
         _beside(ax, row, f"{x:+.2f}" + (" diverged" if lost else ""))
-    ticks, labels = list(range(n)), [f"seed {run.seed}" for _, run in pairs]
+    ticks, labels = list(range(n)), [facts.record.pair(run.seed) for _, run in pairs]
     if verdict:
         mean, low, high = (100 * getattr(verdict, key) for key in ("mean", "low", "high"))
         at = n + 0.5
@@ -48,7 +48,7 @@ def draw_differences(facts: Facts, arm: str) -> Picture | None:
     pad = 0.06 * (max(ends) - min(ends)) or 1.0
     ax.set_xlim(min(ends) - pad, max(ends) + pad)
     said = f"; mean {points(verdict.mean)}, 95 % interval {interval(verdict.low, verdict.high)}" if verdict else ""
-    listed = ", ".join(f"seed {run.seed} {x:+.2f}" for (_, run), x in zip(pairs, d, strict=True))
+    listed = ", ".join(f"{facts.record.pair(run.seed)} {x:+.2f}" for (_, run), x in zip(pairs, d, strict=True))
     return to_picture(fig, f"Difference {arm} minus {facts.reference} in points: {listed}{said}.")
 
 

@@ -138,7 +138,15 @@ def _why_none(facts: Facts, pairs: int) -> str:
 
 def declared_line(facts: Facts) -> str:
     """What was fixed before the first run."""
-    declared = facts.record.declared
+    declared, record = facts.record.declared, facts.record
+    if record.folds:
+        deals = f", dealt {record.repeats} times" if record.repeats > 1 else ""
+        return (
+            f"Declared before: {declared.metric} of the EMA weights after the last epoch, margin "
+            f"{margin_words(facts.margin)}; train and val together in {record.folds} folds{deals}, each val once. "
+            "A pair is one fold in two arms. Models of different folds share training pictures, so intervals and p are "
+            "those of the corrected resampled t test (Nadeau and Bengio 2003); a point is 0.01 of mAP."
+        )
     return (
         f"Declared before: {declared.metric} of the EMA weights after the last epoch, margin "
         f"{margin_words(facts.margin)}, at most {declared.max_seeds} seeds. "
@@ -164,7 +172,9 @@ def caveats(facts: Facts) -> list[str]:
             if runs:
                 lines.append(f"{arm}: {len(runs)} of {len(facts.of(arm))} runs {words} ({some_seeds(runs)}).")
     for run in facts.runs:
-        lines += [f"{run.arm}, seed {run.seed}: {clean(what)}; nothing is drawn from it." for what in run.broken]
+        lines += [
+            f"{run.arm}, {facts.record.pair(run.seed)}: {clean(what)}; nothing is drawn from it." for what in run.broken
+        ]
     return lines
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from utils.compare.statistics.looks import effect_level, equivalence_level, seeds_afresh, seeds_more
+from utils.compare.statistics.folds import folded
+from utils.compare.statistics.looks import ALPHA, effect_level, equivalence_level, seeds_afresh, seeds_more
 from utils.compare.statistics.paired import FEWEST, Paired, counted, equivalence_p, holm, paired, t_interval
 
 IDENTICAL = "identical, every pair gave exactly the same score"
@@ -70,6 +71,41 @@ def verdicts(
         diverged = tuple(int((~np.isfinite(np.asarray(s, float))).sum()) for s in (reference, arms[name]))
         sentence = f"{name}: {words}.{_of_diverged(diverged, n)}"
         judged[name] = Verdict(kind, sentence, r, p, levels[0], p_alike, levels[1], more, diverged)
+    return judged
+
+
+def fold_verdicts(
+    reference: ArrayLike, arms: Mapping[str, ArrayLike], share: float, margin: float = 0.01
+) -> dict[str, Verdict]:
+    """One verdict for each arm over folds, all of which have ended; position i of all scores is one fold.
+
+    share: pictures of a fold's val / those of its train, see `folded`. There is one look only.
+    """
+    theirs, n = counted(reference), len(reference)
+    results = {name: folded(counted(scores) - theirs, share, margin) for name, scores in arms.items()}
+    adjusted, alike = holm([r.p for r in results.values()]), holm([r.p_equivalence for r in results.values()])
+    judged = {}
+    for i, (name, r) in enumerate(results.items()):
+        p, p_alike, enough = float(adjusted[i]), float(alike[i]), n >= FEWEST
+        numbers = (
+            f"{_points(r.mean)} mAP points (95 % interval {_points(r.low)} to {_points(r.high)}, {n} folds, corrected"
+        )
+        numbers += f" for the training pictures that folds share, p {p:.2g})"
+        if enough and p <= ALPHA:
+            kind = "helps" if r.mean > 0 else "hurts"
+            words = f"{kind}, {numbers}"
+        elif enough and p_alike <= ALPHA:
+            kind = "no difference"
+            words = (
+                f"no difference larger than the margin of {100 * margin:.3g}, {numbers}, equivalence p {p_alike:.2g}"
+            )
+        else:
+            kind = "undecided"
+            words = f"undecided, {numbers}" + ("" if enough else f"; under {FEWEST} folds nothing is claimed")
+        diverged = tuple(int((~np.isfinite(np.asarray(s, float))).sum()) for s in (reference, arms[name]))
+        values = Paired(n, r.mean, r.sd, r.low, r.high, r.p, float("nan"), r.p, enough)
+        sentence = f"{name}: {words}.{_of_diverged(diverged, n)}"
+        judged[name] = Verdict(kind, sentence, values, p, ALPHA, p_alike, ALPHA, 0, diverged)
     return judged
 
 
