@@ -34,6 +34,7 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,9 @@ from data.index.folds import open_parts
 from data.index.identity import traits
 from data.loading.loader import TrainLoader, build_train_loader, first_batch, open_val_loader
 from data.loading.multiscale import random_size, resize
-from data.loading.order import class_counts
+from data.loading.order import class_counts, most_boxes
 from models.detector import load_for_eval, open_model
-from models.fit import require_statistics, settle
+from models.fit import Demand, largest_batch, require_statistics, settle, told_when_full
 from models.freeze import freeze, keep_frozen_bn_eval
 from models.head import Transfer
 from models.loss import decoding_in_full
@@ -89,6 +90,7 @@ class Run:
     stride: int  # largest stride of the model, pixels
     data: dict[str, Any]  # what a resumed run must find again
     resumed: bool
+    demand: Demand | None = None  # of a training step, by which a full GPU is explained
 
     @property
     def dtype(self) -> torch.dtype | None:
@@ -129,7 +131,8 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     changed = check_data(resumed, data, hyp.data != state["hyp"]["data"], command.resume_anyway) if resumed else []
     model, transfer = open_model(hyp, train_index.names, state, command.download)
     frozen = freeze(model, hyp.freeze)
-    hyp = settle(hyp, ranks, model)
+    demand = Demand(most_boxes(train_index, hyp.mosaic, hyp.mixup), class_counts(train_index))
+    hyp = settle(hyp, ranks, model, demand)
     hyp = hyp if resumed else for_data(hyp, train_index.n, train_index.nc, ranks.world_size)
 
     workers, pin = worker_count(hyp.workers, ranks), ranks.device.type == "cuda"
@@ -145,10 +148,9 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     join_ranks(ranks)
     model.to(ranks.device, memory_format=torch.channels_last)  # the faster layout for convolutions, on CPU too
     folder = start_folder(hyp, ranks, resumed, changed, command.exist_ok)
-    run = Run(hyp, ranks, folder, stride, data, resumed is not None)
+    run = Run(hyp, ranks, folder, stride, data, resumed is not None, demand)
     val = Validation(val_loader, val_index, ranks.device, Settings.of(run.hyp, run.dtype), decoding_in_full)
-    counts = class_counts(train_index)
-    training, plan = build_training(model, run.hyp, len(train_loader), counts, ranks.device, run.dtype, state)
+    training, plan = build_training(model, run.hyp, len(train_loader), demand.counts, ranks.device, run.dtype, state)
     if changed:
         training.progress.rescale(len(train_loader))
     if ranks.rank > 0:
@@ -191,21 +193,17 @@ def train_and_log(
 
 
 def run_epochs(
-    training: Training,
-    train_loader: TrainLoader,
-    val: Validation,
-    run: Run,
-    runlog: RunLog | None,
-    stop_after: int | None,
+    training: Training, train_loader: TrainLoader, val: Validation, run: Run, runlog: RunLog | None, stop: int | None
 ) -> None:
-    """Epoch after epoch, `stop_after` at most as if interrupted; rank 0 evaluates, decides and writes."""
+    """Epoch after epoch, `stop` of them at most as if interrupted; rank 0 evaluates, decides and writes."""
     progress, hyp = training.progress, run.hyp
-    until = min(hyp.epochs, progress.epoch + stop_after) if stop_after else hyp.epochs
+    until = min(hyp.epochs, progress.epoch + stop) if stop else hyp.epochs
     forward = DistributedDataParallel(training.model) if run.ranks.world_size > 1 else training.model
     over = False
     while progress.epoch < until and not over:
         began = time.perf_counter()
-        losses = train_one_epoch(training, forward, train_loader.epoch(progress.epoch), run, runlog)
+        with told_when_full(hyp, run.ranks.world_size, partial(largest_batch, training.model, hyp, run.demand, False)):
+            losses = train_one_epoch(training, forward, train_loader.epoch(progress.epoch), run, runlog)
         training.loss_fn.end_epoch()
         progress.epoch += 1
         progress.hours += (time.perf_counter() - began) / 3600

@@ -2,8 +2,8 @@
 
 ema       the average of the weights
 freeze    parts that are not trained
-fit       the size of a batch: the largest for a GPU, the smallest for BatchNorm
 loss      the criterion and the decoding of boxes, in full precision
+fit       the size of a batch: the largest for a GPU, the smallest for BatchNorm
 weights   files -> tensors, and back; nothing in a file runs
 build     a model yaml -> network
 optim     parameter groups, optimizers, and the one writer of rates

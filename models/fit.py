@@ -2,57 +2,146 @@
 
 import copy
 import logging
-from collections.abc import Callable
+import math
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from models.freeze import keep_frozen_bn_eval
+from models.loss import DetectionLoss
 from utils.config.schema import Hyp
 from utils.errors import UserError
-from utils.run.ranks import DTYPES, Ranks, from_rank_zero, join_ranks, pick_amp
+from utils.run.ranks import DTYPES, Ranks, join_ranks, pick_amp, smallest_of
 
 log = logging.getLogger(__name__)
-SHARE = 0.85  # of the GPU's memory: the optimizer, the EMA and unlucky batches with many boxes need the rest
+SHARE = 0.9  # of what is free: pieces that nobody can use, and batches with more boxes than expected, need the rest
 
 
-def settle(hyp: Hyp, ranks: Ranks, model: nn.Module) -> Hyp:
+@dataclass(frozen=True)
+class Demand:
+    """What the data ask of a training step, beside the number of pictures."""
+
+    boxes: int  # of the fullest picture
+    counts: np.ndarray  # (nc,) boxes of each class
+
+
+def settle(hyp: Hyp, ranks: Ranks, model: nn.Module, demand: Demand) -> Hyp:
     """Settle what depends on the device: amp, and batch -1, to measure which the device is opened early."""
-    amp, batch = pick_amp(hyp.amp, ranks.device), hyp.batch
-    if batch == -1:
-        join_ranks(ranks)
-        model.to(ranks.device, memory_format=torch.channels_last)
-        batch = int(from_rank_zero(largest_batch(model, hyp.imgsz, DTYPES[amp]), ranks)) * ranks.world_size
-        log.info(f"batch {batch} is the largest that fits")
-    return hyp.model_copy(update={"amp": amp, "batch": batch})
-
-
-def largest_batch(model: nn.Module, imgsz: int, dtype: torch.dtype | None, most: int = 1024) -> int:
-    """Largest power of two, at most `most`, whose forward and backward pass stays below SHARE of the memory."""
-    device = next(model.parameters()).device
-    if device.type != "cuda":
+    hyp = hyp.model_copy(update={"amp": pick_amp(hyp.amp, ranks.device)})
+    if hyp.batch != -1:
+        return hyp
+    if ranks.device.type != "cuda":
         raise UserError("batch -1 (the largest that fits) needs a GPU; on a CPU name a number, 16 for instance.")
-    limit = torch.cuda.get_device_properties(device).total_memory * SHARE
+    join_ranks(ranks)
+    model.to(ranks.device, memory_format=torch.channels_last)
+    batch = int(smallest_of(largest_batch(model, hyp, demand), ranks)) * ranks.world_size
+    log.info(f"batch {batch} is the largest that fits")
+    return hyp.model_copy(update={"batch": batch})
+
+
+def largest_batch(model: nn.Module, hyp: Hyp, demand: Demand, standing: bool = True, most: int = 1024) -> int:
+    """Pictures of this rank, at most `most`, with which a whole training step takes up SHARE of what is free.
+
+    standing: whether optimizer, average and gradients of ranks are still to come.
+    """
+    device, size = next(model.parameters()).device, largest_size(hyp, int(model.stride.max()))
+    reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free = (torch.cuda.mem_get_info(device)[0] + reserved) * SHARE - standing * standing_bytes(model, hyp)
     trial = copy.deepcopy(model).train()
-    batch, fits = 2 if single_values(model, imgsz) else 1, 0
-    while batch <= most:
+    loss_fn = DetectionLoss(trial, hyp, demand.counts)
+
+    def fits(batch: int) -> bool:
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
         try:
-            torch.cuda.reset_peak_memory_stats(device)
-            _forward_backward(trial, batch, imgsz, dtype, device)
-        except torch.cuda.OutOfMemoryError:
-            break
-        used = torch.cuda.max_memory_allocated(device)
-        log.info(f"batch {batch}: {used / 2**30:.2f} GiB")
-        if used > limit:
-            break
-        batch, fits = batch * 2, batch
-    del trial
-    torch.cuda.empty_cache()
-    if not fits:
-        raise UserError(
-            f"not even one picture of {imgsz} px fits on {torch.cuda.get_device_name(device)}; lower imgsz."
-        )
-    return fits
+            trial_step(trial, loss_fn, batch, size, demand.boxes, DTYPES[hyp.amp])
+        except torch.OutOfMemoryError:
+            return False
+        finally:
+            trial.zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()  # what one size leaves in pieces is not to be missing from another
+        used = torch.cuda.max_memory_allocated(device) - before
+        log.info(f"batch {batch}: {used / 2**30:.2f} of {free / 2**30:.2f} GiB")
+        return used <= free
+
+    found = largest_fitting(fits, 2 if single_values(model, size) else 1, most)
+    if not found:
+        where = torch.cuda.get_device_name(device)
+        raise UserError(f"not even one picture of {size} px fits on {where} beside what is there; lower imgsz.")
+    return found
+
+
+def largest_fitting(fits: Callable[[int], bool], first: int, most: int) -> int:
+    """The largest number from `first` to `most` that fits, within an eighth of it; 0: not even the first one."""
+    low, high = 0, first if first <= most else 0
+    while high and fits(high):
+        low = high
+        if high == most:
+            return most
+        high = min(2 * high, most)
+    while low and high - low > max(low // 8, 1):
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def standing_bytes(model: nn.Module, hyp: Hyp) -> int:
+    """Bytes that a run holds from its first step to its last beside the network: average, optimizer, buckets of DDP."""
+    own = [p.numel() * p.element_size() for p in model.parameters() if p.requires_grad]
+    of_optimizer = 2 if hyp.optimizer != "sgd" else 1 if hyp.momentum or hyp.warmup_momentum else 0
+    buckets = dist.is_available() and dist.is_initialized()
+    average = sum(v.numel() * v.element_size() for v in model.state_dict().values())
+    return average + (of_optimizer + buckets) * sum(own)
+
+
+def trial_step(
+    model: nn.Module, loss_fn: DetectionLoss, batch: int, size: int, boxes: int, dtype: torch.dtype | None
+) -> torch.Tensor:
+    """Forward, criterion and backward as in training, of `batch` pictures with `boxes` boxes each; returns the loss."""
+    device = next(model.parameters()).device
+    images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8, device=device)
+    images = images.to(torch.float32, memory_format=torch.channels_last).div_(255)
+    side = torch.linspace(0.02, 0.5, boxes)  # of every size: large boxes have more candidates
+    rows = torch.stack((torch.full_like(side, 0.5), torch.full_like(side, 0.5), side, side), 1)
+    place = torch.arange(batch, dtype=torch.float32).repeat_interleave(boxes)
+    targets = {"cls": torch.zeros(batch * boxes), "bboxes": rows.repeat(batch, 1), "batch_idx": place}
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        preds = model(images)
+    loss, _ = loss_fn(preds, targets)
+    loss.backward()
+    return loss.detach()
+
+
+@contextmanager
+def told_when_full(hyp: Hyp, ranks: int, largest: Callable[[int], int]) -> Iterator[None]:
+    """Turn an OutOfMemoryError into a UserError that names a batch with which there would have been none.
+
+    largest: pictures of a rank that fit, of at most so many; asked when what the failed step held has been let go.
+    """
+    try:
+        yield
+        return
+    except torch.OutOfMemoryError as e:
+        said = str(e).splitlines()[0]
+        traceback.clear_frames(e.__traceback__)
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    fits = largest(max(hyp.batch // ranks - 1, 0)) * ranks
+    raise UserError(
+        f"the GPU's memory does not hold a step of --batch {hyp.batch} at imgsz {hyp.imgsz} ({said}). "
+        f"--batch {fits} would fit; nbs keeps the pictures of an optimizer step as they are."
+    )
+
+
+def largest_size(hyp: Hyp, stride: int) -> int:
+    """The largest side of a training picture that `multi_scale` may give, pixels."""
+    return math.ceil(hyp.imgsz * (1 + hyp.multi_scale) / stride) * stride if hyp.multi_scale else hyp.imgsz
 
 
 def require_statistics(model: nn.Module, hyp: Hyp, fewest: int) -> None:
@@ -97,21 +186,3 @@ def single_values(model: nn.Module, size: int) -> list[str]:
             module.register_forward_pre_hook(watch(name))
     trial.eval()(torch.zeros(1, 3, size, size, device=next(trial.parameters()).device))
     return found
-
-
-def _forward_backward(
-    model: nn.Module, batch: int, imgsz: int, dtype: torch.dtype | None, device: torch.device
-) -> None:
-    images = torch.rand(batch, 3, imgsz, imgsz, device=device).contiguous(memory_format=torch.channels_last)
-    with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-        outputs = model(images)
-    _total(outputs).backward()
-    model.zero_grad(set_to_none=True)
-
-
-def _total(outputs: object) -> torch.Tensor:
-    """Sum of every floating tensor in nested outputs: a stand-in for the loss that touches the whole network."""
-    if isinstance(outputs, torch.Tensor):
-        return outputs.float().sum()
-    values = outputs.values() if isinstance(outputs, dict) else outputs
-    return sum(_total(v) for v in values)

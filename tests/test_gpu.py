@@ -5,6 +5,7 @@ import gc
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,10 +16,11 @@ from data.index.index import build_index
 from data.loading.loader import build_train_loader
 from models.detector import build_detector
 from models.ema import EMA
-from models.fit import largest_batch
+from models.fit import Demand, largest_batch
 from models.optim import build_optimizer, optimizer_step
 from tests.helpers.runs import replaced, run_train, state_of
 from utils.config.schema import Hyp
+from utils.errors import UserError
 from utils.evaluation.evaluate import preprocess
 from utils.run.log import read_metrics
 
@@ -42,10 +44,20 @@ def test_every_precision_trains_and_resumes(toy_args, tmp_path, amp):
         assert state["scaler"]["scale"] > 0
 
 
-def test_the_largest_batch_is_a_power_of_two_that_fits():
+def test_the_largest_batch_leaves_what_others_hold_and_a_fuller_one_gives_one_message(toy_args, tmp_path):
     model, _ = build_detector("yolov8n.yaml", ["a", "b"])
-    batch = largest_batch(model.cuda(), 64, torch.float16, most=64)
-    assert batch in {1, 2, 4, 8, 16, 32, 64}
+    model, hyp, demand = model.cuda(), Hyp(imgsz=640, amp="fp16"), Demand(20, np.array([3, 4]))
+    alone = largest_batch(model, hyp, demand, most=100000)
+    free = torch.cuda.mem_get_info()[0]
+    other = torch.empty(free // 2, dtype=torch.uint8, device="cuda")
+    assert 0.3 * alone < largest_batch(model, hyp, demand, most=100000) < 0.7 * alone
+    torch.cuda.set_per_process_memory_fraction(0.01)
+    try:
+        with pytest.raises(UserError, match="--batch [0-9]+ would fit|lower imgsz"):
+            train.main([*replaced(replaced(toy_args, "--device", "cuda"), "--imgsz", 640), "--project", str(tmp_path)])
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert other.numel()
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -1,5 +1,6 @@
 """Which picture stands at which position of an epoch: a pure function of (seed, epoch)."""
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -30,6 +31,12 @@ def generator(seed: int, epoch: int, position: int, purpose: str) -> np.random.G
 def class_counts(index: Index) -> np.ndarray:
     """Boxes of each class (nc,) int64; crowds do not count, for training leaves them out."""
     return np.bincount(index.classes[~index.crowd], minlength=index.nc)
+
+
+def most_boxes(index: Index, mosaic: float, mixup: float) -> int:
+    """Boxes of the fullest picture that an epoch may show, about: three others are average, and a blend has as many."""
+    counts = np.diff(index.offsets)
+    return max(math.ceil((counts.max() + (3 * counts.mean() if mosaic else 0)) * (2 if mixup else 1)), 1)
 
 
 def picture_weights(index: Index, balance: float) -> np.ndarray | None:

@@ -1,14 +1,33 @@
-"""The smallest batch that a network can be trained on."""
+"""The smallest batch that a network can be trained on, and the search for the largest."""
 
+import weakref
+
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import train
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.index.index import build_index
+from data.loading.dataset import TrainDataset
 from data.loading.loader import EpochSampler
 from data.loading.multiscale import random_size
+from data.loading.order import most_boxes
 from models.detector import build_detector
-from models.fit import require_statistics, single_values, smallest_size
+from models.fit import (
+    largest_fitting,
+    largest_size,
+    require_statistics,
+    single_values,
+    smallest_size,
+    told_when_full,
+    trial_step,
+)
 from models.freeze import freeze, keep_frozen_bn_eval
+from models.loss import DetectionLoss
 from tests.helpers.runs import state_of
 from utils.config.schema import Hyp
 from utils.env import REPO
@@ -67,3 +86,79 @@ def test_a_run_that_meets_one_is_refused_before_its_first_batch(toy_args, tmp_pa
             train.main([*toy_args, "--batch", "19", *words, "--project", str(tmp_path), "--name", "refused"])
     train.main([*toy_args, "--batch", "19", "--epochs", "1", "--project", str(tmp_path), "--name", "larger"])
     assert state_of(tmp_path / "larger")["progress"]["ni"] == 2
+
+
+@given(st.integers(0, 70), st.integers(1, 2), st.integers(1, 64))
+def test_the_largest_batch_is_found_within_an_eighth(limit, first, most):
+    asked = []
+
+    def fits(batch: int) -> bool:
+        asked.append(batch)
+        return batch <= limit
+
+    found = largest_fitting(fits, first, most)
+    assert all(first <= batch <= most for batch in asked) and len(asked) == len(set(asked)) <= 12
+    if limit < first or most < first:
+        assert found == 0
+    else:
+        assert found <= min(limit, most) and (found == most or found + max(found // 8, 1) > limit)
+
+
+def test_a_trial_step_is_a_step_of_training():
+    """Every weight gets its gradient, and the criterion sees as many boxes as were asked for."""
+    model, _ = build_detector(DEMO, ["a", "b"])
+    loss_fn, sizes = DetectionLoss(model, Hyp()), []
+    for boxes in (1, 9):
+        with Shapes() as shapes:
+            assert trial_step(model.train(), loss_fn, 2, 64, boxes, None) > 0
+        sizes.append({shape for shape in shapes.seen if shape[:1] == (2,)})
+        assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    assert (2, 9, 5) in sizes[1] and (2, 1, 5) in sizes[0] and (2, 9, 5) not in sizes[0]
+
+
+class Shapes(TorchDispatchMode):
+    """The shapes of all tensors that are made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[int, ...]] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor):
+            self.seen.add(tuple(out.shape))
+        return out
+
+
+def test_a_full_gpu_gives_one_message_with_a_batch_that_fits():
+    """What the failed step held is gone when the batch is looked for."""
+    held = []
+
+    def fail() -> None:
+        activations = torch.zeros(3)
+        held.append(weakref.ref(activations))
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    def largest(most: int) -> int:
+        assert held[0]() is None
+        return min(most, 5)
+
+    with pytest.raises(UserError, match="--batch 10 would fit"), told_when_full(Hyp(batch=32), 2, largest):
+        fail()
+    with told_when_full(Hyp(), 1, largest):
+        pass
+
+
+@pytest.mark.parametrize(("imgsz", "varies"), [(64, 0.5), (64, 0.3), (96, 0.9), (64, 0.0)])
+def test_the_largest_size_occurs(imgsz, varies):
+    hyp = Hyp(imgsz=imgsz, multi_scale=varies)
+    assert max(random_size(0, ni, imgsz, varies, 32) for ni in range(400)) == largest_size(hyp, 32)
+
+
+@pytest.mark.parametrize("mosaic", [0.0, 1.0])
+def test_no_more_boxes_are_expected_than_a_picture_can_have(toy, mosaic):
+    index = build_index(load_dataset_yaml(toy), "train")
+    hyp = Hyp(imgsz=64, epochs=3, mosaic=mosaic, close_mosaic=0)
+    expected, dataset = most_boxes(index, mosaic, 0.0), TrainDataset(index, hyp, 64)
+    seen = [len(dataset[(epoch, k)]["cls"]) for epoch in range(2) for k in range(index.n)]
+    assert np.mean(seen) <= expected <= dataset.most_boxes

@@ -124,6 +124,15 @@ def from_rank_zero(value: float | bool, ranks: Ranks) -> float:
     return tensor.item()
 
 
+def smallest_of(value: float, ranks: Ranks) -> float:
+    """The smallest of what the ranks hold, on every rank."""
+    if ranks.world_size == 1:
+        return value
+    tensor = torch.tensor([value], dtype=torch.float64, device=ranks.device)
+    dist.all_reduce(tensor, dist.ReduceOp.MIN)
+    return tensor.item()
+
+
 def thread_count(ranks: Ranks) -> int:
     """Threads of torch: every core on a CPU, shared out over the ranks of a machine; OMP_NUM_THREADS may lower it."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.world_size))
