@@ -149,8 +149,9 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     model.to(ranks.device, memory_format=torch.channels_last)  # the faster layout for convolutions, on CPU too
     folder = start_folder(hyp, ranks, resumed, changed, command.exist_ok)
     run = Run(hyp, ranks, folder, stride, data, resumed is not None, demand)
-    val = Validation(val_loader, val_index, ranks.device, Settings.of(run.hyp, run.dtype), decoding_in_full)
     training, plan = build_training(model, run.hyp, len(train_loader), demand.counts, ranks.device, run.dtype, state)
+    settings = Settings.of(run.hyp, run.dtype)
+    val = Validation(val_loader, val_index, ranks.device, settings, decoding_in_full, training.loss_fn.parts)
     if changed:
         training.progress.rescale(len(train_loader))
     if ranks.rank > 0:

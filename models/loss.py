@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.ops import xywh2xyxy
 
 from utils.config.schema import Hyp
 
 log = logging.getLogger(__name__)
+AT_ONCE = 2**21  # numbers of a head's raw output that an evaluation's losses are computed of, on a CPU
 
 
 def class_weights(counts: np.ndarray, power: float) -> np.ndarray:
@@ -123,6 +125,26 @@ def _keep_anchors(criterion: Any) -> None:
     criterion.get_assigned_targets_and_loss = MethodType(own, criterion)
 
 
+class SummedBCE:
+    """In place of a criterion's own where only sums matter: it writes no table of all losses, and is told `aimed`."""
+
+    aimed: Tensor  # sum of the scores that were aimed at, 0-dim
+
+    def __call__(self, logits: Tensor, wanted: Tensor) -> Tensor:
+        """Sums of binary cross-entropy by class (1, 1, nc) of logits and wanted scores (b, a, nc)."""
+        self.aimed = wanted.sum()
+        return (F.softplus(logits).sum((0, 1)) - (logits * wanted).sum((0, 1)))[None, None]
+
+
+def part_of(batch: dict[str, Any], first: int, end: int) -> dict[str, Any]:
+    """The pictures `first` to `end` of a batch of boxes, or of a head's raw output."""
+    if "batch_idx" not in batch:
+        return {k: [v[first:end] for v in value] if k == "feats" else value[first:end] for k, value in batch.items()}
+    mine = (batch["batch_idx"] >= first) & (batch["batch_idx"] < end)
+    boxes = {key: batch[key][mine] for key in ("cls", "bboxes", "batch_idx")}
+    return boxes | {"batch_idx": boxes["batch_idx"] - first}
+
+
 class DetectionLoss:
     """Box, class and distribution loss of a detector; build it after the model is on its device.
 
@@ -156,6 +178,32 @@ class DetectionLoss:
             # (3,) times the batch size; dict of scalars
             parts, items = self.criterion(in_full(preds), self.targets.of(batch))
         return parts.sum(), torch.stack(list(items.values()))
+
+    @torch.no_grad()
+    def parts(self, raw: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The means of `__call__` by name, for the raw output of a network in evaluation mode.
+
+        They are those of the branch that detects: of two branches the one-to-one alone is computed. On a CPU a few
+        pictures at a time: what fits into its cache takes half the time.
+        """
+        criterion = self.criterion
+        if hasattr(criterion, "one2one"):
+            criterion, raw = criterion.one2one, raw["one2one"]
+        pictures, _, anchors = raw["boxes"].shape
+        turns = -(-pictures * criterion.no * anchors // AT_ONCE) if self.targets.device.type == "cpu" else 1
+        few = -(-pictures // turns)
+        bce, criterion.bce = criterion.bce, SummedBCE()
+        sums, share = 0, 0  # of the losses (3,); of the scores that were aimed at, which they are divided by
+        try:
+            for first in range(0, pictures, few):
+                with torch.autocast(self.targets.device.type, enabled=False):
+                    some = self.targets.of(part_of(batch, first, first + few))
+                    items = criterion(in_full(part_of(raw, first, first + few)), some)[1]
+                sums = sums + torch.stack(list(items.values())) * criterion.bce.aimed.clamp(min=1)
+                share = share + criterion.bce.aimed
+        finally:
+            criterion.bce = bce
+        return dict(zip(self.names, sums / share.clamp(min=1), strict=True))
 
     def end_epoch(self) -> None:
         """Move the weights of the two branches; once after each epoch, as ultralytics' trainer does."""

@@ -28,6 +28,7 @@ from utils.schedule.plan import group_names, make_plan
 from utils.schedule.rates import build_schedule, steps
 
 REPO = Path(__file__).resolve().parent.parent
+LOSSES = {"val/box", "val/cls", "val/dfl"}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,24 @@ def test_tensorboard_holds_the_plan_at_every_batch(finished):
 
 def test_every_score_of_an_evaluation_can_decide_a_plateau(finished):
     with open(finished / "metrics.csv", newline="") as file:
-        assert {name for name in next(csv.reader(file)) if name.startswith("val/")} == set(SCORES)
+        names = {name for name in next(csv.reader(file)) if name.startswith("val/")}
+    assert names == {*SCORES, "val/box", "val/cls", "val/dfl"}, "but for the losses, of which less is better"
+
+
+def test_a_run_of_a_version_without_validation_losses_goes_on_with_them(toy_args, tmp_path):
+    run_train(*toy_args, "--stop-after", 1, project=tmp_path)
+    with open(tmp_path / "exp/metrics.csv", newline="") as file:
+        old = [{k: v for k, v in row.items() if k not in LOSSES} for row in csv.DictReader(file)]
+    with open(tmp_path / "exp/metrics.csv", "w", newline="") as file:
+        table = csv.DictWriter(file, list(old[0]))
+        table.writeheader()
+        table.writerows(old)
+    train.main(["--resume", str(tmp_path / "exp")])
+    rows = read_metrics(tmp_path / "exp/metrics.csv")
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert [LOSSES <= row.keys() for row in rows] == [False, True, True]
+    assert all(0 <= row[key] < 100 for row in rows[1:] for key in LOSSES)
+    assert rows[0] == pytest.approx({k: float(v) for k, v in old[0].items() if v}, nan_ok=True), "stays"
 
 
 def test_best_opens_in_ultralytics_and_scores_what_was_reported(finished):
@@ -327,6 +345,19 @@ def test_best_metric_decides_which_epoch_is_kept(toy_args, tmp_path):
     recall = [row["val/recall"] for row in read_metrics(folder / "metrics.csv")][1:]
     assert state_of(folder)["progress"]["best_epoch"] == 2 + recall.index(max(recall))
     assert judged({"val/precision": 0.5, "val/recall": 1.0}, "F1") == pytest.approx(2 / 3)
+
+
+def test_the_smallest_validation_loss_can_be_the_best(toy_args, tmp_path):
+    folder = run_train(*toy_args, "lr0=0.01", "best_metric=val_loss", project=tmp_path)
+    losses = [sum(row[key] for key in LOSSES) for row in read_metrics(folder / "metrics.csv")]
+    progress = state_of(folder)["progress"]
+    assert progress["best_epoch"] == 1 + losses.index(min(losses))
+    assert progress["best"] == pytest.approx(-min(losses))
+    low, high = Progress(epoch=1), {"val/box": 3.0, "val/cls": 4.0, "val/dfl": 5.0}
+    assert low.is_best(judged(high, "val_loss")), "a loss above 1 is a score, too"
+    low.epoch = 2
+    assert not low.is_best(judged(high | {"val/cls": 4.5}, "val_loss"))
+    assert not low.is_best(judged(high | {"val/cls": float("nan")}, "val_loss"))
 
 
 def test_patience_stops_a_run_and_finishes_it(toy_args, tmp_path):

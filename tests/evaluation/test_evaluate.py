@@ -1,6 +1,7 @@
 """The whole evaluation: a detector that knows the truth scores 1, real weights score what pycocotools says."""
 
 import contextlib
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -15,7 +16,7 @@ from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import Index, build_index
 from data.loading.loader import build_eval_loader
 from utils.boxes import xywhn_to_xyxy
-from utils.evaluation.evaluate import Settings, evaluate
+from utils.evaluation.evaluate import Settings, evaluate, preprocess
 
 CPU = torch.device("cpu")
 
@@ -126,6 +127,45 @@ def test_the_mode_of_the_model_is_restored_even_after_an_error(index, training):
     with pytest.raises(IndexError):  # the oracle has no more answers
         evaluate(model, loader, index, CPU)
     assert model.training is training
+
+
+@pytest.mark.parametrize("yaml", ["yolov8n.yaml", "yolo26n.yaml"])
+def test_losses_are_the_criterion_on_each_batch_and_crowds_are_no_targets(index, yaml):
+    from models.detector import build_detector
+    from models.loss import DetectionLoss
+    from utils.config.schema import Hyp
+
+    torch.manual_seed(0)
+    model, _ = build_detector(yaml, list(index.names))
+    loss_fn = DetectionLoss(model, Hyp())
+    single = np.arange(len(index.classes)) % 4 > 0
+    crowded = dataclasses.replace(index, crowd=~single)
+    counts = [single[index.rows(i)].sum() for i in range(index.n)]
+    rows = {key: getattr(index, key)[single] for key in ("classes", "boxes", "crowd", "area")}
+    without = dataclasses.replace(index, **rows, offsets=np.concatenate([[0], np.cumsum(counts)]))
+    expected = []
+    for batch in loader_of(without):  # in full precision, one by one
+        with torch.no_grad():
+            raw = model.eval()(preprocess(batch["img"], CPU))[1]
+        expected.append(loss_fn(raw, batch)[1])
+    for dtype, tolerance in [(None, 1e-4), (torch.bfloat16, 0.05)]:
+        result = evaluate(model, loader_of(crowded), crowded, CPU, Settings(dtype=dtype), loss_fn.parts)
+        losses = [result.metrics[f"val/{name}"] for name in loss_fn.names]
+        assert losses == pytest.approx(torch.stack(expected).mean(0).tolist(), rel=tolerance)
+    assert "loss" in result.speed
+
+
+def test_the_losses_of_pictures_without_boxes_are_numbers(index):
+    from models.detector import build_detector
+    from models.loss import DetectionLoss
+    from utils.config.schema import Hyp
+
+    torch.manual_seed(0)
+    model, _ = build_detector("yolov8n.yaml", list(index.names))
+    loss_fn = DetectionLoss(model, Hyp())
+    everywhere = dataclasses.replace(index, crowd=np.ones_like(index.crowd))
+    metrics = evaluate(model, loader_of(index), everywhere, CPU, criterion=loss_fn.parts).metrics
+    assert metrics["val/box"] == metrics["val/dfl"] == 0 < metrics["val/cls"] < float("inf")
 
 
 def test_nothing_is_printed(index, capfd):

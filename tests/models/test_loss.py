@@ -267,3 +267,26 @@ def test_the_loss_waits_for_a_gpu_where_the_criterion_must_and_changes_no_bit(ya
                 assert waits.counts.total() == most and waits.counts["ours"] == 0, waits.counts
         assert len(results[0]) == 2 + 2 * branches
         assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("cls_pw", [0, 0.5])
+@pytest.mark.parametrize("yaml", ["yolov8n.yaml", "yolov10n.yaml", "yolo26n.yaml"])
+def test_the_parts_of_an_evaluation_are_the_means_that_training_logs(yaml, cls_pw, monkeypatch):
+    """Of the raw output in evaluation mode, for every kind of head; the weights of two branches do not move them."""
+    torch.manual_seed(0)
+    model, _ = build_detector(yaml, NAMES)
+    model.eval()
+    loss_fn = DetectionLoss(model, Hyp(epochs=3, cls_pw=cls_pw), np.array([900, 30, 5]))
+    batch = random_batch(pictures=3, boxes=9)
+    _, raw = model(batch["img"])
+    expected = loss_fn(raw, batch)[1]
+    parts = loss_fn.parts(raw, batch)
+    assert tuple(parts) == loss_fn.names and not any(part.requires_grad for part in parts.values())
+    close = {"rtol": 1e-4, "atol": 1e-4}  # theirs takes differences of nearly equal numbers
+    torch.testing.assert_close(torch.stack(list(parts.values())), expected, **close)
+    monkeypatch.setattr("models.loss.AT_ONCE", 1)  # picture by picture
+    torch.testing.assert_close(torch.stack(list(loss_fn.parts(raw, batch).values())), expected, **close)
+    assert isinstance(getattr(loss_fn.criterion, "one2one", loss_fn.criterion).bce, torch.nn.Module), "as it was"
+    parts = loss_fn.parts(raw, batch)
+    loss_fn.end_epoch()
+    assert loss_fn.parts(raw, batch) == parts

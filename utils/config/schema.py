@@ -80,8 +80,9 @@ class Hyp(BaseModel):
     patience_from: int = Field(
         0, ge=0, description="first epochs, which neither count for patience nor can be the best"
     )
-    best_metric: Literal["mAP50-95", "mAP50", "mAP75", "precision", "recall", "F1"] = Field(
-        "mAP50-95", description="score by which best.pt and patience judge; F1 is that of precision and recall"
+    best_metric: Literal["mAP50-95", "mAP50", "mAP75", "precision", "recall", "F1", "val_loss"] = Field(
+        "mAP50-95",
+        description="score by which best.pt and patience judge; F1: of precision and recall; val_loss: the smallest",
     )
     val_every: int = Field(1, ge=1, description="epochs between evaluations; the last epoch is always evaluated")
     save_period: int = Field(0, ge=0, description="also keep weights/epochN.pt every N epochs; 0: never")

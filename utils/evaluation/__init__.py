@@ -3,6 +3,7 @@
 matching  which detection found which true box
 nms       a detector's raw output -> boxes
 truth     the boxes that detections are scored against
+losses    the losses of an evaluation
 coco      the numbers of pycocotools
 metrics   all scores of a set of detections
 evaluate  one pass of a detector over a loader

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.evaluation.coco import CocoScores, coco_results, coco_scores
+from utils.evaluation.losses import Criterion, Means, targets
 from utils.evaluation.metrics import F1Curves, confusion_matrix, f1_curves
 from utils.evaluation.nms import end2end_detections, non_max_suppression, remap_classes
 from utils.evaluation.truth import LIMIT
@@ -20,14 +21,14 @@ from utils.evaluation.truth import LIMIT
 class Evaluation:
     """What `evaluate` found out; undefined scores (no box to find) are nan."""
 
-    metrics: dict[str, float]  # 'val/mAP50-95' ...; fractions, not percent
+    metrics: dict[str, float]  # 'val/mAP50-95' ... as fractions; of a criterion its losses, 'val/box' ...
     per_class: list[dict[str, Any]]  # name, pictures, boxes, precision, recall, mAP50, mAP75, mAP50-95
     predictions: list[dict[str, Any]]  # COCO results: image_id, category_id, bbox xywh pixels, score
     detections: dict[int, np.ndarray]  # row of the index -> (n, 6) xyxy original pixels, score, class; best first
     f1: F1Curves
     precision50: np.ndarray  # (101, nc) precision at recall 0, 0.01 ... 1, IoU 0.5; nan without boxes
     confusion: np.ndarray  # (nc + 1, nc + 1) row predicted, column true, last = background
-    speed: dict[str, float]  # ms per picture: preprocess, inference, nms
+    speed: dict[str, float]  # ms per picture: preprocess, inference, nms; loss, with a criterion
     counted: int = LIMIT  # detections of a class that count in one picture; COCO's 100 but for crowded pictures
 
 
@@ -77,15 +78,17 @@ def evaluate(
     truth: Any,
     device: torch.device,
     settings: Settings = Settings(),  # noqa: B008  (frozen)
+    criterion: Criterion | None = None,
 ) -> Evaluation:
     """Detects on every picture of the loader and scores the result against the index `truth`.
 
     Pictures that the loader leaves out count as pictures without detections. The mode of the model is restored.
+    A criterion adds its losses, means over the batches as those of an epoch of training are.
     """
     s = settings
     end2end = bool(getattr(model, "end2end", False))
     mapping = None if s.class_map is None else torch.tensor(s.class_map, device=device)
-    watch = Stopwatch(device)
+    watch, losses = Stopwatch(device), Means("val/")
     detections: dict[int, np.ndarray] = {}
     was_training = model.training
     model.eval()
@@ -94,8 +97,11 @@ def evaluate(
             watch.start()
             images = preprocess(batch["img"], device, s.channels_last)
             watch.lap("preprocess")
-            pred = forward(model, images, s.dtype)
+            pred, raw = forward_both(model, images, s.dtype)
             watch.lap("inference")
+            if criterion:
+                losses.add(criterion(raw, targets(batch, truth)))
+                watch.lap("loss")
             if mapping is not None:
                 pred = remap_classes(pred, mapping, len(truth.names), end2end)
             if end2end:
@@ -106,7 +112,8 @@ def evaluate(
             detections |= to_original(found, batch)
     finally:
         model.train(was_training)
-    return score(truth, dict(sorted(detections.items())), watch.seconds)
+    result = score(truth, dict(sorted(detections.items())), watch.seconds)
+    return replace(result, metrics=result.metrics | losses.values())
 
 
 def preprocess(images: Tensor, device: torch.device, channels_last: bool = False) -> Tensor:
@@ -124,20 +131,27 @@ class Validation:
     device: torch.device
     settings: Settings
     around: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext  # entered with the model for the pass
+    criterion: Criterion | None = None
 
     def score(self, model: nn.Module) -> Evaluation:
         """One pass over all pictures."""
         with self.around(model):
-            return evaluate(model, self.loader, self.truth, self.device, self.settings)
+            return evaluate(model, self.loader, self.truth, self.device, self.settings, self.criterion)
+
+
+def forward(model: nn.Module, images: Tensor, amp_dtype: torch.dtype | None = None) -> Tensor:
+    """The decoded output of a detector in eval mode, (b, 4 + nc, a) or (b, k, 6), in float32."""
+    return forward_both(model, images, amp_dtype)[0]
 
 
 @torch.no_grad()  # not inference_mode: the head keeps its anchors, and training cannot use inference tensors
-def forward(model: nn.Module, images: Tensor, amp_dtype: torch.dtype | None = None) -> Tensor:
-    """The decoded output of a detector in eval mode, (b, 4 + nc, a) or (b, k, 6), in float32."""
+def forward_both(model: nn.Module, images: Tensor, amp_dtype: torch.dtype | None = None) -> tuple[Tensor, Any]:
+    """The decoded output as `forward` gives it, and what the head made it of, if the model hands that on."""
     autocast = torch.autocast(images.device.type, dtype=amp_dtype) if amp_dtype else nullcontext()
     with autocast:
         out = model(images)
-    return (out[0] if isinstance(out, (tuple, list)) else out).float()
+    decoded, raw = (out[0], out[1]) if isinstance(out, (tuple, list)) else (out, None)
+    return decoded.float(), raw
 
 
 def to_original(found: list[Tensor], batch: dict[str, Any]) -> dict[int, np.ndarray]:

@@ -78,14 +78,18 @@ def _over_epochs(ax: Axes, epochs: np.ndarray) -> None:
 
 
 def plot_losses(table: Table, path: Path) -> None:
-    """Mean training loss per epoch, a panel for each part (box, cls, dfl): their scales differ."""
-    keys = [k for k in ("train/box", "train/cls", "train/dfl") if k in table]
-    titles = {"train/box": "Box loss", "train/cls": "Class loss", "train/dfl": "Distribution focal loss"}
-    fig = new_figure(max(3.6 * len(keys), 3.6), 3.2)
-    for ax, key in zip(fig.subplots(1, max(len(keys), 1), squeeze=False)[0], keys, strict=False):
-        panel(ax, titles[key], "epoch", "loss, mean per picture" if key == keys[0] else "")
-        _line(ax, table["epoch"], table[key], key, 0)
+    """Mean loss per epoch, of training and of validation, a panel for each part: their scales differ."""
+    titles = {"box": "Box loss", "cls": "Class loss", "dfl": "Distribution focal loss"}
+    parts = [part for part in titles if f"train/{part}" in table]
+    fig = new_figure(max(3.6 * len(parts), 3.6), 3.2)
+    for ax, part in zip(fig.subplots(1, max(len(parts), 1), squeeze=False)[0], parts, strict=False):
+        panel(ax, titles[part], "epoch", "loss, mean per picture" if part == parts[0] else "")
+        for style, (key, label) in enumerate({f"train/{part}": "train", f"val/{part}": "val (EMA)"}.items()):
+            if key in table:
+                _line(ax, table["epoch"], table[key], label, style)
         _over_epochs(ax, np.asarray(table["epoch"]))
+        if len(ax.lines) > 1:
+            ax.legend(frameon=False)
     save(fig, path)
 
 

@@ -1,5 +1,6 @@
 """What changes while a run goes on, in plain values, and when to stop early. PURE."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -19,7 +20,7 @@ class Progress:
     ni: int = 0  # batches since the run began: the clock of every schedule
     last_step: int = -1  # batch of the last optimizer step; the open accumulation window began after it
     epoch: int = 0  # epochs finished
-    best: float = -1.0  # best score of the EMA, by best_metric
+    best: float = -math.inf  # best score of the EMA, by best_metric
     best_epoch: int = 0
     hours: float = 0.0  # of training, over all starts of this run
     skipped: int = 0  # optimizer steps so far whose gradient was NaN or infinite
@@ -56,7 +57,12 @@ class Progress:
 
 
 def judged(metrics: Mapping[str, float], by: str) -> float:
-    """The score of an evaluation that decides which epoch is the best; F1: harmonic mean of precision and recall."""
+    """The score of an evaluation that decides which epoch is the best; higher is better.
+
+    F1: harmonic mean of precision and recall; val_loss: minus the sum of the validation losses.
+    """
+    if by == "val_loss":
+        return -sum(metrics[f"val/{part}"] for part in ("box", "cls", "dfl"))
     if by != "F1":
         return metrics[f"val/{by}"]
     precision, recall = metrics["val/precision"], metrics["val/recall"]
