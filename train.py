@@ -126,7 +126,7 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     require_score(hyp)
     state = resumed.state if resumed else None
     torch.set_num_threads(state["threads"] if state else thread_count(ranks))  # part of the state: sums depend on it
-    set_seed(hyp.seed)
+    set_seed(hyp.seed, hyp.deterministic)
     data, train_index, val_index = open_data(hyp, command)
     changed = check_data(resumed, data, hyp.data != state["hyp"]["data"], command.resume_anyway) if resumed else []
     model, transfer = open_model(hyp, train_index.names, state, command.download)

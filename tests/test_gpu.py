@@ -145,3 +145,9 @@ def test_workers_are_forked_before_the_gpu_is_opened(toy_args, tmp_path):
     words = [*replaced(replaced(toy_args, "--device", "cuda"), "--workers", 2), "--project", tmp_path]
     done = subprocess.run([sys.executable, "-c", FORKS, *map(str, words)], capture_output=True, text=True, check=True)
     assert "forked before" in done.stdout and "forked after" not in done.stdout
+
+
+def test_equal_seeds_end_with_equal_bits_where_that_is_asked_for(toy_args, tmp_path):
+    words = [*replaced(toy_args, "--device", "cuda"), "deterministic=true"]
+    a, b = (state_of(run_train(*words, project=tmp_path, name=name))["ema"]["model"] for name in "ab")
+    assert all(torch.equal(a[key], b[key]) for key in a)

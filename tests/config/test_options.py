@@ -266,7 +266,7 @@ def test_the_whole_default_file_of_ultralytics_loads():
     """Their args.yaml is this file with other values; what has no meaning here is named in one line."""
     file = Path(importlib.util.find_spec("ultralytics").origin).parent / "cfg/default.yaml"
     _, hyp, notes = parse_args(["--hyp", str(file), "recipe=ultralytics"])
-    assert hyp == Hyp(recipe="ultralytics", workers=8, optimizer="auto")
+    assert hyp == Hyp(recipe="ultralytics", workers=8, optimizer="auto", deterministic=True)
     assert any("overlap_mask" in note and "tracker" in note for note in notes)
     _, hyp, notes = parse_args(["--hyp", str(file)])
     assert hyp.optimizer == "sgd" and any("optimizer: auto is not used" in note for note in notes)

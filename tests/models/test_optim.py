@@ -245,10 +245,12 @@ def test_a_skipped_step_changes_neither_weights_nor_average():
 @pytest.fixture
 def poisoned():
     """Memory that torch hands out uninitialised is full of NaN."""
-    torch.use_deterministic_algorithms(True)  # with it torch.utils.deterministic.fill_uninitialized_memory holds
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
     assert bool(torch.empty(3).isnan().all())
     yield
     torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])

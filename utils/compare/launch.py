@@ -112,6 +112,14 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
+def _kill(process: subprocess.Popen) -> None:
+    """End a run that does not end, and its loader workers; Windows knows no groups of processes."""
+    if hasattr(os, "killpg"):
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+
+
 def _stop(running: list[Child]) -> None:
     """SIGTERM to every run, and SIGKILL to what is left of it after a while."""
     for child in running:
@@ -122,5 +130,5 @@ def _stop(running: list[Child]) -> None:
         with suppress(subprocess.TimeoutExpired):
             child.process.wait(max(end - time.monotonic(), 0.1))
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.process.pid, signal.SIGKILL)  # its loader workers, too
+            _kill(child.process)
         child.console.close()

@@ -22,7 +22,7 @@ OLD_VALUES = {
 }  # fmt: skip
 FOREIGN_KEYS = {
     *YOLOV5_MARKS, "obj_pw", "fl_gamma", "anchors", "copy_paste", "copy_paste_mode", "pose", "kobj",
-    "label_smoothing", "cutmix", "bgr", "erasing", "auto_augment", "crop_fraction", "deterministic", "rect", "save",
+    "label_smoothing", "cutmix", "bgr", "erasing", "auto_augment", "crop_fraction", "rect", "save",
     "verbose", "profile", "overlap_mask", "mask_ratio", "dropout", "mode", "nms", "dnn", "pretrained",
     "compile", "angle", "rle", "noautoanchor", "evolve", "bucket", "sync_bn", "quad", "nosave",
     "local_rank", "entity", "upload_dataset", "bbox_interval", "artifact_alias", "half", "plots", "val",

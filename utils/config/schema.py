@@ -57,6 +57,7 @@ class Hyp(BaseModel):
         description="data worker processes per rank, at most one a core; null: one fewer; 0: in the process itself",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="fixes head initialisation, order and augmentation")
+    deterministic: bool = Field(False, description="the same bits for the same seed on a GPU too, where torch can")
     freeze: int | str | list[str] | None = Field(
         None, description="leading layers (a number), or parts: backbone, model.3"
     )

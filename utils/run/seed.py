@@ -6,8 +6,14 @@ import numpy as np
 import torch
 
 
-def set_seed(seed: int) -> None:
-    """Seed Python, numpy and torch. Pictures do not depend on it: each is a function of (seed, epoch, position)."""
+def set_seed(seed: int, deterministic: bool = False) -> None:
+    """Seed Python, numpy and torch. Pictures do not depend on it: each is a function of (seed, epoch, position).
+
+    deterministic: kernels of a GPU that give the same bits every time; torch warns of those that have no such twin.
+    """
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # it would cost, and nothing reads fresh memory
+    torch.backends.cudnn.deterministic = deterministic
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
