@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,8 +38,44 @@ def commands() -> list[tuple[str, str]]:
     return sorted(set(found))
 
 
+def needs_nothing(words: list[str]) -> bool:
+    """Whether a command works on a fresh checkout, or needs a dataset yaml alone and makes no run."""
+    if "..." in words or words[0] != "python" or words[1].startswith("benchmarks/") or "pytest" in words:
+        return False
+    files = [word.rpartition("=")[2] for word in words if word.endswith((".yaml", ".pt"))]
+    brought = [file for file in files if not (REPO / file).exists()]
+    makes_no_run = "--plan" in words or "--help" in words or "data.index" in words
+    return not brought or ("your.yaml" in brought and makes_no_run)
+
+
+COMMANDS = {command for _, command in commands()}
+TINY = [  # what is added to a run of the demo
+    *("--imgsz", "32", "--epochs", "1", "--batch", "8", "--fraction", "0.05", "--workers", "0", "--noplots"),
+    *("--device", "cpu"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+@pytest.mark.parametrize("command", sorted(command for command in COMMANDS if needs_nothing(shlex.split(command))))
+def test_a_command_that_needs_no_own_data_runs(command, toy, tmp_path, forked_runs):
+    """As it stands, but small, and writing elsewhere; your.yaml is that of a toy."""
+    places = {"your.yaml": str(toy), "docs/schedules.png": str(tmp_path / "schedules.png")}
+    words = [places.get(word, word) for word in shlex.split(command)[1:]]
+    if words[0].endswith(".py") and "--help" not in words:
+        words += [*([] if "--plan" in words else TINY), "--project", str(tmp_path)]
+        words += ["--seeds", "2"] if words[0] == "compare.py" else []
+        if "demo-pretrain" in words:  # its own data are thousands of pictures to be drawn
+            words += ["--data", str(toy), "--fraction", "1"]
+    elif "data.index" in words:
+        words += ["--project", str(tmp_path), "--noplots"]
+    done = subprocess.run([sys.executable, *words], cwd=REPO, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "--help" in words or any(tmp_path.iterdir()), "it leaves what it is there for"
+
+
 @pytest.mark.parametrize(("page", "command"), commands())
-def test_every_command_is_understood(page, command):
+def test_every_command_is_understood(page, command, forked_runs):
     words = shlex.split(command)
     if words[0] == "torchrun":
         words = ["python", *words[words.index("train.py") :]]
@@ -47,10 +85,16 @@ def test_every_command_is_understood(page, command):
         assert module in ("pytest", "data.index", "utils.schedule.gallery"), f"{page}: {command}"
         if module == "data.index":
             parse_tokens([word for word in words if word.startswith("--") or "=" in word], Options.model_fields)
+        elif module == "pytest":
+            assert all((REPO / word).exists() for word in words if "/" in word), f"{page}: {command}"
         return
     script, words = words[1], words[2:]
     assert (REPO / script).is_file(), f"{page}: {command}"
-    if "..." in words or script.startswith("benchmarks/"):
+    if script.startswith("benchmarks/"):
+        told = subprocess.run([sys.executable, REPO / script, "--help"], capture_output=True, text=True, check=True)
+        assert {word for word in words if word.startswith("--")} <= set(re.findall(r"--[\w-]+", told.stdout))
+        return
+    if "..." in words:
         return
     if "--help" in words:
         return
