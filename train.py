@@ -208,10 +208,7 @@ def run_epochs(
         training.loss_fn.end_epoch()
         progress.epoch += 1
         progress.hours += (time.perf_counter() - began) / 3600
-        over = progress.epoch == hyp.epochs
-        if hyp.time is not None and progress.hours >= hyp.time and not over:
-            log.info(f"time: {hyp.time:g} hours have passed, so the run stops in the middle of its schedule")
-            over = True
+        over = training.is_over(hyp)
         if runlog:
             over = end_epoch(training, losses, val, run, runlog, over)
         over = bool(from_rank_zero(over, run.ranks))
@@ -280,7 +277,11 @@ def end_epoch(
         if progress.is_best(judged(metrics, hyp.best_metric), hyp.patience_from) or not best.exists():
             save_ultralytics(best, ema.model, val.truth.names, hyp.model_dump(), progress.epoch, metrics)
         schedule = training.schedule
-        if not over and progress.out_of_patience(hyp.patience, schedule.nw, schedule.nb, hyp.patience_from):
+        if (
+            not over
+            and ema.updates
+            and progress.out_of_patience(hyp.patience, schedule.nw, schedule.nb, hyp.patience_from)
+        ):
             why = f"no better {hyp.best_metric} for {hyp.patience} epochs (best: epoch {progress.best_epoch})"
             log.info(f"{why}: stopping early")
             over = True

@@ -1,5 +1,6 @@
 """What is trained: model, average, optimizer, scaler, loss and progress; built, saved and restored together."""
 
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from models.freeze import freeze
 from models.loss import DetectionLoss
 from models.optim import build_optimizer, parameter_groups, with_kernels_of
 from utils.config.schema import Hyp
+from utils.errors import Diverged
 from utils.run.checkpoint import collect, restore, save_state
 from utils.run.progress import Progress
 from utils.schedule.plan import Plan, make_plan
 from utils.schedule.rates import Schedule, build_schedule
 
+log = logging.getLogger(__name__)
 FP16_SCALE = 2.0**10  # of the loss at first; it is a sum over the batch, and torch's 2 ** 16 overflows fp16
 
 
@@ -39,6 +42,17 @@ class Training:
         """Everything that has a state_dict, by its name in last.pt."""
         names = {"model": "model", "ema": "ema", "optimizer": "optimizer", "scaler": "scaler", "loss_fn": "loss"}
         return {name: getattr(self, attribute) for attribute, name in names.items()}
+
+    def is_over(self, hyp: Hyp) -> bool:
+        """Whether the epoch just finished is the last, by number or by time; Diverged where no step was ever taken."""
+        progress = self.progress
+        over = progress.epoch == hyp.epochs
+        if hyp.time is not None and progress.hours >= hyp.time and not over:
+            log.info(f"time: {hyp.time:g} hours have passed, so the run stops in the middle of its schedule")
+            over = True
+        if over and progress.skipped and not self.ema.updates:
+            raise Diverged(f"no step was taken: the gradient of all {progress.skipped} was NaN or infinite")
+        return over
 
     def save(self, path: Path, hyp: Hyp, data: dict[str, Any]) -> None:
         """Write everything needed to go on as if nothing had happened; `data`: what a resumed run must find again."""

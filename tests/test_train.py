@@ -220,6 +220,15 @@ def test_a_signal_keeps_the_last_epoch(toy_args, tmp_path, number):
     assert state_of(tmp_path / "exp")["progress"]["epoch"] >= 2
 
 
+@pytest.mark.parametrize("words", [["--epochs", "1"], ["--epochs", "100", "--patience", "1"], ["--time", "1e-9"]])
+def test_a_run_that_took_no_step_at_all_has_diverged(toy_args, tmp_path, words):
+    """Gradients of 1e30 are numbers, their norm is none: every step is skipped, and nothing was learned."""
+    with pytest.raises(Diverged, match="no step was taken: the gradient of all 3|steps in a row"):
+        run_train(*toy_args, "box=1e30", "nbs=8", *words, project=tmp_path)
+    state = state_of(tmp_path / "exp")
+    assert not state["progress"]["finished"]
+
+
 @pytest.mark.slow
 def test_a_run_that_still_trains_is_not_resumed_until_its_process_is_dead(toy_args, tmp_path):
     """Killed without a word, with worker processes that outlive it for a moment: the next one is let in at once."""
