@@ -10,7 +10,8 @@ import val
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.report.main import main as report
 from models.weights.find import find_weights
-from utils.compare.arms import read_command
+from utils.compare.arms import Compare, read_command
+from utils.config.foreign import MEANT, OLD_SPELLINGS
 from utils.config.options import allowed_words, help_text, load_hyp_file, parse_args
 from utils.config.schema import Command, Hyp, save_hyp
 from utils.env import REPO
@@ -85,6 +86,8 @@ def test_all_ways_to_switch_warmup_off_are_one(words):
         (["optimizer=auto", "recipe=ultralytics-8.3"], ["optimizer: auto"]),
         (["optimizer=auto", "recipe=ultralytics", "batch=-1"], ["batch: -1"]),
         (["optimizer=musgd", "scale_lr=sqrt"], ["scale_lr", "summed"]),
+        (["--learning-rate", "0.1"], ["unknown option 'learning-rate'", "Did you mean 'lr0'?"]),
+        (["num_workers=4"], ["Did you mean 'workers'?"]),
         (["optimizer=sdg"], ["optimizer", "Did you mean 'sgd'?"]),
         (["warmup=linaer"], ["warmup", "Did you mean 'linear'?"]),
         (["--epochs"], ["--epochs needs a value"]),
@@ -146,6 +149,11 @@ def test_a_text_is_never_taken_from_the_next_option():
 def test_two_wrong_values_are_named_together():
     with pytest.raises(UserError, match=r"(?s)lr0.*momentum|momentum.*lr0"):
         parse_args(["lr0=-1", "momentum=2"])
+
+
+def test_words_of_other_trainers_are_suggested_for_keys_that_are():
+    assert set(MEANT.values()) <= Hyp.model_fields.keys() | Compare.model_fields.keys()
+    assert not MEANT.keys() & (Hyp.model_fields.keys() | Command.model_fields.keys() | OLD_SPELLINGS.keys())
 
 
 def test_where_nothing_says_what_to_work_on_it_is_the_demo():

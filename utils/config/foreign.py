@@ -40,6 +40,26 @@ NEUTRAL: dict[str, Any] = {
     "fl_gamma": 0, "label_smoothing": 0, "copy_paste": 0, "cutmix": 0, "bgr": 0, "paste_in": 0, "dropout": 0,
     "rect": False, "quad": False, "sync_bn": False, "mosaic9": 0, "half": False, "quantize": None,
 }  # fmt: skip
+# words of other trainers for what a key of ours says, to be suggested
+MEANT = {
+    "learning_rate": "lr0", "base_lr": "lr0", "initial_lr": "lr0", "max_lr": "lr0", "min_learning_rate": "min_lr",
+    "final_lr": "min_lr", "image_size": "imgsz", "img_sz": "imgsz", "input_size": "imgsz", "resolution": "imgsz",
+    "size": "imgsz", "num_workers": "workers", "dataloader_num_workers": "workers", "nw": "workers",
+    "num_epochs": "epochs", "num_train_epochs": "epochs", "max_epochs": "epochs", "n_epochs": "epochs",
+    "train_batch_size": "batch", "per_device_train_batch_size": "batch", "bs": "batch", "dataset": "data",
+    "dataset_dir": "data", "data_yaml": "data", "data_path": "data", "checkpoint": "weights", "ckpt": "weights",
+    "pretrained_weights": "weights", "model_name_or_path": "weights", "output_dir": "project", "run_name": "name",
+    "exp_name": "name", "wd": "weight_decay", "beta1": "momentum", "optim": "optimizer", "lr_scheduler": "decay",
+    "lr_scheduler_type": "decay", "scheduler": "decay", "warmup_steps": "warmup_iters",
+    "warmup_iterations": "warmup_iters", "num_warmup_steps": "warmup_iters", "warmup_ratio": "warmup_epochs",
+    "warmup_factor": "warmup_start", "warmup_lr": "warmup_start", "max_grad_norm": "clip_norm",
+    "grad_clip": "clip_norm", "gradient_clip_val": "clip_norm", "clip_grad_norm": "clip_norm",
+    "gradient_accumulation_steps": "nbs", "accumulate": "nbs", "early_stopping": "patience",
+    "early_stopping_patience": "patience", "mixed_precision": "amp", "precision": "amp", "fp16": "amp", "bf16": "amp",
+    "random_seed": "seed", "gpu": "device", "gpus": "device", "devices": "device", "ema": "ema_decay",
+    "confidence": "conf", "conf_threshold": "conf", "score_thr": "conf", "nms_threshold": "iou",
+    "freeze_backbone": "freeze", "freeze_layers": "freeze", "num_seeds": "seeds",
+}  # fmt: skip
 COMMAND_KEYS = {"hyp", "resume", "exist_ok"}  # of theirs that belong to one start of the program
 
 

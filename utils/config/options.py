@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from utils.config.foreign import (
     FOREIGN_KEYS,
     INVERTED,
+    MEANT,
     NEUTRAL,
     OLD_SPELLINGS,
     OLD_VALUES,
@@ -146,7 +147,9 @@ def _today(word: str, text: str | None, known: dict[str, Any]) -> tuple[str, str
         return name, value, f"'{word}' is today {name}{f'={value}' if isinstance(target, tuple) else ''}"
     if key in FOREIGN_KEYS or name is not None:
         raise UserError(f"'{word}' is an option of YOLOv5 or ultralytics that has no meaning here; leave it out.")
-    raise UserError(f"unknown option '{word}'.{suggest(key, list(known))} All options: --help")
+    meant = MEANT.get(key)
+    hint = f" Did you mean '{meant}'?" if meant in known else suggest(key, list(known))
+    raise UserError(f"unknown option '{word}'.{hint} All options: --help")
 
 
 def _is_bool(field: Any) -> bool:
