@@ -57,6 +57,7 @@ from models.optim import all_finite, applied_rates, optimizer_step, set_rates
 from models.training import Training, build_training
 from models.weights.save import save_ultralytics
 from utils.config.schema import Command, Hyp
+from utils.evaluation.bootstrap import bootstrap, interval_lines, keep_draws
 from utils.evaluation.evaluate import Settings, Validation, preprocess
 from utils.run.checkpoint import Resumed, check_data, open_resume, open_run_folder, resume_command
 from utils.run.console import closing_lines, configure_console, data_lines, epoch_line, model_lines, progress_bar
@@ -147,7 +148,7 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
         train_loader.start(state["progress"]["epoch"] if state else 0)
     join_ranks(ranks)
     model.to(ranks.device, memory_format=torch.channels_last)  # the faster layout for convolutions, on CPU too
-    folder = start_folder(hyp, ranks, resumed, changed, command.exist_ok)
+    folder = start_folder(hyp, ranks, data, resumed, changed, command.exist_ok)
     run = Run(hyp, ranks, folder, stride, data, resumed is not None, demand)
     training, plan = build_training(model, run.hyp, len(train_loader), demand.counts, ranks.device, run.dtype, state)
     settings = Settings.of(run.hyp, run.dtype)
@@ -270,8 +271,7 @@ def end_epoch(
     progress, hyp, ema = training.progress, run.hyp, training.ema
     row = dict(losses)
     if over or (progress.epoch % hyp.val_every == 0 and not hyp.noval):
-        metrics = val.score(ema.model).metrics
-        progress.metrics = metrics
+        metrics = progress.metrics = (result := val.score(ema.model)).metrics
         row |= metrics
         best = run.folder / "weights/best.pt"
         if progress.is_best(judged(metrics, hyp.best_metric), hyp.patience_from) or not best.exists():
@@ -286,6 +286,7 @@ def end_epoch(
             log.info(f"{why}: stopping early")
             over = True
         if over:  # the raw weights beside their average: did the average help?
+            keep_draws(run.folder, "last", bootstrap(val.truth, result))
             row["raw/mAP50-95"] = val.score(training.model).metrics["val/mAP50-95"]
     progress.history.append(row.get(hyp.plateau_metric, math.nan))
     progress.finished = over
@@ -304,12 +305,13 @@ def open_data(hyp: Hyp, command: Command) -> tuple[dict[str, Any], Index, Index]
     return traits(config.root, train, val), train, val
 
 
-def start_folder(hyp: Hyp, ranks: Ranks, resumed: Resumed | None, changed: list[str], exist_ok: bool) -> Path:
+def start_folder(hyp: Hyp, ranks: Ranks, data: dict, resumed: Resumed | None, changed: list, exist_ok: bool) -> Path:
     """Open the run folder, which a resumed run has already; rank 0 alone has it."""
     if ranks.rank > 0:
         return Path(hyp.project)
     folder = open_run_folder(hyp, resumed, exist_ok)
     about = {"device": str(ranks.device), "ranks": ranks.world_size, "resumed": resumed is not None}
+    about |= {"pictures": {split: data[f"{split} pictures"] for split in ("train", "val")}}
     write_run_json(folder, about | ({"data_changed": changed} if changed else {}))
     return folder
 
@@ -332,14 +334,14 @@ def finish(training: Training, val: Validation, run: Run, runlog: RunLog) -> dic
         log.info(f"stopped after epoch {progress.epoch} of {run.hyp.epochs}. Go on: {resume_command(run.folder)}")
         return progress.metrics
     best = run.folder / "weights/best.pt"
-    model = load_for_eval(str(best)).to(run.ranks.device, memory_format=torch.channels_last)
-    result = val.score(model)
+    result = val.score(load_for_eval(str(best)).to(run.ranks.device, memory_format=torch.channels_last))
     runlog.classes(result.per_class)
     if not run.hyp.noplots:
         batch = first_batch(val.loader.dataset, min(9, run.hyp.batch))
         show_validation(run.folder, runlog, result, batch, val.truth, progress.epoch)
         plot_run(run.folder, result, val.truth, training.schedule.nw)
-    for line in closing_lines(progress, result.metrics, best, run.hyp.data):
+    keep_draws(run.folder, "best", draws := bootstrap(val.truth, result))
+    for line in closing_lines(progress, result.metrics, best, interval_lines(draws), run.hyp.data):
         log.info(line)
     return progress.metrics | {key.replace("val/", "best/"): value for key, value in result.metrics.items()}
 

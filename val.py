@@ -79,6 +79,7 @@ from data.index.index import Index
 from data.loading.loader import build_eval_loader
 from models.detector import check_imgsz, load_for_eval
 from models.loss import decoding_in_full
+from utils.evaluation.bootstrap import Resamples, bootstrap, interval_lines
 from utils.evaluation.evaluate import Evaluation, Settings, evaluate, forward
 from utils.evaluation.output import Samples, numbered, speed_line, table_lines, write_json, write_labels, write_pictures
 from utils.evaluation.plots import plot_evaluation
@@ -124,10 +125,11 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         loader.start()
     samples = Samples()
     result = run(model, loader, index, class_map, samples, ranks.device, options)
-    for line in table_lines(result, index.n):
+    draws = bootstrap(index, result)
+    for line in table_lines(result, index.n) + interval_lines(draws):
         log.info(line)
     log.info(f"{speed_line(result)} ({ranks.device}, batch {options.batch}, imgsz {options.imgsz})")
-    write_files(folder, result, index, samples, options, numbered_by_json(config, options.split, index))
+    write_files(folder, result, draws, index, samples, options, numbered_by_json(config, options.split, index))
     return result.metrics
 
 
@@ -215,7 +217,9 @@ def _some(names: list[str]) -> str:
     return ", ".join(f"'{name}'" for name in names[:5]) + more
 
 
-def write_files(folder: Path, result: Evaluation, index: Index, samples: Samples, options: Any, by_json: bool) -> None:
+def write_files(
+    folder: Path, result: Evaluation, draws: Resamples, index: Index, samples: Samples, options: Any, by_json: bool
+) -> None:
     """Everything that outlives the console, and a line that says where it is. by_json: a json numbers the pictures."""
     predictions = result.predictions
     if not by_json:
@@ -224,6 +228,7 @@ def write_files(folder: Path, result: Evaluation, index: Index, samples: Samples
     write_json(folder / "predictions.json", predictions)
     scores = {"metrics": result.metrics, "per_class": result.per_class, "speed_ms": result.speed}
     scores["more_than_100_of_a_class"] = result.counted > LIMIT  # then more detections count than COCO's 100
+    scores["interval_95"] = {f"val/{name}": list(draws.interval(name)) for name in draws.value}  # over pictures
     scores["confidence_at_best_f1"] = float(result.f1.confidence[result.f1.best])
     write_json(folder / "metrics.json", scores | {"options": options.model_dump()})
     if options.save_txt:

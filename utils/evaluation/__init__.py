@@ -4,6 +4,8 @@ matching  which detection found which true box
 nms       a detector's raw output -> boxes
 truth     the boxes that detections are scored against
 losses    the losses of an evaluation
+matches   which detections of all pictures are hits, at ten thresholds at once
+bootstrap scores of pictures drawn with replacement, and their 95 % interval
 coco      the numbers of pycocotools
 metrics   all scores of a set of detections
 evaluate  one pass of a detector over a loader

@@ -75,12 +75,18 @@ def model_lines(model: Any, frozen: int, transfer: Any) -> list[str]:
     return lines + ([f"weights   {transfer.summary()}"] if transfer else [])
 
 
-def closing_lines(progress: Progress, best: Mapping[str, float], file: Path, data: str | None) -> list[str]:
-    """The last epoch's score and that of best.pt, as read back from disk; after the demo, how to train on own data."""
+def closing_lines(
+    progress: Progress, best: Mapping[str, float], file: Path, intervals: list[str], data: str | None
+) -> list[str]:
+    """The last epoch's score and that of best.pt, as read back from disk, with lines on how sure the latter is.
+
+    After the demo, how to train on own data.
+    """
     lines = [
         f"last epoch: mAP50-95 {progress.metrics['val/mAP50-95']:.4f} (EMA)",
         f"best epoch: mAP50-95 {best['val/mAP50-95']:.4f}  mAP50 {best['val/mAP50']:.4f} "
         f"(epoch {progress.best_epoch}, {file} as read back from disk)",
+        *intervals,
     ]
     if progress.skipped:
         lines.append(f"{progress.skipped} optimizer steps were skipped: their gradient was NaN or infinite")
