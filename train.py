@@ -53,7 +53,7 @@ from models.fit import Demand, largest_batch, require_statistics, settle, told_w
 from models.freeze import freeze, keep_frozen_bn_eval
 from models.head import Transfer
 from models.loss import decoding_in_full
-from models.optim import all_finite, applied_rates, optimizer_step, set_rates
+from models.optim import all_finite, applied_rates, first_lost, optimizer_step, set_rates
 from models.training import Training, build_training
 from models.weights.save import save_ultralytics
 from utils.config.schema import Command, Hyp
@@ -258,7 +258,8 @@ def train_one_epoch(
             raise Diverged(f"{GIVE_UP} steps in a row: the gradient is NaN or infinite at batch {ni}, {epoch}")
         progress.ni = ni + 1
     if meter.ends_lost() or not all_finite(t.model, t.ema.model):
-        raise Diverged(f"the loss or a weight is NaN or infinite at batch {progress.ni - 1}, {epoch}")
+        what = first_lost(t.model) or first_lost(t.ema.model) or "the loss"
+        raise Diverged(f"{what} is NaN or infinite at batch {progress.ni - 1}, {epoch}")
     progress.skipped += int(meter.skipped)
     progress.skipped_in_row = int(meter.in_row)
     return meter.means(hyp.clip_norm) | applied

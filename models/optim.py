@@ -127,6 +127,16 @@ def all_finite(*models: nn.Module) -> bool:
     return bool(torch.stack(torch._foreach_norm(floats)).isfinite().all())
 
 
+def first_lost(model: nn.Module) -> str:
+    """What of a network is NaN or infinite, in words; empty where all is finite."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            if name.rpartition(".")[2].startswith("running_"):
+                return f"a BatchNorm statistic ({name}: an activation overflowed; with amp: fp16 try bf16 or off)"
+            return f"a weight ({name})"
+    return ""
+
+
 def zero_momentum(optimizer: torch.optim.Optimizer) -> None:
     """Give SGD its momentum buffers as zeros, which is what a first step makes of none.
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ import yaml
 
 import train
 from models.detector import load_for_eval
+from models.weights.load import load_weights
 from tests.helpers import forked
 from tests.helpers.runs import assert_same, replaced, run_train, state_of
 from utils.config.schema import Hyp
@@ -218,6 +220,28 @@ def test_a_signal_keeps_the_last_epoch(toy_args, tmp_path, number):
     out, err = out.read_text(), (tmp_path / "err.txt").read_text()
     assert "--resume" in out and "Traceback" not in err
     assert state_of(tmp_path / "exp")["progress"]["epoch"] >= 2
+
+
+def test_statistics_that_an_infinite_activation_spoilt_are_named_and_not_saved(toy_args, tmp_path):
+    """Once, in the second epoch: the losses after it are numbers, for training does not use the statistics."""
+    seen = []
+
+    def overflow(module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor] | None:
+        if not (isinstance(module, torch.nn.BatchNorm2d) and module.training):
+            return None
+        seen.append(id(module))
+        return (inputs[0] * math.inf,) if seen[0] == id(module) and seen.count(id(module)) == 4 else None
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(overflow)
+    try:
+        with pytest.raises(Diverged, match=r"a BatchNorm statistic .*running_mean.*overflowed.* at batch 5, epoch 2"):
+            run_train(*toy_args, project=tmp_path)
+    finally:
+        hook.remove()
+    state = state_of(tmp_path / "exp")
+    assert state["progress"]["epoch"] == 1
+    for part in (state["model"], state["ema"]["model"], load_weights(tmp_path / "exp/weights/best.pt").state):
+        assert all(bool(tensor.isfinite().all()) for tensor in part.values())
 
 
 @pytest.mark.parametrize("words", [["--epochs", "1"], ["--epochs", "100", "--patience", "1"], ["--time", "1e-9"]])
