@@ -9,6 +9,7 @@ import numpy as np
 
 from utils.compare.cells.family import Answer, Effect, Family, Pooled
 from utils.compare.record import Record
+from utils.compare.report.words import margin_words
 from utils.compare.statistics.looks import ALPHA
 from utils.compare.statistics.paired import FEWEST, holm, paired
 from utils.compare.statistics.pooled import FEWEST_CELLS, pool
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 QUESTIONS = {
     "score": "at the same settings",
     "best": "each arm at its best {key}, chosen on the other half of the seeds",
-    "range": "decades of {key} within {within:g} points of the best mean of {reference}",
+    "range": "decades of {key} within {within} of the best mean of {reference}",
 }
 
 
@@ -159,7 +160,9 @@ def _kind(mean: float, p: float, p_alike: float, enough: bool) -> str:
 def sentence(family: Family, told: Answer, p: float) -> str:
     """An answer in a sentence, with its numbers."""
     promise = family.promise
-    asked = QUESTIONS[told.question].format(key=family.key, within=100 * promise.within, reference=promise.reference)
+    asked = QUESTIONS[told.question].format(
+        key=family.key, within=margin_words(promise.within), reference=promise.reference
+    )
     size = f"{100 * promise.margin:.3g}"
     kinds = {
         "none": "nothing is claimed in general",

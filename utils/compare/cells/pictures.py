@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 from utils.compare.cells.family import Answer, Family
 from utils.compare.report.facts import Facts
 from utils.compare.report.figure import DARK, Picture, add_legend, colour, dashes, short, to_picture
-from utils.compare.report.words import score
+from utils.compare.report.words import margin_words, score
 from utils.figure import GREY, SHADE, new_figure, panel
 
 OF = {
@@ -100,7 +100,7 @@ def draw_sweep(family: Family, facts: dict[str, Facts], group: str) -> Picture |
         height = best - family.promise.within
         ax.axhline(height, color=DARK, linewidth=0.9, linestyle=":")
         ax.annotate(
-            f"usable: within {100 * family.promise.within:g} points", (0.01, height), (0, 3),
+            f"usable: within {margin_words(family.promise.within)}", (0.01, height), (0, 3),
             xycoords=ax.get_yaxis_transform(), textcoords="offset points", fontsize=8, color=DARK,
         )  # fmt: skip
     ax.set_xticks(x, [f"{cell.value}" for cell in cells], parse_math=False)
