@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from utils.schedule.rates import Rates, Schedule, steps
 GOLDEN = TESTDATA.parent / "golden" / "traces"
 
 
+@cache
 def load(name: str) -> dict[str, Any]:
     """Content of a trace file; empty where the folder is absent, and its tests are skipped then."""
     path = GOLDEN / f"{name}.json"

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.torch_utils import ModelEMA
 
 from models.detector import build_detector
 from models.ema import EMA
 from models.loss import DetectionLoss
 from models.optim import applied_rates, build_optimizer, parameter_groups
+from models.weights.find import read_model_yaml
 from train import Run, Training, run_epochs
 from utils.config.schema import Hyp
 from utils.run.progress import Progress
@@ -130,7 +131,9 @@ def snapshot(model: nn.Module) -> dict[str, Tensor]:
 
 
 def assert_close(ours: dict[str, Tensor], theirs: dict[str, Tensor], where: str) -> None:
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=TOLERANCE, msg=lambda text: f"{where}: {text}")
+    assert ours.keys() == theirs.keys(), where
+    for name, tensor in ours.items():
+        assert (tensor - theirs[name]).abs().max() <= TOLERANCE, f"{where}: {name}"  # NaN is no less
 
 
 def draw_pictures(folder: Path) -> None:
@@ -151,11 +154,12 @@ def draw_pictures(folder: Path) -> None:
 
 
 def save_weights(family: str, path: Path) -> Path:
-    """A checkpoint of 80 named classes, as ultralytics saves it."""
+    """A checkpoint of 80 named classes, of an eighth of the width and no block twice in a row."""
     torch.manual_seed(0)
-    yolo = YOLO(f"{family}.yaml")
-    yolo.model.names = dict(enumerate(OLD))
-    yolo.save(path)
+    yaml = read_model_yaml(Path(f"{family}.yaml"))
+    model = DetectionModel(yaml | {"scales": {yaml["scale"]: [0.01, 0.125, 1024]}}, nc=len(OLD), verbose=False)
+    model.names = dict(enumerate(OLD))
+    torch.save({"model": model.half()}, path)
     return path
 
 

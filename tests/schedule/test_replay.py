@@ -3,18 +3,17 @@
 The recordings were made with a network of 14 numbers that start at 0.5, each with a gradient of 1 per batch.
 """
 
-import json
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from conftest import TESTDATA
 from torch import Tensor, nn
 
 from models.ema import EMA
 from models.optim import applied_rates, build_optimizer, parameter_groups
+from tests.helpers.traces import GOLDEN, load
 from train import Run, Training, run_epochs
 from utils.config.schema import Hyp
 from utils.run.progress import Progress
@@ -22,7 +21,6 @@ from utils.run.ranks import Ranks
 from utils.schedule.plan import make_plan
 from utils.schedule.rates import build_schedule, steps
 
-GOLDEN = TESTDATA.parent / "golden" / "traces"
 FILES = {
     "yolov5": "yolov5_v7.0",
     "ultralytics": "ultralytics_8.4.190",
@@ -36,8 +34,7 @@ COLUMNS = {"lr_bias": "lr/bias", "lr_bn": "lr/norm", "lr_decay": "lr/weight", "m
 def recordings() -> Iterator[Any]:
     """(recipe, name) of every run recorded from its start; resumed runs of ours do not repeat the originals' faults."""
     for recipe, file in FILES.items():
-        path = GOLDEN / f"{file}.json"
-        for name, trace in json.loads(path.read_text())["traces"].items() if path.is_file() else ():
+        for name, trace in load(file).get("traces", {}).items():
             if trace["start_epoch"] == 0 and trace["cfg"].get("optimizer", "SGD") in OPTIMIZERS:
                 yield pytest.param(recipe, name, id=f"{recipe}-{name}")
 
@@ -112,7 +109,7 @@ class Replay:
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no recordings at {GOLDEN} (set PREHEAT_TESTDATA)")
 @pytest.mark.parametrize(("recipe", "name"), recordings())
 def test_our_loop_repeats_the_recorded_one(recipe, name, tmp_path):
-    trace = json.loads((GOLDEN / f"{FILES[recipe]}.json").read_text())["traces"][name]
+    trace = load(FILES[recipe])["traces"][name]
     columns = {key: unpacked(column) for key, column in trace["iters"].items()}
     hyp, nb, model = hyp_of(recipe, trace), trace["cfg"]["nb"], Toy()
     schedule = build_schedule(hyp, nb, hyp.batch, tuple(parameter_groups(model, hyp)))
