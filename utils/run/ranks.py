@@ -10,7 +10,7 @@ import torch.distributed as dist
 from utils.env import cores
 from utils.errors import UserError
 
-BF16_ON_CPU = False  # whether `amp: auto` takes bf16 on a CPU that has it in hardware
+BF16_ON_CPU = False  # whether `amp: auto` takes bf16 on a CPU that has it: one of two sets differs, docs/results.md
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "off": None}  # of autocast, by the name that --amp has
 
 
