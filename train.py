@@ -167,12 +167,7 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
 
 
 def train_and_log(
-    training: Training,
-    train_loader: TrainLoader,
-    val: Validation,
-    run: Run,
-    transfer: Transfer | None,
-    stop_after: int | None,
+    training: Training, train_loader: TrainLoader, val: Validation, run: Run, head: Transfer | None, stop: int | None
 ) -> dict[str, float]:
     """The part of rank 0: the epochs with what is written about them, and the end of the run."""
     progress = training.progress
@@ -183,10 +178,12 @@ def train_and_log(
         if not run.resumed:
             if not run.hyp.noplots:
                 show_training(run.folder, runlog, train_loader.dataset.index, first_batch(train_loader.dataset, 9))
-            score_untrained(training, val, run, runlog, transfer)
-        run_epochs(training, train_loader, val, run, runlog, stop_after)
+            score_untrained(training, val, run, runlog, head)
+        run_epochs(training, train_loader, val, run, runlog, stop)
+        training.writer.join()
         return finish(training, val, run, runlog)
     except (StoppedBySignal, Diverged):
+        training.writer.join()
         log.info(f"kept: the state of the last finished epoch. Go on from it: {resume_command(run.folder)}")
         raise
     finally:
@@ -292,10 +289,11 @@ def end_epoch(
     progress.history.append(row.get(hyp.plateau_metric, math.nan))
     progress.finished = over
     runlog.epoch(progress.epoch, progress.ni, row)
-    training.save(run.folder / "weights/last.pt", run.hyp, run.data)
+    files = [run.folder / "weights/last.pt"]
     if hyp.save_period and progress.epoch % hyp.save_period == 0:
-        training.save(run.folder / f"weights/epoch{progress.epoch}.pt", run.hyp, run.data)
-    log.info(epoch_line(progress.epoch, hyp.epochs, row))  # last: an epoch that is printed is an epoch that is kept
+        files.append(run.folder / f"weights/epoch{progress.epoch}.pt")
+    line = epoch_line(progress.epoch, hyp.epochs, row)
+    training.save(files, run.hyp, run.data, lambda: log.info(line))  # an epoch that is printed is an epoch that is kept
     return over
 
 
@@ -325,7 +323,7 @@ def score_untrained(training: Training, val: Validation, run: Run, runlog: RunLo
         metrics = val.score(training.ema.model).metrics
         log.info(epoch_line(0, run.hyp.epochs, metrics))
         runlog.epoch(0, 0, metrics)
-    training.save(run.folder / "weights/last.pt", run.hyp, run.data)
+    training.save([run.folder / "weights/last.pt"], run.hyp, run.data)
 
 
 def finish(training: Training, val: Validation, run: Run, runlog: RunLog) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """What is trained: model, average, optimizer, scaler, loss and progress; built, saved and restored together."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from models.loss import DetectionLoss
 from models.optim import build_optimizer, parameter_groups, with_kernels_of
 from utils.config.schema import Hyp
 from utils.errors import Diverged
-from utils.run.checkpoint import collect, restore, save_state
+from utils.run.checkpoint import collect, restore
 from utils.run.progress import Progress
+from utils.run.writer import Writer
 from utils.schedule.plan import Plan, make_plan
 from utils.schedule.rates import Schedule, build_schedule
 
@@ -28,7 +30,7 @@ FP16_SCALE = 2.0**10  # of the loss at first; it is a sum over the batch, and to
 
 @dataclass
 class Training:
-    """What is trained. Every part but the schedule has state, and last.pt holds all of it."""
+    """What is trained. Every part but schedule and writer has state, and last.pt holds all of it."""
 
     model: nn.Module
     ema: EMA
@@ -37,6 +39,7 @@ class Training:
     loss_fn: DetectionLoss
     schedule: Schedule
     progress: Progress
+    writer: Writer  # of its states; what is under way is no part of them
 
     def parts(self) -> dict[str, Any]:
         """Everything that has a state_dict, by its name in last.pt."""
@@ -54,11 +57,17 @@ class Training:
             raise Diverged(f"no step was taken: the gradient of all {progress.skipped} was NaN or infinite")
         return over
 
-    def save(self, path: Path, hyp: Hyp, data: dict[str, Any]) -> None:
-        """Write everything needed to go on as if nothing had happened; `data`: what a resumed run must find again."""
+    def save(
+        self, paths: list[Path], hyp: Hyp, data: dict[str, Any], then: Callable[[], object] = lambda: None
+    ) -> None:
+        """Write everything needed to go on as if nothing had happened, to each path, and then call `then`.
+
+        data: what a resumed run must find again. On a GPU it is written while training goes on.
+        """
         model = self.model
         about = {"yaml": model.yaml, "names": list(model.names.values()), "hyp": hyp.model_dump(), "data": data}
-        save_state(path, about | {"progress": asdict(self.progress)} | collect(self.parts(), model))
+        state = about | {"progress": asdict(self.progress)} | collect(self.parts(), model)
+        self.writer.save(paths, state, then)
 
 
 def require_trainable(hyp: Hyp, n: int) -> None:
@@ -91,6 +100,7 @@ def build_training(
         loss_fn=DetectionLoss(model, hyp, counts),
         schedule=schedule,
         progress=Progress(**state["progress"]) if state else Progress(),
+        writer=Writer(background=device.type == "cuda"),
     )
     if state:
         optimizer = with_kernels_of(training.optimizer, state["optimizer"])

@@ -8,6 +8,7 @@ ranks       device and ranks
 seed        the random state of the libraries
 log         metrics.csv and TensorBoard
 checkpoint  last.pt, and how a run goes on from it
+writer      states written while training goes on
 meter       what an epoch adds up to
 pictures    what was learned from and what was found
 """
