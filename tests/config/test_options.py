@@ -86,6 +86,8 @@ def test_all_ways_to_switch_warmup_off_are_one(words):
         (["optimizer=auto", "recipe=ultralytics-8.3"], ["optimizer: auto"]),
         (["optimizer=auto", "recipe=ultralytics", "batch=-1"], ["batch: -1"]),
         (["optimizer=musgd", "scale_lr=sqrt"], ["scale_lr", "summed"]),
+        (["--freeze", "0", "1", "2"], ["'1' is neither", "--freeze [0,1,2]"]),
+        (["pretrained=False"], ["'pretrained' is an option of YOLOv5 or ultralytics"]),
         (["--learning-rate", "0.1"], ["unknown option 'learning-rate'", "Did you mean 'lr0'?"]),
         (["num_workers=4"], ["Did you mean 'workers'?"]),
         (["optimizer=sdg"], ["optimizer", "Did you mean 'sgd'?"]),
@@ -149,6 +151,11 @@ def test_a_text_is_never_taken_from_the_next_option():
 def test_two_wrong_values_are_named_together():
     with pytest.raises(UserError, match=r"(?s)lr0.*momentum|momentum.*lr0"):
         parse_args(["lr0=-1", "momentum=2"])
+
+
+def test_the_command_line_of_ultralytics_says_what_the_script_does_anyway():
+    _, hyp, notes = parse_args(["task=detect", "mode=train", "model=x.pt", "data=x.yaml", "pretrained=True"])
+    assert (hyp.weights, hyp.data) == ("x.pt", "x.yaml") and sum("changes nothing" in note for note in notes) == 3
 
 
 def test_words_of_other_trainers_are_suggested_for_keys_that_are():

@@ -9,6 +9,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from models.detector import build_detector
 from models.freeze import freeze, keep_frozen_bn_eval
+from utils.config.options import parse_args
 from utils.errors import UserError
 
 
@@ -54,6 +55,12 @@ def test_freeze_stops_the_named_layers(spec, layers):
     for name, module in model.named_modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.training == (layer_of(name) not in layers)
+
+
+def test_freeze_takes_a_list_of_numbers_from_the_command_line():
+    """YOLOv5's --freeze 0 1 2, as a list."""
+    for words in (["--freeze", "[0,2]"], ["freeze=0,2"], ["--freeze", "[model.0, 2]"]):
+        assert {layer_of(name) for name in freeze(freezable(), parse_args(words)[1].freeze)} == {0, 2}
 
 
 def test_freeze_takes_parts_of_a_layer():

@@ -40,6 +40,8 @@ NEUTRAL: dict[str, Any] = {
     "fl_gamma": 0, "label_smoothing": 0, "copy_paste": 0, "cutmix": 0, "bgr": 0, "paste_in": 0, "dropout": 0,
     "rect": False, "quad": False, "sync_bn": False, "mosaic9": 0, "half": False, "quantize": None,
 }  # fmt: skip
+# words of ultralytics' command line that say what a script does anyway
+SAME = {("task", "detect"), ("mode", "train"), ("mode", "val"), ("pretrained", "true")}
 # words of other trainers for what a key of ours says, to be suggested
 MEANT = {
     "learning_rate": "lr0", "base_lr": "lr0", "initial_lr": "lr0", "max_lr": "lr0", "min_learning_rate": "min_lr",

@@ -16,6 +16,7 @@ from utils.config.foreign import (
     NEUTRAL,
     OLD_SPELLINGS,
     OLD_VALUES,
+    SAME,
     WHEN_FALSE,
     adapt,
     origin,
@@ -85,7 +86,9 @@ def parse_tokens(argv: list[str], known: dict[str, Any]) -> tuple[dict[str, Any]
 
 
 def _meant(word: str, known: dict[str, Any]) -> str:
-    """The option that a file named without one belongs to, as a question; empty where nothing fits."""
+    """What a word without an option is meant to be: the option of a file, or one of several values; perhaps empty."""
+    if re.fullmatch(r"-?[\d.]+", word):
+        return " A key has one value; several are a list: --freeze [0,1,2]."
     keys = {".pt": "weights", ".yaml": "data", ".yml": "data"}
     key = keys.get(Path(word).suffix.lower())
     return f" Did you mean --{key} {word}?" if key in known else ""
@@ -109,6 +112,8 @@ def _ends_before(word: str, key: str, known: dict[str, Any]) -> bool:
 def _is_neutral(word: str, text: str) -> bool:
     """Whether a word names what Preheat lacks, at the value at which its owner leaves it out (rect=false)."""
     key = word.replace("-", "_")
+    if (key, text.lower()) in SAME:
+        return True
     if key not in NEUTRAL or key in OLD_SPELLINGS or not text:
         return False
     return text.lower() in {"false", "0", "0.0", "none", "null"}

@@ -58,7 +58,7 @@ class Hyp(BaseModel):
     )
     seed: int = Field(0, ge=0, lt=2**32, description="fixes head initialisation, order and augmentation")
     deterministic: bool = Field(False, description="the same bits for the same seed on a GPU too, where torch can")
-    freeze: int | str | list[str] | None = Field(
+    freeze: int | str | list[int | str] | None = Field(
         None, description="leading layers (a number), or parts: backbone, model.3"
     )
     amp: Literal["auto", "fp16", "bf16", "off"] = Field("auto", description="autocast; auto: fp16 on CUDA, off on CPU")
