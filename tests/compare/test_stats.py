@@ -15,6 +15,7 @@ from utils.compare.statistics.paired import (
     equivalence_power,
     holm,
     paired,
+    pairing_gain,
     sign_flip_p,
     t_interval,
     t_test_p,
@@ -156,3 +157,13 @@ def test_equivalence_power_is_a_lower_bound():
     d = np.random.default_rng(1).normal(0, 1.6, (EXPERIMENTS, 8))
     found = np.mean(equivalence_p(d.mean(1), d.std(1, ddof=1), 8, 1.0) <= 0.05)
     assert 0 <= equivalence_power(0.0, 1.6, 8, 0.05, 1.0) < found < 0.5
+
+
+def test_what_pairing_bought():
+    """Independent arms: nothing. A seed that does the same to both: unpaired over paired variance, as simulated."""
+    rng = np.random.default_rng(0)
+    seed, own = rng.normal(0.5, 0.02, 20_000), rng.normal(0, 0.01, (2, 20_000))
+    assert pairing_gain(*own) == pytest.approx(1, abs=0.05)
+    assert pairing_gain(*(seed + own)) == pytest.approx((0.02**2 + 0.01**2) / 0.01**2, rel=0.05)
+    assert pairing_gain(seed, seed + 0.01) > 1e6 and pairing_gain([0.5, 0.6], [0.6, 0.5]) == 0.5
+    assert pairing_gain([0.5, math.nan], [0.5, math.nan]) == math.inf and math.isnan(pairing_gain([1, 1], [1, 1]))

@@ -40,6 +40,19 @@ def paired(differences: ArrayLike, confidence: float = 0.95) -> Paired:
     return Paired(n, mean, sd, float(low), float(high), p_t, p_flip, max(p_t, p_flip), n >= FEWEST)
 
 
+def pairing_gain(reference: ArrayLike, arm: ArrayLike) -> float:
+    """How many times as many seeds the same precision would take without pairs: unpaired variance over paired.
+
+    (var(reference) + var(arm)) / var(arm - reference), scores (n,) in the order of the seeds, n >= 2. The reason is
+    2 * cov in var(a - b) = var(a) + var(b) - 2 * cov: what a seed does to both arms drops out. Under 1 pairs have cost
+    precision; infinite when all differences are equal, nan when all scores are.
+    """
+    theirs, ours = counted(reference), counted(arm)
+    apart, together = theirs.var(ddof=1) + ours.var(ddof=1), (ours - theirs).var(ddof=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.divide(apart, together))
+
+
 def counted(scores: ArrayLike) -> np.ndarray:
     """Scores as they count: a run that diverged has none that is finite, and counts as 0, what its weights detect."""
     scores = np.asarray(scores, float)
@@ -54,7 +67,14 @@ def t_interval(mean: ArrayLike, sd: ArrayLike, n: int, confidence: float = 0.95)
 
 def t_test_p(mean: ArrayLike, sd: ArrayLike, n: int) -> np.ndarray:
     """Two-sided p of the paired t test that the mean is 0; equal differences give 0, or 1 when they are all 0."""
-    return 2 * stats.t.sf(np.abs(_t_ratio(mean, sd, n)), n - 1)
+    return 2 * stats.t.sf(np.abs(t_ratio(mean, sd, n)), n - 1)
+
+
+def t_ratio(mean: ArrayLike, sd: ArrayLike, n: int) -> np.ndarray:
+    """mean * sqrt(n) / sd; 0 / 0 is 0: equal differences on the point tested do not speak against it."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.asarray(mean, float) * np.sqrt(n) / np.asarray(sd, float)
+    return np.where(np.isnan(ratio), 0.0, ratio)
 
 
 def sign_flip_p(differences: ArrayLike) -> float:
@@ -91,8 +111,8 @@ def equivalence_p(mean: ArrayLike, sd: ArrayLike, n: int, margin: float) -> np.n
     Schuirmann (1987), J. Pharmacokin. 15:657: the larger of P(T >= (mean + margin) / se), P(T <= (mean - margin) / se).
     """
     mean = np.asarray(mean)
-    above = stats.t.sf(_t_ratio(mean + margin, sd, n), n - 1)
-    below = stats.t.cdf(_t_ratio(mean - margin, sd, n), n - 1)
+    above = stats.t.sf(t_ratio(mean + margin, sd, n), n - 1)
+    below = stats.t.cdf(t_ratio(mean - margin, sd, n), n - 1)
     return np.maximum(above, below)
 
 
@@ -126,13 +146,6 @@ def _signed_sums(d: np.ndarray) -> np.ndarray:
     return sums
 
 
-def _t_ratio(mean: ArrayLike, sd: ArrayLike, n: int) -> np.ndarray:
-    """mean * sqrt(n) / sd; 0 / 0 is 0: equal differences on the point tested do not speak against it."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.asarray(mean, float) * np.sqrt(n) / np.asarray(sd, float)
-    return np.where(np.isnan(ratio), 0.0, ratio)
-
-
 def _noncentrality(effect: ArrayLike, sd: ArrayLike, n: int) -> np.ndarray:
-    """As `_t_ratio`, bounded: past 100 the power is 1 to the last digit."""
-    return np.clip(_t_ratio(effect, sd, n), -100.0, 100.0)
+    """As `t_ratio`, bounded: past 100 the power is 1 to the last digit."""
+    return np.clip(t_ratio(effect, sd, n), -100.0, 100.0)

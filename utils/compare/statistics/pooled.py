@@ -1,9 +1,14 @@
 """What the differences of several data sets say together: the mean effect, its spread, a new data set. PURE.
 
 Every cell has the same number of pairs, so all have the same weight. The weighted mean of Hartung and Knapp (2001),
-Stat. Med. 20:3875, then is the mean of the cells, and its interval Student's t over them, whatever the variance between
-cells. Weights by the variance of six pairs are too noisy: with them 7 to 12 % of equal arms were told apart, with equal
-ones at most 5 % (tests/compare/test_pooled.py).
+Stat. Med. 20:3875, then is the mean of the cells, and its interval Student's t over them. At 5 % that holds whatever
+the variances of the cells, which may differ: Bakirov and Szekely (2006), J. Math. Sci. 139:6497; Ibragimov and Mueller
+(2010), J. Bus. Econ. Stat. 28:453. Weights by the variance of six pairs are too noisy: with them 6 to 10 % of equal
+arms were told apart, with equal ones at most 5 % (tests/compare/test_pooled.py).
+
+The interval for a new data set is that of one further observation and needs no estimate of tau. The usual one, mean -+
+t * sqrt(tau**2 + se**2) of Higgins, Thompson and Spiegelhalter (2009), J. R. Stat. Soc. A 172:137, does: from four to
+twelve cells it covered 83 to 90 % where the effect varied, this one at least 95 %.
 """
 
 from collections.abc import Sequence
@@ -27,7 +32,7 @@ class Pooled:
     low: float  # 95 % interval of the mean
     high: float
     tau: float  # standard deviation of the true effect between cells
-    new_low: float  # 95 % interval of what a new cell, with as many pairs, would show
+    new_low: float  # 95 % interval of what a new cell, with as many pairs, would show; of its true effect at least 95 %
     new_high: float
     better: float  # share of cells in which the arm is better
     p: float  # that the mean is 0, two-sided
