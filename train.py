@@ -52,9 +52,8 @@ from models.detector import load_for_eval, open_model
 from models.fit import Demand, largest_batch, require_statistics, settle, told_when_full
 from models.freeze import freeze, keep_frozen_bn_eval
 from models.head import Transfer
-from models.loss import decoding_in_full
 from models.optim import all_finite, applied_rates, first_lost, optimizer_step, set_rates
-from models.training import Training, build_training
+from models.training import Training, build_training, scored_as_stored
 from models.weights.save import save_ultralytics
 from utils.config.schema import Command, Hyp
 from utils.evaluation.bootstrap import bootstrap, interval_lines, keep_draws
@@ -152,7 +151,7 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     run = Run(hyp, ranks, folder, stride, data, resumed is not None, demand)
     training, plan = build_training(model, run.hyp, len(train_loader), demand.counts, ranks.device, run.dtype, state)
     settings = Settings.of(run.hyp, run.dtype)
-    val = Validation(val_loader, val_index, ranks.device, settings, decoding_in_full, training.loss_fn.parts)
+    val = Validation(val_loader, val_index, ranks.device, settings, scored_as_stored, training.loss_fn.parts)
     if changed:
         training.progress.rescale(len(train_loader))
     if ranks.rank > 0:

@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     torch.set_num_threads(thread_count(ranks))
     model = load_for_eval(options.weights, options.download)
     same_data = trained_on(options.data, model.args)
-    keys = (*TRAINED, "fold", "fold_seed") if same_data and options.split != "test" else TRAINED
+    keys = (*TRAINED, "fold", "fold_seed", "batch") if same_data and options.split != "test" else TRAINED
     options, notes = as_trained(options, model.args, keys)
     for note in notes + seen_before(options, model.args, same_data):
         log.info(note)

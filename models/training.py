@@ -1,7 +1,8 @@
 """What is trained: model, average, optimizer, scaler, loss and progress; built, saved and restored together."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from models.detector import open_model
 from models.ema import EMA
 from models.fit import require_statistics
 from models.freeze import freeze
-from models.loss import DetectionLoss
+from models.loss import DetectionLoss, decoding_in_full
 from models.optim import build_optimizer, parameter_groups, with_kernels_of
+from models.weights.save import as_stored
 from utils.config.schema import Hyp
 from utils.errors import Diverged
 from utils.run.checkpoint import collect, restore
@@ -75,6 +77,13 @@ def require_trainable(hyp: Hyp, n: int) -> None:
     model, _ = open_model(hyp, ["class"], None, False)
     freeze(model, hyp.freeze)
     require_statistics(model, hyp, n % hyp.batch or hyp.batch)
+
+
+@contextmanager
+def scored_as_stored(model: nn.Module) -> Iterator[None]:
+    """While it lasts, a network answers as best.pt would once read back: an epoch has one score, then and later."""
+    with decoding_in_full(model), as_stored(model):
+        yield
 
 
 def build_training(

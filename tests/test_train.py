@@ -16,6 +16,7 @@ import torch
 import yaml
 
 import train
+import val
 from models.detector import load_for_eval
 from models.weights.load import load_weights
 from tests.helpers import forked
@@ -115,6 +116,24 @@ def test_best_opens_in_ultralytics_and_scores_what_was_reported(finished):
     ours = load_for_eval(str(finished / "weights/best.pt"))
     image = torch.rand(1, 3, 64, 64)
     torch.testing.assert_close(model.model.float().eval()(image)[0], ours(image)[0], rtol=1e-3, atol=1e-3)
+
+
+def test_an_epoch_has_one_score(toy_args, tmp_path):
+    """In its row, where best.pt is read back at the end, and by val.py; best.pt is rounded to fp16, the EMA is not."""
+    words = [*toy_args, "--weights", REPO / "models/demo.pt", "lr0=0.01", "best_metric=val_loss", "--project", tmp_path]
+    closing = train.main(list(map(str, words)))
+    rows = read_metrics(tmp_path / "exp/metrics.csv")
+    best = state_of(tmp_path / "exp")["progress"]["best_epoch"]
+    row = next(row for row in rows if row["epoch"] == best)
+    assert row["val/mAP50-95"] > 0
+    for key in (key for key in row if key.startswith("val/")):
+        assert closing[key.replace("val/", "best/")] == pytest.approx(row[key], rel=1e-12, nan_ok=True), key
+    weights = tmp_path / "exp/weights/best.pt"
+    words = ["--weights", weights, "--data", words[3], "--device", "cpu", "--noplots", "--project", tmp_path / "val"]
+    scores = val.main(list(map(str, words)))
+    assert scores == {key: pytest.approx(row[key], rel=1e-12, nan_ok=True) for key in scores}
+    state = state_of(tmp_path / "exp")["ema"]["model"]
+    assert any((t.half().float() != t).any() for t in state.values() if t.is_floating_point()), "it rounds something"
 
 
 def test_a_finished_run_is_not_resumed(finished, capsys):

@@ -1,5 +1,7 @@
 """Write a detector in ultralytics' own checkpoint format."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from datetime import datetime
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import Any
 
 import torch
 import ultralytics
+from torch import Tensor, nn
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG_DICT
 
@@ -46,12 +49,31 @@ def save_ultralytics(
         raise UserError(f"cannot write {path}: {error.strerror}. Make room or choose another --project.") from error
 
 
+def _rounded(tensor: Tensor) -> Tensor:
+    """What a file keeps of floats: fp16, which has no room above 65504."""
+    return torch.nan_to_num_(tensor.detach().to(torch.float16, copy=True))
+
+
+@contextmanager
+def as_stored(model: nn.Module) -> Iterator[None]:
+    """While it lasts, the weights of `model` are those that a file would keep; then its own again, bit for bit."""
+    floats = [tensor.detach() for tensor in model.state_dict().values() if tensor.is_floating_point()]
+    own = [tensor.clone() for tensor in floats]
+    for tensor in floats:
+        tensor.copy_(_rounded(tensor))
+    try:
+        yield
+    finally:
+        for tensor, value in zip(floats, own, strict=True):
+            tensor.copy_(value)
+
+
 def _frozen_copy(model: DetectionModel, names: list[str] | dict[int, str], args: dict[str, Any]) -> DetectionModel:
     """fp16 copy on the CPU in NCHW strides (channels-last weights break older fusers), without training-only state."""
     copy = deepcopy(model).cpu().half().to(memory_format=torch.contiguous_format).eval()
     for tensor in copy.state_dict().values():
         if tensor.is_floating_point():
-            torch.nan_to_num_(tensor)  # fp16 has no room above 65504
+            tensor.copy_(_rounded(tensor))
     for parameter in copy.parameters():
         parameter.requires_grad = False
     copy.criterion = None

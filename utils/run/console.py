@@ -82,12 +82,13 @@ def closing_lines(
 
     After the demo, how to train on own data.
     """
-    lines = [
-        f"last epoch: mAP50-95 {progress.metrics['val/mAP50-95']:.4f} (EMA)",
-        f"best epoch: mAP50-95 {best['val/mAP50-95']:.4f}  mAP50 {best['val/mAP50']:.4f} "
-        f"(epoch {progress.best_epoch}, {file} as read back from disk)",
-        *intervals,
-    ]
+    last_too = progress.best_epoch == progress.epoch
+    lines = [] if last_too else [f"last epoch: mAP50-95 {progress.metrics['val/mAP50-95']:.4f} (EMA)"]
+    lines.append(
+        f"best {'and last ' if last_too else ''}epoch: mAP50-95 {best['val/mAP50-95']:.4f}  "
+        f"mAP50 {best['val/mAP50']:.4f} (epoch {progress.best_epoch}, {file} as read back from disk)"
+    )
+    lines += intervals
     if progress.skipped:
         lines.append(f"{progress.skipped} optimizer steps were skipped: their gradient was NaN or infinite")
     if data and Path(data).stem == "toy-target":
