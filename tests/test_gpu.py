@@ -51,13 +51,15 @@ def test_the_largest_batch_leaves_what_others_hold_and_a_fuller_one_gives_one_me
     free = torch.cuda.mem_get_info()[0]
     other = torch.empty(free // 2, dtype=torch.uint8, device="cuda")
     assert 0.3 * alone < largest_batch(model, hyp, demand, most=100000) < 0.7 * alone
-    torch.cuda.set_per_process_memory_fraction(0.01)
+    del other, model
+    torch.cuda.empty_cache()
+    room = torch.cuda.memory_allocated() + 200 * 2**20  # for a step of 8 pictures that needs more
+    torch.cuda.set_per_process_memory_fraction(room / torch.cuda.get_device_properties(0).total_memory)
     try:
         with pytest.raises(UserError, match="--batch [0-9]+ would fit|lower imgsz"):
             train.main([*replaced(replaced(toy_args, "--device", "cuda"), "--imgsz", 640), "--project", str(tmp_path)])
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert other.numel()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
