@@ -33,7 +33,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,9 +45,11 @@ from torch.nn.parallel import DistributedDataParallel
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.folds import open_parts
 from data.index.identity import traits
-from data.loading.loader import TrainLoader, build_train_loader, first_batch, open_val_loader
+from data.index.subset import open_also
+from data.loading.loader import TrainLoader, build_train_loader, first_batch
 from data.loading.multiscale import random_size, resize
 from data.loading.order import class_counts, most_boxes
+from data.scored import open_validation
 from models.detector import load_for_eval, open_model
 from models.fit import Demand, largest_batch, require_statistics, settle, told_when_full
 from models.freeze import freeze, keep_frozen_bn_eval
@@ -57,7 +59,7 @@ from models.training import Training, build_training, scored_as_stored
 from models.weights.save import save_ultralytics
 from utils.config.schema import Command, Hyp
 from utils.evaluation.bootstrap import bootstrap, interval_lines, keep_draws
-from utils.evaluation.evaluate import Settings, Validation, preprocess
+from utils.evaluation.evaluate import Validation, preprocess
 from utils.run.checkpoint import Resumed, check_data, open_resume, open_run_folder, resume_command
 from utils.run.console import closing_lines, configure_console, data_lines, epoch_line, model_lines, progress_bar
 from utils.run.folder import write_run_json
@@ -74,7 +76,7 @@ from utils.run.ranks import (
     stop_ranks,
     thread_count,
     worker_count,
-)
+)  # fmt: skip
 from utils.run.seed import set_seed
 
 log = logging.getLogger(__name__)
@@ -127,31 +129,29 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     state = resumed.state if resumed else None
     torch.set_num_threads(state["threads"] if state else thread_count(ranks))  # part of the state: sums depend on it
     set_seed(hyp.seed, hyp.deterministic)
-    data, train_index, val_index = open_data(hyp, command)
+    data, train_index, val_index, also = open_data(hyp, command)
     changed = check_data(resumed, data, hyp.data != state["hyp"]["data"], command.resume_anyway) if resumed else []
     model, transfer = open_model(hyp, train_index.names, state, command.download)
     frozen = freeze(model, hyp.freeze)
     demand = Demand(most_boxes(train_index, hyp.mosaic, hyp.mixup), class_counts(train_index))
     hyp = settle(hyp, ranks, model, demand)
-    hyp = hyp if resumed else for_data(hyp, train_index.n, train_index.nc, ranks.world_size)
+    hyp = hyp if resumed else for_data(hyp, train_index.per_epoch, train_index.nc, ranks.world_size)
 
-    workers, pin = worker_count(hyp.workers, ranks), ranks.device.type == "cuda"
+    workers, pin, stride = worker_count(hyp.workers, ranks), ranks.device.type == "cuda", int(model.stride.max())
     share = {"rank": ranks.rank, "world_size": ranks.world_size}
     train_loader = build_train_loader(train_index, hyp, batch=hyp.batch, workers=workers, pin=pin, **share)
     require_statistics(model, hyp, train_loader.sampler.fewest)
-    stride, beside = int(model.stride.max()), [train_loader.dataset.pictures]
-    val_loader = open_val_loader(val_index, hyp, stride, workers, pin, beside)
+    val = open_validation(val_index, also, hyp, stride, workers, ranks.device, scored_as_stored, train_loader.dataset)
     if pin:  # the workers are forked before the GPU is opened
         if ranks.rank == 0:
-            val_loader.start()
+            val.start()
         train_loader.start(state["progress"]["epoch"] if state else 0)
     join_ranks(ranks)
     model.to(ranks.device, memory_format=torch.channels_last)  # the faster layout for convolutions, on CPU too
     folder = start_folder(hyp, ranks, data, resumed, changed, command.exist_ok)
     run = Run(hyp, ranks, folder, stride, data, resumed is not None, demand)
     training, plan = build_training(model, run.hyp, len(train_loader), demand.counts, ranks.device, run.dtype, state)
-    settings = Settings.of(run.hyp, run.dtype)
-    val = Validation(val_loader, val_index, ranks.device, settings, scored_as_stored, training.loss_fn.parts)
+    val = replace(val, criterion=training.loss_fn.parts)
     if changed:
         training.progress.rescale(len(train_loader))
     if ranks.rank > 0:
@@ -296,11 +296,12 @@ def end_epoch(
     return over
 
 
-def open_data(hyp: Hyp, command: Command) -> tuple[dict[str, Any], Index, Index]:
-    """What identifies the data, and the indexes of the training and the evaluation pictures; problems are printed."""
+def open_data(hyp: Hyp, command: Command) -> tuple[dict[str, Any], Index, Index, Index | None]:
+    """What identifies the data, and the indexes of pictures to train on, to score, of val_also; problems are said."""
     config = load_dataset_yaml(hyp.data, command.download)
     train, val = open_parts(config, hyp, command.trust_index)
-    return traits(config.root, train, val), train, val
+    also = open_also(hyp, val.names, command.download, command.trust_index)
+    return traits(config.roots(), train, val, also), train, val, also
 
 
 def start_folder(hyp: Hyp, ranks: Ranks, data: dict, resumed: Resumed | None, changed: list, exist_ok: bool) -> Path:
@@ -341,7 +342,7 @@ def finish(training: Training, val: Validation, run: Run, runlog: RunLog) -> dic
     keep_draws(run.folder, "best", draws := bootstrap(val.truth, result))
     for line in closing_lines(progress, result.metrics, best, interval_lines(draws), run.hyp.data):
         log.info(line)
-    return progress.metrics | {key.replace("val/", "best/"): value for key, value in result.metrics.items()}
+    return progress.metrics | {f"best/{key.removeprefix('val/')}": value for key, value in result.metrics.items()}
 
 
 if __name__ == "__main__":

@@ -180,8 +180,11 @@ def seen_before(options: Any, trained_with: dict[str, Any], same_data: bool) -> 
 def numbered_by_json(config: DatasetConfig, split: str, index: Index) -> bool:
     """Whether the ids of the pictures are those of a COCO json, or of two that a fold is drawn from."""
     splits = ("train", "val") if index.pool else (split,)
-    places = [[place.suffix.lower() for place in getattr(config, name)] for name in splits]
-    return all(suffixes == [".json"] for suffixes in places) and (index.pool is None or index.pool.own_ids)
+    places = [[place.suffix.lower() for place in config.own(name)] for name in splits]
+    listed = any(config.listed(name) for name in splits)  # these are numbered anew
+    if listed or not all(suffixes == [".json"] for suffixes in places):
+        return False
+    return index.pool is None or index.pool.own_ids
 
 
 def match_names(model_names: list[str], data_names: list[str], options: Any) -> list[int] | None:

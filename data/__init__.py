@@ -7,5 +7,6 @@ sources     which pictures a split has, and how each is read
 index       a split as columns in one memory-mapped file
 pictures    decoded pictures: on demand, in memory, on disk
 loading     sample = f(seed, epoch, position), and batches of samples
+scored      the evaluation pictures of a run, and a second set
 report      what a dataset consists of (python -m data.index)
 """

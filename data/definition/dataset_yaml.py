@@ -1,35 +1,26 @@
 """Dataset yaml -> where the pictures of each split are, and the names of the classes."""
 
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from data.definition.config import OWN, SPLITS, DatasetConfig
 from data.definition.download import fetch_dataset, is_archive
-from data.definition.names import EXAMPLE, count_of, found_names, names_of
+from data.definition.listed import names_yaml, read_listed, require_common
+from data.definition.names import EXAMPLE, count_of, found_names, joined, names_of
 from data.definition.places import resolve, resolve_split
 from data.definition.safe_yaml import read_yaml
-from utils.env import REPO
 from utils.errors import UserError, suggest
 
-SPLITS = ("train", "val", "test")
 TOY = ("toy-source", "toy-target")  # drawn on first use
-OWN = (REPO / "data", REPO / "data/toy")  # yamls of this repo: these are found by name
 
 
-@dataclass(frozen=True)
-class DatasetConfig:
-    """A dataset yaml, paths resolved; a split is a list of folders, .txt lists, COCO jsons and VOC folders, or None."""
+def load_dataset_yaml(path: str | Path | None, download: bool = False, above: tuple[Path, ...] = ()) -> DatasetConfig:
+    """Read a dataset yaml in ultralytics' layout; relative paths start from the yaml's own folder.
 
-    path: Path  # the yaml
-    root: Path
-    train: list[Path] | None
-    val: list[Path] | None
-    test: list[Path] | None
-    names: list[str]
-
-
-def load_dataset_yaml(path: str | Path | None, download: bool = False) -> DatasetConfig:
-    """Read a dataset yaml in ultralytics' layout; relative paths start from the yaml's own folder."""
+    above: the yamls that list this one.
+    """
     if path is None:
         raise UserError(
             "--data is missing: name a dataset yaml (path, train, val, names); data/ holds examples. "
@@ -48,11 +39,40 @@ def load_dataset_yaml(path: str | Path | None, download: bool = False) -> Datase
         fetch_dataset(str(content["download"]), root)
     if not root.exists():
         raise UserError(_absent(file, root, content))
-    splits = {key: resolve_split(content.get(key), root, key, file) for key in SPLITS}
+    entries = {key: _entries(content.get(key)) for key in SPLITS}
+    splits: dict[str, Any] = {
+        key: resolve_split([v for v in values if not names_yaml(v)], root, key, file) for key, values in entries.items()
+    }
     _refuse_other_tasks(content, splits, file)
-    if names is None:
-        names = found_names(splits) or _placeholders(content, file)
-    return DatasetConfig(file, root, splits["train"], splits["val"], splits["test"], names)
+    open_yaml = partial(load_dataset_yaml, download=download, above=(*above, file))
+    for key, values in entries.items():
+        listed = read_listed([v for v in values if names_yaml(v)], key, root, (*above, file), open_yaml)
+        splits[key] = [*(splits[key] or []), *listed] or None
+    return _named(DatasetConfig(file, root, **splits, names=names or []), content)
+
+
+def _entries(value: Any) -> list[Any]:
+    """What a split names, as a list."""
+    return value if isinstance(value, list) else [] if value in (None, "") else [value]
+
+
+def _named(config: DatasetConfig, content: dict[str, Any]) -> DatasetConfig:
+    """The definition with its class names: given, found in jsons and xmls, or those of the data sets that it lists."""
+    listed = [place.config for split in SPLITS for place in config.listed(split)]
+    if config.names:
+        require_common(config, listed)
+        return config
+    own = {split: config.own(split) for split in SPLITS}
+    names = found_names(own)
+    if not names and (any(own.values()) or not listed):
+        names = _placeholders(content, config.path)
+    names = joined([names, *(other.names for other in listed)])
+    if listed and count_of(content, config.path) not in (None, len(names)):
+        raise UserError(
+            f"{config.path}: nc is {content['nc']}, but there are {len(names)} classes, with those of the data sets "
+            "that it lists. Leave nc out."
+        )
+    return replace(config, names=names)
 
 
 def _placeholders(content: dict[str, Any], file: Path) -> list[str]:

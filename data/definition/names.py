@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,22 @@ def _by_id(names: dict[Any, Any], file: Path) -> list[Any]:
             f"{lacks[:10]}. Name every id that the labels use ('unused' will do), or renumber the labels."
         )
     return [by_id[k] for k in range(len(by_id))]
+
+
+def class_of(name: str, names: list[str]) -> int | None:
+    """The class of that name: spelt exactly so, else the only one spelt so but for case; None where there is none."""
+    if name in names:
+        return names.index(name)
+    folded = [other.strip().casefold() for other in names]
+    return folded.index(name.strip().casefold()) if folded.count(name.strip().casefold()) == 1 else None
+
+
+def joined(lists: Iterable[list[str]]) -> list[str]:
+    """One list of names out of several, each class once, in the order of their first appearance."""
+    names: list[str] = []
+    for more in lists:
+        names += [name for name in more if class_of(name, names) is None]
+    return names
 
 
 def found_names(splits: dict[str, list[Path] | None]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from data.definition.dataset_yaml import DatasetConfig
+from data.definition.config import DatasetConfig
 from data.index.columns import from_columns
 from data.index.file import IndexFile, index_file, open_index, write_index
 from data.index.read import read_split
@@ -48,7 +48,13 @@ def same_pictures(stored: IndexFile, pictures: list[str]) -> bool:
 
 def _settings(config: DatasetConfig, split: str) -> list[Any]:
     """What in the yaml an index depends on."""
-    return [config.names, str(config.root), [str(source) for source in getattr(config, split) or []]]
+    return [config.names, str(config.root), _places(config, split)]
+
+
+def _places(config: DatasetConfig, split: str) -> list[Any]:
+    """The places of a split as text; of another data set what its index would depend on, and its part."""
+    places = [str(place) for place in config.own(split)]
+    return places + [[place.part, *_settings(place.config, split)] for place in config.listed(split)]
 
 
 def _build(config: DatasetConfig, split: str, single_cls: bool, stored: IndexFile | None) -> IndexFile:

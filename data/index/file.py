@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from data.definition.dataset_yaml import DatasetConfig
+from data.definition.config import DatasetConfig
 from utils.env import cache_dir
 from utils.files import write_whole
 

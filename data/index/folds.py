@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from data.definition.dataset_yaml import DatasetConfig, load_dataset_yaml
+from data.definition.config import DatasetConfig
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.definition.listed import left_out_classes
 from data.index.copies import find_copies
 from data.index.index import Index, Pool, build_index, count_pictures, pooled, report_problems
 from data.index.subset import fraction_of, open_split, subset
@@ -45,6 +47,8 @@ def open_parts(config: DatasetConfig, hyp: Any, trust: bool = False) -> tuple[In
 
     hyp: a Hyp. Problems and what is left out are said.
     """
+    for line in left_out_classes(config, ("train", "val")):
+        log.info(line)
     if hyp.fold is None:
         return open_split(config, "train", hyp, trust, training=True), open_split(config, "val", hyp, trust)
     folds = deal(config, hyp, trust)
@@ -61,6 +65,8 @@ def open_parts(config: DatasetConfig, hyp: Any, trust: bool = False) -> tuple[In
 def open_part(config: DatasetConfig, split: str, options: Any, trust: bool = False) -> Index:
     """The pictures of a split that the options of val.py choose, of a fold where they name one and it is no test."""
     if options.fold is None or split == "test":
+        for line in left_out_classes(config, (split,)):
+            log.info(line)
         return open_split(config, split, options, trust)
     folds = deal(config, options, trust)
     report_problems(folds.whole, log.info)
@@ -78,6 +84,7 @@ def count_training(hyp: Any, download: bool = False) -> tuple[int, bool]:
     if hyp.fold is None:
         return count_pictures(hyp.data, single, download)
     k, number = fold_of(hyp.fold)
+    _refuse_parts(load_dataset_yaml(hyp.data, download))
     counts = [count_pictures(hyp.data, single, download, split) for split in ("train", "val")]
     if all(exact for _, exact in counts):
         folds = deal(load_dataset_yaml(hyp.data, download), hyp.model_copy(update={"strict": False}))
@@ -91,6 +98,7 @@ def deal(config: DatasetConfig, options: Any, trust: bool = False) -> Folds:
 
     options: a Hyp, or options with `fold`, `fold_seed`, `strict`, `single_cls` and `classes`.
     """
+    _refuse_parts(config)
     single = options.single_cls and options.classes is None
     whole, own_ids = pooled(*(build_index(config, split, options.strict, single, trust) for split in ("train", "val")))
     named = whole
@@ -180,6 +188,16 @@ def describe(folds: Folds, number: int, names: list[str]) -> list[str]:
             "class is not scored, so that the folds are means over other classes"
         )
     return lines
+
+
+def _refuse_parts(config: DatasetConfig) -> None:
+    """Raise where an epoch has a part of a listed data set only: folds deal out whole data sets."""
+    parts = [place for place in config.listed("train") if not place.whole]
+    if parts:
+        raise UserError(
+            f"fold: {config.path} draws a part of {parts[0].config.path} for each epoch, and folds deal out whole data "
+            "sets. Leave 'part' out, or train without fold and score the old classes with --val-also."
+        )
 
 
 def _refuse_empty(config: DatasetConfig, fold: str, *parts: Index) -> None:

@@ -2,13 +2,14 @@
 
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data.definition.dataset_yaml import DatasetConfig
+from data.definition.config import DatasetConfig
 from data.index.build import is_current
 from data.index.copies import content_digests
 from data.index.index import Index, build_index
@@ -34,26 +35,33 @@ def identify(config: DatasetConfig, known: dict | None = None) -> Identity:
     if known and all(state) and known["state"] == state:
         return Identity(known["content"], state, indexes)
     content = hashlib.sha256()
+    roots = sorted({str(root) for root in config.roots()}, key=len, reverse=True)
     for split, index in indexes.items():
         content.update(repr([split, index.names, index.category_ids, index.n]).encode())
         for path, digest in zip(index.paths, content_digests(list(index.paths)), strict=True):
-            content.update(_relative(path, str(config.root)) + b"\0" + (digest or b"gone"))
+            content.update(_relative(path, roots) + b"\0" + (digest or b"gone"))
         for name in ("shapes", "boxes", "classes", "crowd", "offsets", "image_ids"):
             content.update(np.ascontiguousarray(getattr(index, name)))
+        if index.parts:
+            content.update(repr(index.parts.shares).encode() + index.parts.group.tobytes())
     return Identity(content.hexdigest(), state, indexes)
 
 
-def traits(root: Path, train: Index, val: Index) -> dict[str, Any]:
+def traits(roots: Iterable[Path], train: Index, val: Index, also: Index | None = None) -> dict[str, Any]:
     """What a run remembers of its data: class names, and of each split its size and digests of files and labels.
 
-    Pictures are told by their place inside the dataset's folder `root` and by their shape, not read: this costs
+    Pictures are told by their place inside the data sets' folders `roots` and by their shape, not read: this costs
     nothing, a moved dataset is the same, and a picture exchanged for another of its name and shape goes unnoticed.
     """
     found: dict[str, Any] = {"names": list(train.names)}
-    for split, index in (("train", train), ("val", val)):
+    if train.parts:
+        found["train parts"] = [f"{n} x {s:g}" for n, s in zip(train.parts.sizes(), train.parts.shares, strict=True)]
+    folders = sorted({str(root) for root in roots}, key=len, reverse=True)
+    for split, index in (("train", train), ("val", val), *([("val_also", also)] if also else [])):
+        folders = [os.path.commonpath(also.paths)] if index is also else folders  # the last one: another data set
         files, labels = hashlib.sha256(), hashlib.sha256()
         for path in index.paths:
-            files.update(_relative(path, str(root)) + b"\0")
+            files.update(_relative(path, folders) + b"\0")
         files.update(np.ascontiguousarray(index.shapes))
         for name in ("boxes", "classes", "crowd", "offsets"):
             labels.update(np.ascontiguousarray(getattr(index, name)))
@@ -62,7 +70,7 @@ def traits(root: Path, train: Index, val: Index) -> dict[str, Any]:
     return found
 
 
-def _relative(path: str, root: str) -> bytes:
-    """A path inside the dataset's folder as seen from there: the same in every copy."""
-    inside = path.startswith(os.path.join(root, ""))
-    return os.fsencode(os.path.relpath(path, root) if inside else path)
+def _relative(path: str, roots: list[str]) -> bytes:
+    """A path inside a data set's folder as seen from the first of `roots` that has it: the same in every copy."""
+    root = next((root for root in roots if path.startswith(os.path.join(root, ""))), None)
+    return os.fsencode(path if root is None else os.path.relpath(path, root))

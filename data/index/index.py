@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from data.definition.dataset_yaml import DatasetConfig, load_dataset_yaml
+from data.definition.config import DatasetConfig
+from data.definition.dataset_yaml import load_dataset_yaml
 from data.formats.rows import Problem
 from data.index.build import find_stored, open_stored, same_pictures
 from data.index.columns import Paths, from_columns, spread
 from data.index.file import IndexFile, open_index
 from data.index.state import State
 from data.index.table import Table
+from data.sources.share import group_of
 from data.sources.split import open_source
 from utils.errors import UserError
 
@@ -25,6 +27,31 @@ class Pool:
     whole: "Index"
     rows: np.ndarray  # (n,) of each picture in it
     own_ids: bool  # whether its image_ids and category_ids are those of COCO jsons
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Groups of pictures, and how many of each an epoch has: of a split that lists other data sets, one with a part."""
+
+    group: np.ndarray  # (n,) int32 of each picture
+    names: list[str]  # of the yaml that each group comes from
+    shares: list[float]  # of each group, above 0
+
+    def take(self, pictures: np.ndarray) -> "Parts":
+        """Those of some pictures (k,)."""
+        return replace(self, group=self.group[pictures])
+
+    def sizes(self) -> list[int]:
+        """Pictures of each group."""
+        return np.bincount(self.group, minlength=len(self.shares)).tolist()
+
+    def drawn(self) -> list[int]:
+        """Pictures of each group in an epoch, at least one where there are any."""
+        return [max(round(n * share), min(n, 1)) for n, share in zip(self.sizes(), self.shares, strict=True)]
+
+    def chance(self) -> np.ndarray:
+        """How often an epoch has each picture on average, (n,) float64."""
+        return (np.array(self.drawn()) / np.maximum(self.sizes(), 1))[self.group]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +70,7 @@ class Index:
     category_ids: list[int]  # of a COCO json, else 1..nc
     problems: Sequence[Problem] = field(default_factory=list)
     pool: Pool | None = None
+    parts: Parts | None = None  # None: an epoch has every picture once
     file: IndexFile | None = field(default=None, init=False, repr=False)  # whose columns these are, as they stand there
 
     def __len__(self) -> int:
@@ -52,6 +80,11 @@ class Index:
     def n(self) -> int:
         """Number of pictures."""
         return len(self.paths)
+
+    @property
+    def per_epoch(self) -> int:
+        """Number of training pictures of an epoch."""
+        return self.n if self.parts is None else sum(self.parts.drawn())
 
     @property
     def nc(self) -> int:
@@ -66,7 +99,8 @@ class Index:
         columns |= {name: getattr(self, name)[pictures] for name in ("shapes", "image_ids")}
         offsets = np.concatenate([[0], counts.cumsum()]).astype(np.int64)
         pool = self.pool and replace(self.pool, rows=self.pool.rows[pictures])
-        return replace(self, paths=self.paths.take(pictures), offsets=offsets, pool=pool, **columns)
+        parts = self.parts and self.parts.take(pictures)
+        return replace(self, paths=self.paths.take(pictures), offsets=offsets, pool=pool, parts=parts, **columns)
 
     def rows(self, i: int) -> slice:
         """Rows of `boxes`, `classes`, `area`, `crowd` that belong to picture i."""
@@ -121,17 +155,18 @@ def pooled(train: Index, val: Index) -> tuple[Index, bool]:
 def count_pictures(
     data: str | None, single_cls: bool = False, download: bool = False, split: str = "train"
 ) -> tuple[int, bool]:
-    """Pictures of a split, none of them read: of the stored index and True, else files and False."""
+    """Pictures that an epoch of a split has, none of them read: of the stored index and True, else files and False."""
     config = load_dataset_yaml(data, download)
     stored = open_stored(config, split, single_cls)
     if stored and from_columns(State, stored.columns).same_places(stored.header["sha256"]):
-        return stored.header["usable"], True
+        return _index(stored).per_epoch, True
     source = open_source(config, split, single_cls)
     if not source.pictures:
         raise UserError(f"no pictures in {source.where} ('{split}' of {config.path}).")
     if stored and same_pictures(stored, source.pictures):
-        return stored.header["usable"], True
-    return len(source.pictures), False
+        return _index(stored).per_epoch, True
+    shares = source.shares
+    return sum(Parts(group_of(shares), [s.name for s in shares], [s.part for s in shares]).drawn()), False
 
 
 def report_problems(index: Index, log: Callable[[str], None], limit: int = 10) -> None:
@@ -158,9 +193,18 @@ def _index(stored: IndexFile) -> Index:
         image_ids=stored.columns["image_ids"][:n],
         category_ids=stored.header["category_ids"],
         problems=table.problems,
+        parts=_parts(stored),
     )
     object.__setattr__(index, "file", stored)
     return index
+
+
+def _parts(stored: IndexFile) -> Parts | None:
+    """The groups of the pictures of an index, where an epoch has a part of some."""
+    if "shares" not in stored.header:
+        return None
+    names, shares = zip(*stored.header["shares"], strict=True)
+    return Parts(stored.columns["group"][: stored.header["usable"]], list(names), list(shares))
 
 
 def _open_again(path: Path, key: str) -> Index:

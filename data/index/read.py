@@ -14,7 +14,8 @@ from data.index.columns import Paths, from_columns, to_columns
 from data.index.file import IndexFile
 from data.index.state import State, stamp_all
 from data.index.table import Problems, Table, join, pack
-from data.sources.checks import counted_from_one
+from data.sources.checks import all_background, counted_from_one
+from data.sources.share import group_of
 from data.sources.split import Source
 from utils.parallel import MOST, do_all
 
@@ -33,13 +34,15 @@ def read_split(source: Source, stored: IndexFile | None, title: str) -> tuple[di
         before = from_columns(Table, stored.columns)
         known[fresh] = len(before.shapes) + np.arange(len(fresh))
         table = join([before, table]).take(known)
-    image_ids = np.array(source.image_ids, np.int64)
+    image_ids, group = np.array(source.image_ids, np.int64), group_of(source.shares)
     if not table.usable.all():
         order = np.argsort(~table.usable, kind="stable")
-        table, image_ids = table.take(order), image_ids[order]
+        table, image_ids, group = table.take(order), image_ids[order], group[order]
         state = state.take(order)
-    cause = counted_from_one(table.classes, table.problems, source.names)
-    problems = Problems.of(([cause] if cause else []) + source.problems)
+    several = len(source.shares) > 1
+    cause = None if several else counted_from_one(table.classes, table.problems, source.names)
+    causes = all_background(group[: table.usable.sum()], table.offsets, source.shares) if several else []
+    problems = Problems.of(([cause] if cause else causes) + source.problems)
     table = replace(
         table,
         problems=Problems.join([problems, table.problems]),
@@ -47,7 +50,11 @@ def read_split(source: Source, stored: IndexFile | None, title: str) -> tuple[di
     )
     header = {"names": source.names, "category_ids": source.category_ids, "sha256": source.sha256}
     header["usable"] = int(table.usable.sum())
-    return header, to_columns(state) | to_columns(table) | {"image_ids": image_ids}
+    columns = to_columns(state) | to_columns(table) | {"image_ids": image_ids}
+    if any(share.part != 1 for share in source.shares):
+        header["shares"] = [(share.name, share.part) for share in source.shares]
+        columns["group"] = group
+    return header, columns
 
 
 def _look(source: Source) -> State:

@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from data.definition.dataset_yaml import DatasetConfig
+from data.definition.config import DatasetConfig
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.definition.listed import some
+from data.definition.names import class_of
 from data.index.index import Index, build_index, report_problems
 from utils.errors import UserError, suggest
 
@@ -22,6 +25,37 @@ def open_split(config: DatasetConfig, split: str, options: Any, trust: bool = Fa
     if note := left_out(whole, part):
         log.info(f"{split}: {note}")
     return part
+
+
+def open_also(hyp: Any, names: list[str], download: bool = False, trust: bool = False) -> Index | None:
+    """The pictures that `val_also` names, with those of their classes that are among `names`, a model's; None: none.
+
+    Classes that the model does not have are not scored, and said.
+    """
+    if hyp.val_also is None:
+        return None
+    whole = build_index(load_dataset_yaml(hyp.val_also, download), "val", hyp.strict, hyp.single_cls, trust)
+    report_problems(whole, log.info)
+    absent = absent_classes(hyp, whole.names, names)
+    if not absent:
+        return whole
+    log.info(
+        f"val_also: {len(absent)} of the {whole.nc} classes of {hyp.val_also} are not the model's and are not scored: "
+        + some(absent)
+    )
+    return of_classes(whole, [name for name in whole.names if name not in absent])
+
+
+def absent_classes(hyp: Any, theirs: list[str], names: list[str]) -> list[str]:
+    """Classes of the set that `val_also` names which are not among `names`; UserError where none is."""
+    absent = [name for name in theirs if class_of(name, names) is None]
+    if len(absent) == len(theirs):
+        raise UserError(
+            f"val_also: none of the classes of {hyp.val_also} ({some(theirs)}) is one of those that are trained "
+            f"({some(names)}), so nothing would be found. To keep old classes, let the data have them: list both yamls "
+            "in one, or write all of them into 'names'."
+        )
+    return absent
 
 
 def subset(index: Index, hyp: Any, training: bool = False) -> Index:

@@ -38,19 +38,19 @@ class TrainDataset(torch.utils.data.Dataset):
         self.index, self.hyp, self.imgsz = index, hyp, imgsz
         self.names, self.nc = index.names, index.nc
         self.pixel_transforms = PixelTransforms(hyp.albumentations) if hyp.albumentations else None
-        self.weights = picture_weights(index, hyp.balance)
+        self.weights, self.n = picture_weights(index, hyp.balance), index.per_epoch
         remember = min(KEEP, KEEP_BYTES // (3 * imgsz**2))
         self.pictures = open_pictures(index, imgsz, hyp.cache, True, remember, hyp.cache_gb, hyp.strict)
         self._room: tuple[int, np.ndarray] | None = None
         self.blocks: Blocks | None = None  # of the worker processes of a ring, when nothing is cached
 
     def __len__(self) -> int:
-        return self.index.n
+        return self.n
 
     @property
     def decodes(self) -> bool:
         """Whether some pictures are decoded for each sample."""
-        return self.pictures.cached < len(self)
+        return self.pictures.cached < self.index.n
 
     @property
     def most_boxes(self) -> int:
@@ -119,7 +119,7 @@ class TrainDataset(torch.utils.data.Dataset):
 
     def _picture(self, epoch: int, position: int) -> Picture:
         """The picture at a position of an epoch, long side imgsz, and its boxes; crowds are left out of training."""
-        i = int(epoch_order(self.hyp.seed, epoch, len(self), self.weights)[position])
+        i = int(epoch_order(self.hyp.seed, epoch, self.n, self.weights, self.index.parts)[position])
         rows = self.index.rows(i)
         boxes, classes, crowd = self.index.boxes[rows], self.index.classes[rows], self.index.crowd[rows]
         if crowd.any():

@@ -248,7 +248,7 @@ def build_train_loader(
 ) -> TrainLoader:
     """Loader of augmented batches; `batch` counts the pictures of all ranks."""
     dataset = TrainDataset(index, hyp, hyp.imgsz)
-    return TrainLoader(dataset, EpochSampler(index.n, batch, rank, world_size), workers, pin)
+    return TrainLoader(dataset, EpochSampler(len(dataset), batch, rank, world_size), workers, pin)
 
 
 def build_eval_loader(

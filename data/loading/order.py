@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from data.index.index import Index
+from data.index.index import Index, Parts
 
 PURPOSES = {  # what random numbers are drawn for: a row each, its number is part of the seed and stays
     "order": 0,
@@ -15,6 +15,7 @@ PURPOSES = {  # what random numbers are drawn for: a row each, its number is par
     "flip": 4,
     "pixels": 5,
     "blend": 6,
+    "part": 7,
 }
 
 
@@ -29,8 +30,12 @@ def generator(seed: int, epoch: int, position: int, purpose: str) -> np.random.G
 
 
 def class_counts(index: Index) -> np.ndarray:
-    """Boxes of each class (nc,) int64; crowds do not count, for training leaves them out."""
-    return np.bincount(index.classes[~index.crowd], minlength=index.nc)
+    """Boxes of each class (nc,) in an epoch; crowds do not count, for training leaves them out."""
+    single = ~index.crowd
+    if index.parts is None:
+        return np.bincount(index.classes[single], minlength=index.nc)
+    often = np.repeat(index.parts.chance(), np.diff(index.offsets))  # of each box
+    return np.bincount(index.classes[single], often[single], index.nc)  # a mean: pictures are drawn anew
 
 
 def most_boxes(index: Index, mosaic: float, mixup: float) -> int:
@@ -43,23 +48,50 @@ def picture_weights(index: Index, balance: float) -> np.ndarray | None:
     """How often each picture is drawn, (n,) float64 summing to 1; None: all alike (balance 0).
 
     (1 - balance) / n + balance * w, w the sum over its boxes of 1 / boxes of that class (YOLOv5's
-    labels_to_image_weights, without the factor of the scores so far). A picture without boxes keeps 1 / n.
+    labels_to_image_weights, without the factor of the scores so far). A picture without boxes keeps 1 / n. Where an
+    epoch has parts of a split, 1 / n is the chance of a picture, and w counts by it.
     """
     if balance == 0:
         return None
+    often = np.ones(index.n) if index.parts is None else index.parts.chance()
+    n = often.sum() / often  # (n,) number of pictures of each one's chance that would fill an epoch
     single = ~index.crowd
     picture = np.repeat(np.arange(index.n), np.diff(index.offsets))[single]  # of each box
     rarity = 1 / np.maximum(class_counts(index), 1)
-    weights = np.bincount(picture, rarity[index.classes[single]], index.n).astype(float)  # int64 without a box
+    weights = often * np.bincount(picture, rarity[index.classes[single]], index.n)
     empty = weights == 0
-    weights *= (~empty).mean() / max(weights.sum(), 1e-300)
-    weights[empty] = 1 / index.n
-    return (1 - balance) / index.n + balance * weights
+    weights *= often[~empty].sum() / often.sum() / max(weights.sum(), 1e-300)
+    weights[empty] = 1 / n[empty]
+    return (1 - balance) / n + balance * weights
 
 
-def epoch_order(seed: int, epoch: int, n: int, weights: np.ndarray | None = None) -> np.ndarray:
-    """Picture of each position of an epoch (n,) int32; by weights (n,) each is there floor or ceil of n * w times."""
-    return _order(seed, epoch, n, None if weights is None else _Same(weights))
+def epoch_order(
+    seed: int, epoch: int, n: int, weights: np.ndarray | None = None, parts: Parts | None = None
+) -> np.ndarray:
+    """Picture of each position of an epoch (n,) int32; by weights each is there floor or ceil of n * w times.
+
+    parts: of each group of pictures so many are drawn, and weights hold that already.
+    """
+    return _order(seed, epoch, n, None if weights is None else _Same(weights), parts)
+
+
+def draw(seed: int, epoch: int, parts: Parts) -> np.ndarray:
+    """Rows of the pictures of an epoch, group by group, (samples of an epoch,) int32.
+
+    Each group is walked through in a random order, and in another one when it is through: an epoch goes on where the
+    one before ended, so that all pictures come equally often, without a state.
+    """
+    drawn = []
+    for g, k in enumerate(parts.drawn()):
+        rows = np.flatnonzero(parts.group == g).astype(np.int32)
+        if k == len(rows):
+            drawn.append(rows)
+            continue
+        walk, place = divmod(epoch * k, len(rows))  # whole walks before this epoch, and the place in the next one
+        walks = range(walk, walk - (-(place + k) // len(rows)))
+        order = [generator(seed, w, g, "part").permutation(len(rows)) for w in walks]
+        drawn.append(rows[np.concatenate(order)[place : place + k]])
+    return np.concatenate(drawn)
 
 
 class _Same:
@@ -76,14 +108,15 @@ class _Same:
 
 
 @lru_cache(maxsize=2)  # per worker process: workers run ahead into the next epoch
-def _order(seed: int, epoch: int, n: int, weights: _Same | None) -> np.ndarray:
+def _order(seed: int, epoch: int, n: int, weights: _Same | None, parts: Parts | None) -> np.ndarray:
     rng = generator(seed, epoch, 0, "order")
     if weights is None:
-        return rng.permutation(n).astype(np.int32)
+        order = rng.permutation(n).astype(np.int32)
+        return order if parts is None else draw(seed, epoch, parts)[order]
     ends = np.concatenate([[0.0], weights.array.cumsum()]) * (n / weights.array.sum())
     ends[-1] = n
     counts = np.diff(np.ceil(ends - rng.random())).astype(np.int64)  # systematic resampling: one offset, steps of 1
-    return np.repeat(np.arange(n, dtype=np.int32), counts)[rng.permutation(n)]
+    return np.repeat(np.arange(len(counts), dtype=np.int32), counts)[rng.permutation(n)]
 
 
 BLOCK = 64  # positions; mosaic partners come from the block of their sample: one decode a sample is enough

@@ -2,7 +2,7 @@
 
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.folds import count_training
-from data.index.subset import class_id
+from data.index.subset import absent_classes, class_id
 from data.loading.augment import PixelTransforms
 from data.sources.split import open_source
 from utils.config.schema import Hyp
@@ -15,6 +15,11 @@ def count_for(hyp: Hyp, download: bool = False) -> tuple[int, bool, int]:
     counted = count_training(hyp, download)
     open_source(config, "val", single_cls)
     wanted = {class_id(word, config.names) for word in hyp.classes or ()}
+    if hyp.val_also is not None:
+        also = load_dataset_yaml(hyp.val_also, download)
+        open_source(also, "val", hyp.single_cls)
+        if not hyp.single_cls:
+            absent_classes(hyp, also.names, [config.names[k] for k in wanted] or config.names)
     if hyp.albumentations:
         PixelTransforms(hyp.albumentations)
     return *counted, 1 if hyp.single_cls else len(wanted or config.names)

@@ -22,6 +22,7 @@ class Counts:
     backgrounds: int  # pictures without a box
     unlabelled: int  # backgrounds without a label file; 0 where labels are not a file for each picture
     left_out: int  # pictures that cannot be used
+    per_epoch: int  # pictures of an epoch, where it has parts of some data sets; else 0
     per_picture: np.ndarray  # (n,) boxes of each picture
     shapes: np.ndarray  # (n, 2) height, width
     class_boxes: np.ndarray  # (nc,)
@@ -67,6 +68,7 @@ def count(index: Index, txt: bool = True) -> Counts:
         backgrounds=len(backgrounds),
         unlabelled=_without_label_file(index, backgrounds) if txt else 0,
         left_out=_left_out(index),
+        per_epoch=index.per_epoch if index.parts else 0,
         per_picture=per_picture,
         shapes=shapes,
         class_boxes=np.bincount(classes, minlength=index.nc),

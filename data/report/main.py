@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, create_model
 
-from data.definition.dataset_yaml import DatasetConfig, load_dataset_yaml
+from data.definition.config import DatasetConfig
+from data.definition.dataset_yaml import load_dataset_yaml
+from data.definition.listed import left_out_classes
 from data.index.copies import Copies, find_copies
 from data.index.index import Index, build_index
 from data.report.counts import Counts, count
@@ -63,12 +65,14 @@ def main(argv: list[str] | None = None) -> dict[str, Counts]:
         raise UserError(" ".join(refused))
     folder = make_run_folder(options.project, options.name or config.path.stem, options.exist_ok)
     counts = {
-        split: count(index, txt=all(source.suffix.lower() != ".json" for source in getattr(config, split)))
+        split: count(index, txt=all(place.suffix.lower() != ".json" for place in config.places(split)))
         for split, index in indexes.items()
     }
     copies = find_copies({split: index.paths for split, index in indexes.items()})
     problems = list(dict.fromkeys(str(p) for index in indexes.values() for p in index.problems))
     title = f"dataset  {config.path}"
+    for line in left_out_classes(config):
+        log.info(line)
     for line in write_report(folder, title, indexes, counts, copies, problems, options.imgsz, options.all):
         log.info(line)
     if not options.noplots:

@@ -21,6 +21,7 @@ def overview(splits: dict[str, Counts], imgsz: int) -> list[str]:
             rows.append([title, *(f"{v:,}" if isinstance(v, int) else str(v) for v in values)])
 
     add("pictures", lambda c: c.pictures)
+    add("  of them in an epoch", lambda c: c.per_epoch, always=False)
     add("  left out: cannot be used", lambda c: c.left_out, always=False)
     add("  backgrounds: without a box", lambda c: c.backgrounds)
     add("    without a label file too", lambda c: c.unlabelled, always=False)

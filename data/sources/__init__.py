@@ -1,5 +1,6 @@
 """Which pictures a split has, and how each is read. Rooms, lowest first; a room imports only those above it:
 
+share   how many pictures of a part of a split an epoch has
 checks  problems of a split as a whole
 coco    a COCO json
 voc     Pascal VOC folders

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from data.formats.rows import Problem
+from data.sources.share import Share
 
 
 def shared_labels(pictures: Sequence[str], labels: Sequence[str]) -> list[Problem]:
@@ -60,6 +61,18 @@ def _names(folder: str) -> list[str]:
         return os.listdir(folder)
     except OSError:
         return []
+
+
+def all_background(group: np.ndarray, offsets: np.ndarray, shares: Sequence[Share]) -> list[Problem]:
+    """A problem for each share (of pictures (n,) by group) that has no box at all, where it stands beside others."""
+    used = np.bincount(group, minlength=len(shares))
+    boxes = np.bincount(group, np.diff(offsets[: len(group) + 1]), len(shares))
+    text = "none of its {} pictures here has a box of the classes: as background they teach that there is nothing."
+    return [
+        Problem(share.name, None, text.format(n), "cause")
+        for share, n, found in zip(shares, used.tolist(), boxes.tolist(), strict=True)
+        if n and not found
+    ]
 
 
 def counted_from_one(classes: np.ndarray, problems: Sequence[Problem], names: Sequence[str]) -> Problem | None:

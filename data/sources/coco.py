@@ -4,11 +4,12 @@ import os
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from data.definition.dataset_yaml import DatasetConfig
+from data.definition.config import DatasetConfig
 from data.formats.coco import CocoFile, read_coco
 from data.formats.coco_rows import coco_rows
 from data.formats.header import picture_shape
 from data.formats.rows import Problem, Read, no_rows
+from data.sources.share import Share
 from utils.errors import UserError
 from utils.files import sha256, stamp
 
@@ -27,6 +28,7 @@ class CocoSource:
         self.coco: CocoFile = read_coco(path, config.names)
         self.problems = list(self.coco.problems)
         self.pictures = self._find_pictures()
+        self.shares = [Share(config.path.name, len(self.pictures))]
         self.labels: list[str] = []
         self.image_ids, self.category_ids = self.coco.image_ids, self.coco.category_ids
 

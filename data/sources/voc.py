@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from data.definition.dataset_yaml import DatasetConfig
+from data.definition.config import DatasetConfig
 from data.formats.header import picture_shape
 from data.formats.rows import Problem, Read, no_rows
 from data.formats.text import NotText, read_bytes
 from data.formats.voc import parse_voc
 from data.formats.voc_folder import voc_pairs, voc_xmls
 from data.sources.checks import shared_labels
+from data.sources.share import Share
 from utils.files import Stamp
 
 
@@ -22,6 +23,7 @@ class VocSource:
         self.watched: dict[str, Stamp] = {}
         self.sha256: dict[str, str] = {}
         self.pictures, self.labels = voc_pairs(place, split, self.watched)
+        self.shares = [Share(config.path.name, len(self.pictures))]
         self.image_ids = range(1, len(self.pictures) + 1)
         self.category_ids = list(range(1, len(self.names) + 1))
         labelled = [(p, x) for p, x in zip(self.pictures, self.labels, strict=True) if x]

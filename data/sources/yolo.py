@@ -3,12 +3,13 @@
 import os
 from pathlib import Path
 
-from data.definition.dataset_yaml import DatasetConfig
+from data.definition.config import DatasetConfig
 from data.formats.find import find_pictures, label_path
 from data.formats.header import picture_shape
 from data.formats.rows import Problem, Read, no_rows
 from data.formats.yolo import read_label
 from data.sources.checks import shared_labels, unused_labels
+from data.sources.share import Share
 from utils.files import Stamp, stamp
 
 
@@ -21,6 +22,7 @@ class YoloSource:
         self.watched: dict[str, Stamp] = {}
         found: list[Problem] = []
         self.pictures = find_pictures(sources, config.root, self.watched, found)
+        self.shares = [Share(config.path.name, len(self.pictures))]
         self.labels = [label_path(picture) for picture in self.pictures]
         for folder in set(map(os.path.dirname, self.labels)):  # two labels may change places
             self.watched.setdefault(folder, stamp(folder))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import train
 import val
-from data.definition.dataset_yaml import DatasetConfig, load_dataset_yaml
+from data.definition.config import DatasetConfig
+from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.folds import count_training, deal, describe, open_part, open_parts, stratify
 from data.index.index import Index, build_index, pooled
 from data.pictures.cache import open_pictures

@@ -76,6 +76,9 @@ class Hyp(BaseModel):
         None, description="k/K, as 2/6: train and val are pooled and dealt into K folds, and fold k is val"
     )
     fold_seed: int = Field(0, ge=0, lt=2**32, description="how folds are dealt; no other seed changes that")
+    val_also: str | None = Field(
+        None, description="a second dataset yaml that every evaluation scores too, by class name: also/mAP50-95"
+    )
     classes: Classes = Field(None, description="only these classes, by name; null: all")
     patience: int = Field(100, ge=0, description="epochs without a better score before the run stops; 0: never")
     patience_from: int = Field(

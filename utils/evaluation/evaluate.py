@@ -16,6 +16,8 @@ from utils.evaluation.metrics import F1Curves, confusion_matrix, f1_curves
 from utils.evaluation.nms import end2end_detections, non_max_suppression, remap_classes
 from utils.evaluation.truth import LIMIT
 
+ALSO = ("mAP50-95", "mAP50")  # scores of a second set that are kept
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -132,11 +134,22 @@ class Validation:
     settings: Settings
     around: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext  # entered with the model for the pass
     criterion: Criterion | None = None
+    also: "Validation | None" = None  # a second set
+
+    def start(self) -> None:
+        """Start the workers of the loaders."""
+        self.loader.start()
+        if self.also:
+            self.also.start()
 
     def score(self, model: nn.Module) -> Evaluation:
-        """One pass over all pictures."""
+        """One pass over all pictures, and one over those of the second set: also/mAP50-95 and also/mAP50."""
         with self.around(model):
-            return evaluate(model, self.loader, self.truth, self.device, self.settings, self.criterion)
+            result = evaluate(model, self.loader, self.truth, self.device, self.settings, self.criterion)
+        if self.also is None:
+            return result
+        second = self.also.score(model).metrics
+        return replace(result, metrics=result.metrics | {f"also/{k}": second[f"val/{k}"] for k in ALSO})
 
 
 def forward(model: nn.Module, images: Tensor, amp_dtype: torch.dtype | None = None) -> Tensor:

@@ -85,7 +85,7 @@ def open_resume(command: Command, hyp: Hyp) -> tuple[Resumed, Hyp]:
         require_free(folder)
     where = {"project"} if folder else {"project", "name"}
     given = {key: getattr(hyp, key) for key in hyp.model_fields_set - where}
-    free = {"device", "workers", "noplots", "data"}
+    free = {"device", "workers", "noplots", "data"} | ({"val_also"} if state["hyp"].get("val_also") else set())
     refused = {key for key, value in given.items() if key not in free and value != state["hyp"].get(key)}
     if refused or command.hyp:
         raise UserError(
@@ -114,9 +114,10 @@ def check_data(resumed: Resumed, now: dict[str, Any], moved: bool, anyway: bool)
         differ = ["what the run was trained on is not recorded in its last.pt, so other data cannot be told"] * moved
     else:
         differ = []
+        before = dict.fromkeys(now) | before
     for key, value in before.items():
-        if value != now[key]:
-            differ.append(f"{key}: {_brief(value)} at the start, {_brief(now[key])} now")
+        if value != now.get(key):
+            differ.append(f"{key}: {_brief(value)} at the start, {_brief(now.get(key))} now")
     if len(before["names"]) != len(now["names"]):
         raise UserError(
             f"{resumed.path} was trained on other classes: {'; '.join(differ)}. A run cannot change its number of "

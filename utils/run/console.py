@@ -58,6 +58,9 @@ def data_lines(train: Any, val: Any) -> list[str]:
     """What the indexes of the training and the evaluation pictures hold, and a warning where they are the same."""
     boxes = f"{len(train.boxes)} + {len(val.boxes)} boxes"
     lines = [f"data      {len(train)} + {len(val)} pictures, {boxes}, {train.nc} classes"]
+    if train.parts:
+        each = zip(train.parts.drawn(), train.parts.sizes(), train.parts.names, strict=True)
+        lines.append("          an epoch has " + ", ".join(f"{k} of the {n} of {name}" for k, n, name in each))
     empty = [int((index.offsets[1:] == index.offsets[:-1]).sum()) for index in (train, val)]
     if any(empty):
         lines.append(f"          {empty[0]} + {empty[1]} of the pictures have no box: background")
@@ -83,10 +86,11 @@ def closing_lines(
     After the demo, how to train on own data.
     """
     last_too = progress.best_epoch == progress.epoch
-    lines = [] if last_too else [f"last epoch: mAP50-95 {progress.metrics['val/mAP50-95']:.4f} (EMA)"]
+    also = [f"  also {m['also/mAP50-95']:.4f}" if "also/mAP50-95" in m else "" for m in (progress.metrics, best)]
+    lines = [] if last_too else [f"last epoch: mAP50-95 {progress.metrics['val/mAP50-95']:.4f}{also[0]} (EMA)"]
     lines.append(
         f"best {'and last ' if last_too else ''}epoch: mAP50-95 {best['val/mAP50-95']:.4f}  "
-        f"mAP50 {best['val/mAP50']:.4f} (epoch {progress.best_epoch}, {file} as read back from disk)"
+        f"mAP50 {best['val/mAP50']:.4f}{also[1]} (epoch {progress.best_epoch}, {file} as read back from disk)"
     )
     lines += intervals
     if progress.skipped:
@@ -111,6 +115,8 @@ def epoch_line(epoch: int, epochs: int, row: dict[str, float]) -> str:
         parts.append(f"lr {rates}")
     if "val/mAP50-95" in row:
         parts.append(f"mAP50-95 {row['val/mAP50-95']:.3f}  mAP50 {row['val/mAP50']:.3f}")
+    if "also/mAP50-95" in row:
+        parts.append(f"also mAP50-95 {row['also/mAP50-95']:.3f}")
     if "raw/mAP50-95" in row:
         parts.append(f"(raw weights {row['raw/mAP50-95']:.3f})")
     if row.get("train/skipped"):

@@ -94,12 +94,14 @@ def plot_losses(table: Table, path: Path) -> None:
 
 
 def plot_map(table: Table, path: Path) -> None:
-    """mAP50-95, mAP50 and mAP75 of the evaluated weights per epoch; epoch 0 is before training."""
+    """mAP50-95, mAP50 and mAP75 of the evaluated weights per epoch, on both sets; epoch 0 is before training."""
     fig = new_figure(7, 4)
     ax = panel(fig.subplots(), "Validation", "epoch", "average precision, mean over classes")
-    for style, name in enumerate(("mAP50-95", "mAP50", "mAP75")):
-        if f"val/{name}" in table:
-            _line(ax, table["epoch"], table[f"val/{name}"], name, style)
+    lines = {f"val/{name}": name for name in ("mAP50-95", "mAP50", "mAP75")}
+    lines |= {f"also/{name}": f"{name} of val_also" for name in ("mAP50-95", "mAP50")}
+    for style, (key, label) in enumerate(lines.items()):
+        if key in table:
+            _line(ax, table["epoch"], table[key], label, style)
     ax.set_ylim(0, 1)
     _over_epochs(ax, np.asarray(table["epoch"]))
     if any(len(line.get_xdata()) for line in ax.lines):

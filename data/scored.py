@@ -1,0 +1,46 @@
+"""What a run is scored on: its evaluation pictures, and those of a second set where one is named."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from data.definition.names import class_of
+from data.index.index import Index
+from data.loading.dataset import TrainDataset
+from data.loading.loader import open_val_loader
+from utils.config.schema import Hyp
+from utils.evaluation.evaluate import Settings, Validation
+from utils.run.ranks import DTYPES
+
+
+def open_validation(
+    val: Index,
+    also: Index | None,
+    hyp: Hyp,
+    stride: int,
+    workers: int,
+    device: torch.device,
+    around: Callable[..., Any],
+    train: TrainDataset,
+) -> Validation:
+    """Loader, truth and settings of every evaluation of a run; `also` is scored by the names of its classes.
+
+    around: see Validation. train: whose decoded pictures share the cache's room.
+    """
+    settings, pin = Settings.of(hyp, DTYPES[hyp.amp]), device.type == "cuda"
+    beside = [train.pictures]
+    loader = open_val_loader(val, hyp, stride, workers, pin, beside)
+    first = Validation(loader, val, device, settings, around)
+    if also is None:
+        return first
+    loader = open_val_loader(also, hyp, stride, workers, pin, [*beside, loader.dataset.pictures])
+    by_name = replace(settings, class_map=class_map(val.names, also.names))
+    return replace(first, also=Validation(loader, also, device, by_name, around))
+
+
+def class_map(names: list[str], truth: list[str]) -> list[int] | None:
+    """Class of the truth for each class of a model, -1 for none; None where the names are the same."""
+    found = [class_of(name, truth) for name in names]
+    return None if names == truth else [-1 if k is None else k for k in found]
