@@ -67,16 +67,7 @@ from utils.run.log import RunLog
 from utils.run.meter import GIVE_UP, Meter
 from utils.run.pictures import plot_run, show_training, show_validation
 from utils.run.progress import judged, require_score
-from utils.run.ranks import (
-    DTYPES,
-    Ranks,
-    from_rank_zero,
-    join_ranks,
-    start_ranks,
-    stop_ranks,
-    thread_count,
-    worker_count,
-)  # fmt: skip
+from utils.run.ranks import Ranks, from_rank_zero, join_ranks, start_ranks, stop_ranks, thread_count, worker_count
 from utils.run.seed import set_seed
 
 log = logging.getLogger(__name__)
@@ -93,11 +84,7 @@ class Run:
     data: dict[str, Any]  # what a resumed run must find again
     resumed: bool
     demand: Demand | None = None  # of a training step, by which a full GPU is explained
-
-    @property
-    def dtype(self) -> torch.dtype | None:
-        """Of autocast; None: full precision."""
-        return DTYPES[self.hyp.amp]
+    dtype: torch.dtype | None = None  # of autocast; None: full precision
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
@@ -149,7 +136,7 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     join_ranks(ranks)
     model.to(ranks.device, memory_format=torch.channels_last)  # the faster layout for convolutions, on CPU too
     folder = start_folder(hyp, ranks, data, resumed, changed, command.exist_ok)
-    run = Run(hyp, ranks, folder, stride, data, resumed is not None, demand)
+    run = Run(hyp, ranks, folder, stride, data, resumed is not None, demand, val.settings.dtype)
     training, plan = build_training(model, run.hyp, len(train_loader), demand.counts, ranks.device, run.dtype, state)
     val = replace(val, criterion=training.loss_fn.parts)
     if changed:
