@@ -79,7 +79,8 @@ from utils.compare.folder import (
     read_record,
     write_record,
 )  # fmt: skip
-from utils.compare.launch import device_slots, run_all
+from utils.compare.launch.cluster import engine
+from utils.compare.launch.local import device_slots
 from utils.compare.live import Live, introduce, say_results
 from utils.compare.record import Record, new_record
 from utils.compare.report.page import write_report
@@ -125,7 +126,7 @@ def compare(asked: Asked, argv: list[str]) -> Record | Family:
         take_over(cells, options.project)
         introduce(cells, slots, threads)
         try:
-            make_runs(cells, asked.command, slots, threads, identities)
+            make_runs(cells, asked.command, slots, threads, identities, engine(options))
         except StoppedBySignal:
             ended = sum(run.ended for cell in cells for run in cell.record.runs)
             log.info(f"kept: {ended} finished runs. Repeat the command to go on.")
@@ -191,7 +192,7 @@ def open_cell(asked: Asked, cell: Cell, folder: Path, fresh: Record) -> Place:
 
 
 def make_runs(
-    cells: Sequence[Place], command: Command, slots: list[str], threads: int, identities: dict[str, Identity]
+    cells: Sequence[Place], command: Command, slots: list[str], threads: int, identities: dict[str, Identity], run_all
 ) -> None:
     """Make every run that is missing, pair by pair over all cells; each is recorded when it ends."""
     epochs = {(cell.name, arm.name): arm.hyp.epochs for cell in cells for arm in cell.arms}

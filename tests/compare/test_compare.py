@@ -26,7 +26,7 @@ from utils.compare.cells.declare import read_asked
 from utils.compare.conclude import conclude
 from utils.compare.fingerprint import Fingerprint, code_hash, reached
 from utils.compare.folder import Place, read_record
-from utils.compare.launch import Job, device_slots, run_all
+from utils.compare.launch.local import Job, device_slots, run_all
 from utils.compare.record import Record, Run, new_record
 from utils.compare.runs import list_jobs
 from utils.compare.scores import final_score
@@ -232,7 +232,7 @@ def test_a_dataset_that_changes_meanwhile_stops_the_comparison(copied, tmp_path,
     cell, identities = opened([*words(copied, tmp_path), "--warmup", "--seeds", "2"], tmp_path / "exp")
     next((copied.parent / "labels/train").iterdir()).write_text("1 0.5 0.5 0.2 0.2\n")
     with pytest.raises(UserError, match="has changed since this comparison began"):
-        compare.make_runs([cell], Command(), ["cpu"], 1, identities)
+        compare.make_runs([cell], Command(), ["cpu"], 1, identities, run_all)
     assert not (tmp_path / "exp/runs").exists()
 
 
@@ -241,7 +241,7 @@ def test_no_space_left_is_said_before_a_run_begins(toy, tmp_path, monkeypatch):
     full = compare.shutil.disk_usage(tmp_path)._replace(free=10**6)
     monkeypatch.setattr(compare.shutil, "disk_usage", lambda path: full)
     with pytest.raises(UserError, match="only 1 MB are free.*finished runs are kept"):
-        compare.make_runs([cell], Command(), ["cpu"], 1, identities)
+        compare.make_runs([cell], Command(), ["cpu"], 1, identities, run_all)
 
 
 def test_two_at_once_in_one_folder_are_refused(toy, tmp_path):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from utils.compare.folder import Place
-from utils.compare.launch import Child
+from utils.compare.launch.local import Child
 from utils.compare.record import Record, Run
 from utils.compare.report.words import plainly
 from utils.run.log import read_metrics

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from utils.compare.arms import Arm
 from utils.compare.folder import Place, comparisons, same_maker, write_record
-from utils.compare.launch import Child, Job
+from utils.compare.launch.local import Child, Job
 from utils.compare.live import Live
 from utils.compare.record import Record, Run
 from utils.compare.scores import final_score

@@ -16,7 +16,13 @@ from utils.errors import UserError, suggest
 
 SEVERAL = ("data", "weights")  # options that take several values: a cell for each pair of them
 LISTS = ("data", "weights", "cells", "arms", "settings", "sweep", "parts")  # keys of a file that hold more than a value
-ABROAD = ("jobs", "devices")  # options that say where runs take place: no part of a declaration
+ABROAD = (
+    "jobs",
+    "devices",
+    "engine",
+    "address",
+    "run_gpus",
+)  # options that say where runs take place: no part of a declaration
 DECLARATION = "declaration.yaml"
 
 

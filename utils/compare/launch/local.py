@@ -36,8 +36,8 @@ class Child:
 
     job: Job
     device: str
-    process: subprocess.Popen
-    console: TextIO
+    process: subprocess.Popen | None = None  # none where an engine makes it
+    console: TextIO | None = None
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -79,7 +79,7 @@ def run_all(
                 free = list(slots)
                 for device in taken:
                     free.remove(device)
-                running.append(_start(todo.pop(0), free[0], threads))
+                running.append(start(todo.pop(0), free[0], threads))
             show(running)
             time.sleep(POLL)
             for child in [c for c in running if c.process.poll() is not None]:
@@ -90,7 +90,7 @@ def run_all(
         _stop(running)
 
 
-def _start(job: Job, device: str, threads: int) -> Child:
+def start(job: Job, device: str, threads: int) -> Child:
     """A process of train.py; what it prints goes to console.txt in its run folder."""
     job.folder.mkdir(parents=True, exist_ok=True)
     words = [*job.words, "--device", device]
