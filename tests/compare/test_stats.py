@@ -167,3 +167,13 @@ def test_what_pairing_bought():
     assert pairing_gain(*(seed + own)) == pytest.approx((0.02**2 + 0.01**2) / 0.01**2, rel=0.05)
     assert pairing_gain(seed, seed + 0.01) > 1e6 and pairing_gain([0.5, 0.6], [0.6, 0.5]) == 0.5
     assert pairing_gain([0.5, math.nan], [0.5, math.nan]) == math.inf and math.isnan(pairing_gain([1, 1], [1, 1]))
+
+
+@pytest.mark.parametrize("n", [4, 6, 9, 30])
+def test_power_of_a_large_effect_is_a_number(n):
+    effects = np.linspace(0, 40, 161)
+    power = effect_power(effects, 1.0, n, 0.05)
+    assert power[-1] == pytest.approx(1) and (np.diff(power) > -1e-6).all()
+    np.testing.assert_allclose(effect_power(-effects, 1.0, n, 0.05), power)
+    same = equivalence_power(effects, 1.0, n, 0.05, 40.0)
+    assert same[0] == pytest.approx(1) and same[-1] <= 0.05 + 1e-6 and (np.diff(same) < 1e-6).all()

@@ -123,7 +123,7 @@ def effect_power(effect: ArrayLike, sd: ArrayLike, n: int, level: ArrayLike) -> 
     Clinical Trials, chapter 3.
     """
     bar, shift = stats.t.isf(np.asarray(level) / 2, n - 1), _noncentrality(effect, sd, n)
-    return stats.nct.sf(bar, n - 1, shift) + stats.nct.cdf(-bar, n - 1, shift)
+    return _beyond(bar, n - 1, shift) + _beyond(bar, n - 1, -shift)
 
 
 def equivalence_power(effect: ArrayLike, sd: ArrayLike, n: int, level: ArrayLike, margin: float) -> np.ndarray:
@@ -133,8 +133,8 @@ def equivalence_power(effect: ArrayLike, sd: ArrayLike, n: int, level: ArrayLike
     approximation of Phillips (1990), J. Pharmacokin. 18:137, without Owen's Q. It is a lower bound, close above 1/2.
     """
     bar, effect = stats.t.isf(level, n - 1), np.asarray(effect)
-    above = stats.nct.sf(bar, n - 1, _noncentrality(effect + margin, sd, n))
-    below = stats.nct.cdf(-bar, n - 1, _noncentrality(effect - margin, sd, n))
+    above = _beyond(bar, n - 1, _noncentrality(effect + margin, sd, n))
+    below = _beyond(bar, n - 1, -_noncentrality(effect - margin, sd, n))
     return np.maximum(above + below - 1, 0.0)
 
 
@@ -144,6 +144,11 @@ def _signed_sums(d: np.ndarray) -> np.ndarray:
     for x in d:
         sums = np.concatenate([sums + x, sums - x])
     return sums
+
+
+def _beyond(bar: ArrayLike, df: ArrayLike, shift: ArrayLike) -> np.ndarray:
+    """P(T >= bar), T noncentral t; scipy has nan far on the other side, where it is 0."""
+    return np.nan_to_num(stats.nct.sf(bar, df, shift), nan=0.0)
 
 
 def _noncentrality(effect: ArrayLike, sd: ArrayLike, n: int) -> np.ndarray:
