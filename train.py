@@ -59,7 +59,7 @@ from models.training import Training, build_training, scored_as_stored
 from models.weights.save import save_ultralytics
 from utils.config.schema import Command, Hyp
 from utils.evaluation.bootstrap import bootstrap, interval_lines, keep_draws
-from utils.evaluation.evaluate import Validation, preprocess
+from utils.evaluation.evaluate import Validation, in_channels_last, memory_format, preprocess
 from utils.run.checkpoint import Resumed, check_data, open_resume, open_run_folder, resume_command
 from utils.run.console import closing_lines, configure_console, data_lines, epoch_line, model_lines, progress_bar
 from utils.run.folder import write_run_json
@@ -134,7 +134,7 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
             val.start()
         train_loader.start(state["progress"]["epoch"] if state else 0)
     join_ranks(ranks)
-    model.to(ranks.device, memory_format=torch.channels_last)  # the faster layout for convolutions, on CPU too
+    model.to(ranks.device, memory_format=memory_format(hyp.channels_last))
     folder = start_folder(hyp, ranks, data, resumed, changed, command.exist_ok)
     run = Run(hyp, ranks, folder, stride, data, resumed is not None, demand, val.settings.dtype)
     training, plan = build_training(model, run.hyp, len(train_loader), demand.counts, ranks.device, run.dtype, state)
@@ -222,7 +222,7 @@ def train_one_epoch(
         rates = t.schedule(ni, progress.history)
         set_rates(t.optimizer, rates)
         applied = applied_rates(t.optimizer) | {"accumulate": rates.accumulate}
-        images = preprocess(batch["img"], device, channels_last=True)  # (b, 3, h, w) in 0..1
+        images = preprocess(batch["img"], device, in_channels_last(hyp.channels_last))  # (b, 3, h, w) in 0..1
         images = resize(images, random_size(hyp.seed, ni, hyp.imgsz, hyp.multi_scale, run.stride))
         with torch.autocast(device.type, dtype=run.dtype, enabled=run.dtype is not None):
             preds = forward(images)
@@ -320,7 +320,8 @@ def finish(training: Training, val: Validation, run: Run, runlog: RunLog) -> dic
         log.info(f"stopped after epoch {progress.epoch} of {run.hyp.epochs}. Go on: {resume_command(run.folder)}")
         return progress.metrics
     best = run.folder / "weights/best.pt"
-    result = val.score(load_for_eval(str(best)).to(run.ranks.device, memory_format=torch.channels_last))
+    layout = memory_format(run.hyp.channels_last)
+    result = val.score(load_for_eval(str(best)).to(run.ranks.device, memory_format=layout))
     runlog.classes(result.per_class)
     if not run.hyp.noplots:
         batch = first_batch(val.loader.dataset, min(9, run.hyp.batch))

@@ -12,8 +12,8 @@ from utils.config.schema import Command, Hyp, check
 from utils.errors import UserError, answer_first, run_script
 
 SHARED = (
-    "imgsz", "device", "workers", "amp", "strict", "single_cls", "noplots", "conf", "iou", "max_det", "multi_label",
-    "agnostic_nms", "classes", "fold", "fold_seed",
+    "imgsz", "device", "workers", "amp", "channels_last", "strict", "single_cls", "noplots", "conf", "iou", "max_det",
+    "multi_label", "agnostic_nms", "classes", "fold", "fold_seed",
 )  # fmt: skip
 TRAINED = (
     "imgsz",
@@ -77,10 +77,9 @@ from data.definition.dataset_yaml import DatasetConfig, find_yaml, load_dataset_
 from data.index.folds import open_part
 from data.index.index import Index
 from data.loading.loader import build_eval_loader
-from models.detector import check_imgsz, load_for_eval
-from models.loss import decoding_in_full
+from models.detector import check_imgsz, for_evaluation, load_for_eval
 from utils.evaluation.bootstrap import Resamples, bootstrap, interval_lines
-from utils.evaluation.evaluate import Evaluation, Settings, evaluate, forward
+from utils.evaluation.evaluate import Evaluation, Settings, evaluate, forward, memory_format
 from utils.evaluation.output import Samples, numbered, speed_line, table_lines, write_json, write_labels, write_pictures
 from utils.evaluation.plots import plot_evaluation
 from utils.evaluation.truth import LIMIT
@@ -145,9 +144,9 @@ def run(
     """Evaluate on the device; `samples` keeps some of the pictures."""
     dtype = DTYPES[pick_amp(options.amp, device)]
     open_device(device)
-    model.to(device, memory_format=torch.channels_last)
+    model.to(device, memory_format=memory_format(options.channels_last))
     bar = samples.watch(progress_bar(loader, len(loader), options.split, True), len(loader))
-    with decoding_in_full(model):
+    with for_evaluation(model) as model:
         if device.type == "cuda":  # the first pass loads kernels: not a cost of the first picture
             forward(model, torch.zeros(1, 3, options.imgsz, options.imgsz, device=device), dtype)
         return evaluate(model, bar, index, device, Settings.of(options, dtype, class_map))

@@ -8,6 +8,6 @@ weights   files -> tensors, and back; nothing in a file runs
 build     a model yaml -> network
 optim     parameter groups, optimizers, and the one writer of rates
 head      what passes to a detector with other classes
-detector  detectors from weights on disk
+detector  detectors from weights on disk; the copy of one that is evaluated
 training  everything that is trained, built, saved and restored together
 """

@@ -1,18 +1,27 @@
-"""Detectors from weights on disk: for the classes of a dataset, as they are, or with the shapes of a saved run."""
+"""Detectors: from weights on disk, with the shapes of a saved run; and the copy of one that evaluates faster."""
 
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from ultralytics.nn.modules.block import RepVGGDW
+from ultralytics.nn.modules.conv import Conv2, RepConv
 from ultralytics.nn.tasks import DetectionModel
 
 from models.build import build_network, label, rebuild, resize_class_branches
 from models.head import Transfer, keep_head, rebuild_head
+from models.loss import decoding_in_full
 from models.weights.find import YAML_SUFFIXES, find_weights, read_model_yaml
 from models.weights.load import Source, load_weights
 from utils.config.schema import Hyp
 from utils.errors import UserError
 
 HEADS = {"keep": keep_head, "rebuild": rebuild_head}
+CONVOLUTIONS = {"conv": nn.Conv2d, "conv_transpose": nn.ConvTranspose2d}  # by attribute of a block, beside its `bn`
 
 
 def build_detector(
@@ -70,6 +79,45 @@ def model_from_yaml(yaml: dict[str, Any], names: list[str]) -> DetectionModel:
     """The shapes of a detector that build_detector made, from its .yaml, with random weights."""
     model = build_network(yaml, yaml.get("head_nc", len(names)), "the checkpoint's yaml")
     return label(resize_class_branches(model, len(names)), names)
+
+
+@torch.no_grad()
+def fold(model: nn.Module) -> nn.Module:
+    """A copy of `model` in evaluation mode, without gradients, that computes the same but for rounding, and faster.
+
+    BatchNorm, a fixed scale and shift there, and parallel branches become part of the convolutions. `model` is left
+    alone: what is averaged, saved and resumed never sees it. Raw outputs of every branch of the head stay.
+    """
+    folded = copy.deepcopy(model).eval().requires_grad_(False)
+    for block in list(folded.modules()):
+        _join_branches(block)
+    for block in list(folded.modules()):
+        for name, kind in CONVOLUTIONS.items():
+            convolution, bn = getattr(block, name, None), getattr(block, "bn", None)
+            if isinstance(convolution, kind) and isinstance(bn, nn.BatchNorm2d):
+                setattr(block, name, fuse_conv_bn_eval(convolution, bn, name == "conv_transpose"))
+                block.bn = nn.Identity()
+    return folded
+
+
+def _join_branches(block: nn.Module) -> None:
+    """Make one convolution of those whose outputs a re-parameterised block adds up."""
+    if isinstance(block, RepConv) and hasattr(block, "conv1"):
+        block.fuse_convs()
+        block.forward = block.forward_fuse
+    elif isinstance(block, RepVGGDW) and hasattr(block, "conv1"):
+        block.fuse()
+        block.forward = block.forward_fuse
+    elif isinstance(block, Conv2) and hasattr(block, "cv2"):
+        block.fuse_convs()
+
+
+@contextmanager
+def for_evaluation(model: nn.Module) -> Iterator[nn.Module]:
+    """The copy of `model` to evaluate: folded, and its head decodes boxes in full precision under any autocast."""
+    folded = fold(model)
+    with decoding_in_full(folded):
+        yield folded
 
 
 def _source_model(source: Source) -> DetectionModel:

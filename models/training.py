@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.detector import open_model
+from models.detector import for_evaluation, open_model
 from models.ema import EMA
 from models.fit import require_statistics
 from models.freeze import freeze
-from models.loss import DetectionLoss, decoding_in_full
+from models.loss import DetectionLoss
 from models.optim import build_optimizer, parameter_groups, with_kernels_of
 from models.weights.save import as_stored
 from utils.config.schema import Hyp
@@ -80,10 +80,10 @@ def require_trainable(hyp: Hyp, n: int) -> None:
 
 
 @contextmanager
-def scored_as_stored(model: nn.Module) -> Iterator[None]:
-    """While it lasts, a network answers as best.pt would once read back: an epoch has one score, then and later."""
-    with decoding_in_full(model), as_stored(model):
-        yield
+def scored_as_stored(model: nn.Module) -> Iterator[nn.Module]:
+    """A copy that answers as best.pt will once it is read back: an epoch has one score, then and later."""
+    with as_stored(model), for_evaluation(model) as copy:
+        yield copy
 
 
 def build_training(

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import Index, build_index
 from data.loading.loader import build_eval_loader
 from utils.boxes import xywhn_to_xyxy
-from utils.evaluation.evaluate import Settings, evaluate, preprocess
+from utils.config.schema import Hyp
+from utils.evaluation.evaluate import Settings, evaluate, memory_format, preprocess
 
 CPU = torch.device("cpu")
 
@@ -236,3 +238,17 @@ def test_real_weights_score_what_pycocotools_says_and_what_ultralytics_detects(t
     theirs = detected_by_ultralytics(weights, tmp_path, category_ids)
     assert len(result.predictions) == pytest.approx(len(theirs), rel=0.01) and reference["mAP50-95"] > 0.3
     assert reference == pytest.approx(pycocotools_scores(tmp_path / "truth.json", theirs), abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("choice", "platform", "expected"),
+    [("auto", "linux", True), ("auto", "darwin", True), ("auto", "win32", False), ("on", "win32", True)]
+    + [("off", "linux", False)],
+)
+def test_the_layout_is_channels_last_but_on_windows(monkeypatch, choice, platform, expected):
+    monkeypatch.setattr(sys, "platform", platform)
+    settings = Settings.of(Hyp(channels_last=choice), None)
+    images = preprocess(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), CPU, settings.channels_last)
+    weight = nn.Conv2d(3, 4, 3).to(memory_format=memory_format(choice)).weight
+    for tensor in (images, weight):
+        assert tensor.is_contiguous(memory_format=torch.channels_last) is expected

@@ -19,6 +19,7 @@ OLD_VALUES = {
     ("cache", "true"): "ram", ("cache", "false"): "off", ("amp", "true"): "auto", ("amp", "false"): "off",
     ("multi_scale", "true"): "0.5", ("multi_scale", "false"): "0", ("save_period", "-1"): "0",
     ("resume", "true"): "latest", ("cache", "none"): "off", ("amp", "fp32"): "off",
+    ("channels_last", "true"): "on", ("channels_last", "false"): "off",
 }  # fmt: skip
 FOREIGN_KEYS = {
     *YOLOV5_MARKS, "obj_pw", "fl_gamma", "anchors", "copy_paste", "copy_paste_mode", "pose", "kobj",
@@ -28,7 +29,7 @@ FOREIGN_KEYS = {
     "local_rank", "entity", "upload_dataset", "bbox_interval", "artifact_alias", "half", "plots", "val",
     "giou", "theta", "mixup_prob", "paste_in", "save_dir", "hide_labels", "hide_conf", "evolve_population",
     "resume_evolve", "nc", "notest", "global_rank", "world_size", "total_batch_size", "single_class", "log_imgs",
-    "log_artifacts", "ndjson_console", "ndjson_file", "seg", "mosaic9", "loss_ota", "v5_metric", "channels_last",
+    "log_artifacts", "ndjson_console", "ndjson_file", "seg", "mosaic9", "loss_ota", "v5_metric",
     "cls_remap", "dis", "distill_model", "dlog", "dgrad", "dlam", "quantize", "save_json", "save_hybrid", "source",
     "vid_stride", "stream_buffer", "visualize", "augment", "retina_masks", "embed", "show", "save_frames",
     "save_txt", "save_conf", "save_crop", "show_labels", "show_conf", "show_boxes", "line_width", "format", "keras",
@@ -83,7 +84,8 @@ def adapt(
     kept, unused, notes, ignored = {}, [], [], []
     for word, value in ((str(word), value) for word, value in content.items()):
         known = word in OLD_SPELLINGS or word in INVERTED
-        if word in COMMAND_KEYS or word in {"task", "split", "half"} or (word in FOREIGN_KEYS and not known):
+        theirs = word in {"task", "split", "half"} or (word == "channels_last" and project)  # not as theirs has it
+        if word in COMMAND_KEYS or theirs or (word in FOREIGN_KEYS and not known):
             counts = word != "half" and word in NEUTRAL and (value or None) != (NEUTRAL[word] or None)
             (ignored if counts else unused).append(f"{word}: {value}" if counts else word)
         elif word == "cls_pw" and project == "yolov5":

@@ -62,6 +62,9 @@ class Hyp(BaseModel):
         None, description="leading layers (a number), or parts: backbone, model.3"
     )
     amp: Literal["auto", "fp16", "bf16", "off"] = Field("auto", description="autocast; auto: fp16 on CUDA, off on CPU")
+    channels_last: Literal["auto", "on", "off"] = Field(
+        "auto", description="memory layout of pictures and weights; auto: on, but not on Windows"
+    )
     cache: Literal["off", "disk", "ram"] = Field(
         "off", description="keep decoded pictures in a memory-mapped file | memory"
     )

@@ -1,5 +1,6 @@
 """One pass of a detector over an evaluation loader, scored as COCO does; train.py and val.py both call it."""
 
+import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -49,9 +50,15 @@ class Settings:
 
     @classmethod
     def of(cls, options: Any, dtype: torch.dtype | None, class_map: list[int] | None = None) -> "Settings":
-        """As a Hyp or the options of val.py have them; channels-last, the faster layout for convolutions."""
+        """As a Hyp or the options of val.py have them."""
         chosen = {name: getattr(options, name) for name in ("conf", "iou", "max_det", "multi_label")}
-        return cls(**chosen, agnostic=options.agnostic_nms, dtype=dtype, channels_last=True, class_map=class_map)
+        return cls(
+            **chosen,
+            agnostic=options.agnostic_nms,
+            dtype=dtype,
+            channels_last=in_channels_last(options.channels_last),
+            class_map=class_map,
+        )
 
 
 class Stopwatch:
@@ -118,6 +125,19 @@ def evaluate(
     return replace(result, metrics=result.metrics | losses.values())
 
 
+def in_channels_last(choice: str) -> bool:
+    """Whether pictures and weights lie in channels-last, the faster layout for convolutions, as auto | on | off says.
+
+    auto: not on Windows, where it was measured to be three times slower.
+    """
+    return choice == "on" or (choice == "auto" and sys.platform != "win32")
+
+
+def memory_format(choice: str) -> torch.memory_format:
+    """The layout of a network's weights for auto | on | off."""
+    return torch.channels_last if in_channels_last(choice) else torch.contiguous_format
+
+
 def preprocess(images: Tensor, device: torch.device, channels_last: bool = False) -> Tensor:
     """uint8 (b, 3, h, w) on the host -> float32 in 0..1 on the device."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -132,7 +152,7 @@ class Validation:
     truth: Any  # their index
     device: torch.device
     settings: Settings
-    around: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext  # entered with the model for the pass
+    prepared: Callable[[nn.Module], AbstractContextManager[nn.Module]] = nullcontext  # the model -> what makes the pass
     criterion: Criterion | None = None
     also: "Validation | None" = None  # a second set
 
@@ -144,8 +164,8 @@ class Validation:
 
     def score(self, model: nn.Module) -> Evaluation:
         """One pass over all pictures, and one over those of the second set: also/mAP50-95 and also/mAP50."""
-        with self.around(model):
-            result = evaluate(model, self.loader, self.truth, self.device, self.settings, self.criterion)
+        with self.prepared(model) as prepared:
+            result = evaluate(prepared, self.loader, self.truth, self.device, self.settings, self.criterion)
         if self.also is None:
             return result
         second = self.also.score(model).metrics

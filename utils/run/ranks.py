@@ -7,7 +7,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from utils.env import cores
+from utils.env import cores, keep_freed_memory
 from utils.errors import UserError
 
 BF16_ON_CPU = False  # whether `amp: auto` takes bf16 on a CPU that has it: one of two sets differs, docs/results.md
@@ -96,9 +96,14 @@ def start_ranks(spec: str) -> Ranks:
 
 
 def open_device(device: torch.device) -> None:
-    """Make a GPU the one that is meant where none is named; else a context would be opened on the first one, too."""
+    """Make a GPU the one that is meant where none is named; else a context would be opened on the first one, too.
+
+    On a CPU, memory that tensors leave is kept for the next ones.
+    """
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    else:
+        keep_freed_memory()
 
 
 def join_ranks(ranks: Ranks) -> None:
