@@ -66,6 +66,7 @@ from utils.run.folder import write_run_json
 from utils.run.log import RunLog
 from utils.run.meter import GIVE_UP, Meter
 from utils.run.pictures import plot_run, show_training, show_validation
+from utils.run.profile import first_profiled
 from utils.run.progress import judged, require_score
 from utils.run.ranks import Ranks, from_rank_zero, join_ranks, start_ranks, stop_ranks, thread_count, worker_count
 from utils.run.seed import set_seed
@@ -136,6 +137,7 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     join_ranks(ranks)
     model.to(ranks.device, memory_format=memory_format(hyp.channels_last))
     folder = start_folder(hyp, ranks, data, resumed, changed, command.exist_ok)
+    train_loader.epoch = first_profiled(train_loader.epoch, folder, hyp.amp, command.profile and ranks.rank == 0)
     run = Run(hyp, ranks, folder, stride, data, resumed is not None, demand, val.settings.dtype)
     training, plan = build_training(model, run.hyp, len(train_loader), demand.counts, ranks.device, run.dtype, state)
     val = replace(val, criterion=training.loss_fn.parts)
@@ -320,8 +322,7 @@ def finish(training: Training, val: Validation, run: Run, runlog: RunLog) -> dic
         log.info(f"stopped after epoch {progress.epoch} of {run.hyp.epochs}. Go on: {resume_command(run.folder)}")
         return progress.metrics
     best = run.folder / "weights/best.pt"
-    layout = memory_format(run.hyp.channels_last)
-    result = val.score(load_for_eval(str(best)).to(run.ranks.device, memory_format=layout))
+    result = val.score(load_for_eval(str(best)).to(run.ranks.device, memory_format=val.settings.layout))
     runlog.classes(result.per_class)
     if not run.hyp.noplots:
         batch = first_batch(val.loader.dataset, min(9, run.hyp.batch))

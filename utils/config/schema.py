@@ -297,6 +297,7 @@ class Command(BaseModel):
     plan: bool = Field(
         False, description="only show what the run would do: a table and plan.png; several --hyp: overlaid"
     )
+    profile: bool = Field(False, description="record the first 50 batches for TensorBoard, and say where the time goes")
     keep_gains: bool = Field(False, description="use the loss gains of a YOLOv5 hyp file on an anchor-free model")
 
 

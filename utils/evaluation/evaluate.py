@@ -48,6 +48,11 @@ class Settings:
     channels_last: bool = False
     class_map: list[int] | None = None  # class of the truth for each class of the model, -1 for none; None: the same
 
+    @property
+    def layout(self) -> torch.memory_format:
+        """Of a network's weights."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
     @classmethod
     def of(cls, options: Any, dtype: torch.dtype | None, class_map: list[int] | None = None) -> "Settings":
         """As a Hyp or the options of val.py have them."""

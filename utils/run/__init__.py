@@ -10,5 +10,6 @@ log         metrics.csv and TensorBoard
 checkpoint  last.pt, and how a run goes on from it
 writer      states written while training goes on
 meter       what an epoch adds up to
+profile     where the time of the first batches goes
 pictures    what was learned from and what was found
 """

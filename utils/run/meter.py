@@ -12,6 +12,12 @@ from utils.run.console import weight_rates
 
 CHECK_EVERY = 10  # batches between two looks at the device on a GPU; each one waits for it
 GIVE_UP = 20  # skipped steps in a row, after which a run has diverged
+LOADER_BOUND = 0.15  # share of an epoch spent waiting for batches from which on the loader is what holds it up
+
+
+def bound_by(wait: float) -> str:
+    """What a run is held up by, given the share of the time that it waits for batches."""
+    return "loader-bound" if wait > LOADER_BOUND else "step-bound"
 
 
 class Meter:
