@@ -14,7 +14,7 @@ FOLDERS = ("models", "data", "utils")
 PURE = (
     *("boxes", "config/foreign", "config/recipes", "evaluation/matching", "evaluation/nms", "run/progress"),
     *(f"schedule/{name}" for name in ("curves", "rates", "plan", "describe", "warn")),
-    *(f"compare/statistics/{name}" for name in ("paired", "folds", "pooled", "sweep", "looks", "verdict")),
+    *(f"compare/statistics/{name}" for name in ("paired", "pictures", "folds", "pooled", "sweep", "looks", "verdict")),
     *("../data/pictures/letterbox", "../data/loading/multiscale"),
 )
 FILES = [*REPO.glob("*.py"), *(p for folder in FOLDERS for p in (REPO / folder).rglob("*.py"))]

@@ -69,6 +69,7 @@ def test_two_equal_arms_from_the_first_run_to_the_third_pair(toy, tmp_path, fork
 def equal_arms_on_equal_seeds_differ_by_exactly_zero(folder: Path, record: Record) -> None:
     verdict = record.verdicts["b"]
     assert (verdict.mean, verdict.sd, verdict.low, verdict.high) == (0, 0, 0, 0)
+    assert (verdict.low_pictures, verdict.high_pictures) == (0, 0), "on whatever pictures"
     assert verdict.kind == "undecided" and "exactly the same score" in verdict.sentence  # two pairs claim nothing
     assert max(run.score for run in record.runs) > 0  # equal because they are, not because nothing was learned
     for seed in range(2):
@@ -89,6 +90,7 @@ def test_equal_arms_on_other_seeds_make_no_claim(toy, tmp_path):
         run.status, run.score = "done", final_score(folder / run.folder, "val/mAP50-95")
     conclude(folder, record)
     verdict = record.verdicts["b"]
+    assert verdict.low_pictures < verdict.mean < verdict.high_pictures
     assert verdict.pairs == 6 and verdict.sd > 0 and verdict.kind not in ("helps", "hurts")
     assert "share neither head nor order" in " ".join(record.notes)
 

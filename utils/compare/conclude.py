@@ -6,9 +6,13 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from utils.compare.record import ArmVerdict, Look, Record, Run
 from utils.compare.scores import mean_differences, secondary
+from utils.compare.statistics.pictures import over_pictures
 from utils.compare.statistics.verdict import Verdict, fold_verdicts, verdicts
+from utils.evaluation.bootstrap import read_draws
 
 log = logging.getLogger(__name__)
 CLAIMS = ("helps", "hurts", "no difference")
@@ -44,9 +48,30 @@ def conclude(folder: Path, record: Record) -> None:
         found = verdicts(scores[reference], theirs, seen, declared.max_seeds, declared.margin)
     for arm, verdict in found.items():
         record.verdicts[arm] = _entry(verdict, _claimed(record.looks, arm, len(seeds)))
+        if not record.folds and not {"data", "fold", "fold_seed"} & record.differs.keys():  # the same pictures
+            ends = _over_pictures(folder, record, [(runs[arm, seed], runs[reference, seed]) for seed in seeds])
+            record.verdicts[arm].low_pictures, record.verdicts[arm].high_pictures = ends
     kinds = {arm: entry.kind for arm, entry in record.verdicts.items()}
     look = Look(pairs=len(seeds), when=time.strftime("%Y-%m-%d %H:%M:%S"), verdicts=kinds)
     record.looks = [*(old for old in record.looks if old.pairs != len(seeds)), look]
+
+
+def _over_pictures(folder: Path, record: Record, pairs: list[tuple[Run, Run]]) -> tuple[float | None, float | None]:
+    """Interval of the mean difference over pictures and seeds; a run that diverged scores 0 on whatever is drawn.
+
+    None, None where the metric is not resampled, a run has left no draws, or two are not of as many pictures.
+    """
+    name = record.declared.metric.removeprefix("val/")
+    found = [[read_draws(folder / run.folder, "last", name) for run in pair if run.score is not None] for pair in pairs]
+    sizes = {None if draws is None else (len(draws[0]), draws[1]) for pair in found for draws in pair}
+    if len(sizes) != 1 or None in sizes:
+        return None, None
+    ((draws, pictures),) = sizes
+    there = iter([values for pair in found for values, _ in pair])
+    drawn = [[np.zeros(draws) if run.score is None else next(there) for run in pair] for pair in pairs]
+    arm, reference = np.array(drawn).swapaxes(0, 1)  # (n, draws) each
+    low, high = over_pictures(arm, reference, np.array([a.counted - r.counted for a, r in pairs]), pictures)
+    return (None, None) if math.isnan(low) else (low, high)
 
 
 def _measure(folder: Path, record: Record, runs: dict[tuple[str, int], Run]) -> None:

@@ -118,6 +118,10 @@ class ArmVerdict(Part):
     """Lower end of the 95 % interval of the mean."""
     high: float | None = None
     """Upper end of it."""
+    low_pictures: float | None = None
+    """Lower end of its 95 % interval over the pictures of val and the seeds; none for folds or where draws lack."""
+    high_pictures: float | None = None
+    """Upper end of it."""
     p_t: float | None = None
     """p of the paired t test."""
     p_sign_flip: float | None = None

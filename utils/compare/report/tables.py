@@ -73,6 +73,8 @@ def differences_table(facts: Facts) -> Table | None:
         ("equivalence needs at most", lambda v: level(v.level_equivalence)),
         ("diverged: reference, arm", lambda v: ", ".join(map(str, v.diverged))),
     ]
+    if any(v.low_pictures is not None for v in judged.values()):
+        lines.insert(4, ("95 % interval, pictures too", lambda v: interval(v.low_pictures, v.high_pictures)))
     rows = [[name, *(text(v) for v in judged.values())] for name, text in lines]
     return Table(f"Differences from {facts.reference} in points, seed by seed", ("", *judged), rows)
 

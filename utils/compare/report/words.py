@@ -150,7 +150,7 @@ def declared_line(facts: Facts) -> str:
     return (
         f"Declared before: {declared.metric} of the EMA weights after the last epoch, margin "
         f"{margin_words(facts.margin)}, at most {declared.max_seeds} seeds. "
-        "A pair is one seed in two arms; a point is 0.01 of mAP."
+        "A pair is one seed in two arms; a point is 0.01 of mAP. The interval is over seeds for this val split."
     )
 
 
