@@ -9,6 +9,7 @@ from utils.compare.record import ArmVerdict
 from utils.compare.report.facts import Facts, RunFacts, finite
 from utils.compare.report.words import NOTHING, change, clean, duration, interval, kind_words, number, points, score
 from utils.compare.statistics.looks import effect_level, equivalence_level
+from utils.compare.statistics.paired import pairing_gain
 
 Words = Callable[[Any], str]
 MEASURES: dict[str, tuple[str, Words, Words, str]] = {  # key -> title, a mean, a difference, the difference's unit
@@ -76,7 +77,15 @@ def differences_table(facts: Facts) -> Table | None:
     if any(v.low_pictures is not None for v in judged.values()):
         lines.insert(4, ("95 % interval, pictures too", lambda v: interval(v.low_pictures, v.high_pictures)))
     rows = [[name, *(text(v) for v in judged.values())] for name, text in lines]
+    gains = [_pairing_gain(facts, arm) for arm in judged]
+    rows.insert(5, ["what pairing bought: variance unpaired / paired", *gains])
     return Table(f"Differences from {facts.reference} in points, seed by seed", ("", *judged), rows)
+
+
+def _pairing_gain(facts: Facts, arm: str) -> str:
+    """How many times as many seeds it would take without pairs."""
+    scores = [(reference.counted, run.counted) for reference, run in facts.pairs(arm)]
+    return number(pairing_gain(*zip(*scores, strict=True))) if len(scores) > 1 else NOTHING
 
 
 def secondary_table(facts: Facts) -> Table:
