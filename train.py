@@ -161,7 +161,7 @@ def train_and_log(
     progress = training.progress
     if run.resumed:
         log.info(f"going on after epoch {progress.epoch} of {run.hyp.epochs}")
-    runlog = RunLog(run.folder, progress.epoch, progress.ni)
+    runlog = RunLog(run.folder, progress.epoch, progress.ni, run.resumed)
     try:
         if not run.resumed:
             if not run.hyp.noplots:

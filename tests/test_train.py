@@ -24,7 +24,7 @@ from tests.helpers.runs import assert_same, replaced, run_train, state_of
 from utils.config.schema import Hyp
 from utils.errors import Diverged, UserError
 from utils.run.console import epoch_line, signs_of_life
-from utils.run.log import read_metrics, read_scalars
+from utils.run.log import RunLog, read_metrics, read_scalars
 from utils.run.meter import Meter
 from utils.run.progress import SCORES, Progress, judged
 from utils.schedule.plan import group_names, make_plan
@@ -524,6 +524,55 @@ def test_an_error_of_the_ranks_is_said_last_and_once(word, toy_args, tmp_path, f
     lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip("= ")]
     assert "error: imgsz 100 is not a multiple" in lines[-1], done.stderr[-3000:]
     assert (done.stdout + done.stderr).count("imgsz 100 is not a multiple") == 1
+
+
+def steps_of(folder: Path) -> dict[str, list[int]]:
+    """The steps of every scalar in the event files of a run, as TensorBoard reads them."""
+    from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={SCALARS: 0})
+    events.Reload()
+    return {tag: sorted(event.step for event in events.Scalars(tag)) for tag in events.Tags()[SCALARS]}
+
+
+@pytest.mark.parametrize(("epoch", "nb"), [(0, 4), (1, 1), (2, 1), (1, 4), (2, 4)])
+def test_a_log_that_goes_on_has_every_step_once(tmp_path, epoch, nb):
+    """After a kill in the middle of a write, two epochs and a batch beyond the state that the run goes on from."""
+
+    def write(runlog: RunLog, first: int, end: int) -> None:
+        for e in range(first, end):
+            for ni in range(e * nb, (e + 1) * nb):
+                runlog.batch(ni, {"lr/bias": 1.0, "accumulate": 1}, {"train/box": torch.tensor(0.5)})
+            runlog.epoch(e + 1, (e + 1) * nb, {"val/mAP50": 0.1, "train/box": 0.5, "train/skipped": 0})
+
+    runlog = RunLog(tmp_path)
+    runlog.epoch(0, 0, {"val/mAP50": 0.0})
+    write(runlog, 0, epoch + 2)
+    runlog.batch((epoch + 2) * nb, {"lr/bias": 1.0}, {})
+    runlog.close()
+    file = next(tmp_path.glob("events.*"))
+    file.write_bytes(file.read_bytes()[:-5])
+    for _ in range(2):  # a second time with a file of the first time
+        runlog = RunLog(tmp_path, epoch, epoch * nb, resumed=True)
+        write(runlog, epoch, epoch + 3)
+        runlog.close()
+    batches, epochs = list(range((epoch + 3) * nb)), list(range(1, epoch + 4))
+    steps = {"lr/bias": batches, "accumulate": batches, "train/box": batches}
+    assert steps_of(tmp_path) == steps | {"val/mAP50": [0, *epochs], "train/skipped": epochs}
+    assert [row["epoch"] for row in read_metrics(tmp_path / "metrics.csv")] == [0, *epochs]
+
+
+def test_after_a_resume_tensorboard_has_no_batch_twice(toy_args, tmp_path):
+    folder, last = tmp_path / "exp", tmp_path / "exp/weights/last.pt"
+    run_train(*toy_args, "--stop-after", 1, project=tmp_path)
+    kept = last.read_bytes()
+    train.main(["--resume", str(folder), "--stop-after", "1"])
+    last.write_bytes(kept)  # as if killed before the second epoch was kept
+    train.main(["--resume", str(folder)])
+    steps = steps_of(folder)
+    assert steps["accumulate"] == steps["lr/bias"] == steps["train/box"] == list(range(9))
+    assert steps["val/mAP50"] == steps["val/box"] == steps["time/epoch"] == [1, 2, 3]
+    assert all(len(set(numbers)) == len(numbers) for numbers in steps.values())
 
 
 def test_a_run_knows_its_data(toy, toy_args, tmp_path):

@@ -3,10 +3,12 @@
 import csv
 import io
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
+from tensorboard.compat.proto.event_pb2 import Event
 from torch.utils.tensorboard import SummaryWriter
 
 from utils.files import write_whole
@@ -22,11 +24,13 @@ class RunLog:
     Scalars of a batch may live on the device until they are written.
     """
 
-    def __init__(self, folder: Path, start_epoch: int = 0, start_ni: int = 0) -> None:
+    def __init__(self, folder: Path, start_epoch: int = 0, start_ni: int = 0, resumed: bool = False) -> None:
         self.folder, self.csv_path = folder, folder / "metrics.csv"
         self.let_go = hold_folder(folder)
-        self.rows = [row for row in read_metrics(self.csv_path) if row["epoch"] <= start_epoch] if start_ni else []
-        self.writer = SummaryWriter(str(folder), purge_step=start_ni or None)
+        self.rows = [row for row in read_metrics(self.csv_path) if row["epoch"] <= start_epoch] if resumed else []
+        if resumed:
+            cut_events(folder, start_ni)
+        self.writer = SummaryWriter(str(folder))
         self.pending: list[tuple[str, int, torch.Tensor]] = []
         self.over_batches: set[str] = set()  # tags whose x axis is ni
 
@@ -79,6 +83,47 @@ class RunLog:
         self.flush()
         self.writer.close()
         self.let_go()
+
+
+def cut_events(folder: Path, ni: int) -> None:
+    """Cut off a run's event files what was written from batch `ni` on, of every tag, which a resumed run writes again.
+
+    TensorBoard's own purge goes by one step for all tags, and those of epochs count otherwise than those of batches.
+    """
+    files = sorted(folder.glob("events.out.tfevents.*"), key=_written)
+    for k, file in enumerate(files):
+        end, found = end_before(file, ni)
+        os.truncate(file, end)  # also where a kill tore the last record
+        if found:
+            for later in files[k + 1 :]:
+                later.unlink()
+            return
+
+
+def _written(file: Path) -> list[int]:
+    """Second and number of events.out.tfevents.SECOND.host.pid.NUMBER: the order in which they were written."""
+    words = file.name.split(".")
+    return [int(word) if word.isdigit() else 0 for word in (words[3], words[-1])]
+
+
+def end_before(path: Path, ni: int) -> tuple[int, bool]:
+    """Bytes of an event file up to what batch `ni` or a later one wrote first, and whether there is such a one.
+
+    At most up to a record that is not whole.
+    """
+    with open(path, "rb") as file:
+        size, end = path.stat().st_size, 0
+        while len(header := file.read(12)) == 12:  # length, its checksum; then the event and its checksum
+            length = int.from_bytes(header[:8], "little")
+            if end + length + 16 > size:
+                return end, False
+            record = file.read(length + 4)[:length]
+            if b"lr/" in record:  # what a batch writes first
+                event = Event.FromString(record)
+                if event.step >= ni and any(value.tag.startswith("lr/") for value in event.summary.value):
+                    return end, True
+            end += length + 16
+    return end, False
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
