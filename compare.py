@@ -155,7 +155,7 @@ def examine(
     known, arms = known_data(options.project, options.name), [arm for _, arm in asked.all]
     identities = {
         data: identify(load_dataset_yaml(data, command.download), known[data].model_dump() if data in known else None)
-        for data in {str(arm.hyp.data): None for arm in arms}
+        for data in dict.fromkeys(data for arm in arms for data in arm.scored)
     }
     marks = {
         data: DataMark(content=i.content, state=i.state, pictures=sum(index.n for index in i.indexes.values()))
@@ -167,7 +167,7 @@ def examine(
     fresh = {}
     for cell in asked.cells:
         own = {
-            "data": {str(arm.hyp.data): marks[str(arm.hyp.data)] for arm in cell.arms},
+            "data": {data: marks[data] for arm in cell.arms for data in arm.scored},
             "weights": {str(arm.hyp.weights): weights[str(arm.hyp.weights)] for arm in cell.arms},
         }
         as_read = {"single_cls": False} | ({"fold": f"1/{options.folds}"} if options.folds else {})  # by `identify`

@@ -11,7 +11,10 @@ from utils.config.options import NO_DATA, is_option, parse_tokens, resolve
 from utils.config.schema import Command, Hyp, check
 from utils.errors import UserError
 
-METRICS = ("val/mAP50-95", "val/mAP50", "val/mAP75", "val/precision", "val/recall", "val/AR100")
+METRICS = (
+    *("val/mAP50-95", "val/mAP50", "val/mAP75", "val/precision", "val/recall", "val/AR100"),
+    *("also/mAP50-95", "also/mAP50"),  # of the set that --val-also names
+)
 OWN = ("device", "workers", "project", "name")  # of where a run takes place: no part of what an arm is
 SINGLE = ("resume", "stop_after", "exist_ok")  # options of a single run, which a comparison refuses
 DEMO = {"hyp": "demo", "epochs": 4}
@@ -54,6 +57,11 @@ class Arm:
     name: str
     words: tuple[str, ...]  # as given
     hyp: Hyp  # resolved; its seed is added to that of each pair
+
+    @property
+    def scored(self) -> list[str]:
+        """The data sets that a run reads: its own, and the one that is scored beside it."""
+        return [str(self.hyp.data), *([str(self.hyp.val_also)] if self.hyp.val_also else [])]
 
     def settings(self) -> dict[str, Any]:
         """All that a run of this arm is told, but where it takes place."""
