@@ -63,7 +63,7 @@ from utils.evaluation.evaluate import Validation, in_channels_last, memory_forma
 from utils.run.checkpoint import Resumed, check_data, open_resume, open_run_folder, resume_command
 from utils.run.console import closing_lines, configure_console, data_lines, epoch_line, model_lines, progress_bar
 from utils.run.folder import write_run_json
-from utils.run.log import RunLog
+from utils.run.log import RunLog, open_wandb
 from utils.run.meter import GIVE_UP, Meter
 from utils.run.pictures import plot_run, show_training, show_validation
 from utils.run.profile import first_profiled
@@ -151,23 +151,25 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     for line in about + data_lines(train_index, val_index) + model_lines(model, len(frozen), transfer):
         log.info(line)
     announce(plan, training.schedule, run.hyp, run.folder)
-    return train_and_log(training, train_loader, val, run, transfer, command.stop_after)
+    return train_and_log(training, train_loader, val, run, transfer, command)
 
 
 def train_and_log(
-    training: Training, train_loader: TrainLoader, val: Validation, run: Run, head: Transfer | None, stop: int | None
+    training: Training, train_loader: TrainLoader, val: Validation, run: Run, head: Transfer | None, command: Command
 ) -> dict[str, float]:
     """The part of rank 0: the epochs with what is written about them, and the end of the run."""
     progress = training.progress
     if run.resumed:
         log.info(f"going on after epoch {progress.epoch} of {run.hyp.epochs}")
-    runlog = RunLog(run.folder, progress.epoch, progress.ni, run.resumed)
+    mirror = open_wandb(run.folder, run.hyp.model_dump()) if command.wandb else None
+    runlog = RunLog(run.folder, progress.epoch, progress.ni, run.resumed, mirror)
     try:
         if not run.resumed:
+            runlog.begin(run.hyp.model_dump())
             if not run.hyp.noplots:
                 show_training(run.folder, runlog, train_loader.dataset.index, first_batch(train_loader.dataset, 9))
             score_untrained(training, val, run, runlog, head)
-        run_epochs(training, train_loader, val, run, runlog, stop)
+        run_epochs(training, train_loader, val, run, runlog, command.stop_after)
         training.writer.join()
         return finish(training, val, run, runlog)
     except (StoppedBySignal, Diverged):
@@ -331,7 +333,9 @@ def finish(training: Training, val: Validation, run: Run, runlog: RunLog) -> dic
     keep_draws(run.folder, "best", draws := bootstrap(val.truth, result))
     for line in closing_lines(progress, result.metrics, best, interval_lines(draws), run.hyp.data):
         log.info(line)
-    return progress.metrics | {f"best/{key.removeprefix('val/')}": value for key, value in result.metrics.items()}
+    final = progress.metrics | {f"best/{key.removeprefix('val/')}": value for key, value in result.metrics.items()}
+    runlog.result(run.hyp.model_dump(), final)
+    return final
 
 
 if __name__ == "__main__":

@@ -298,6 +298,7 @@ class Command(BaseModel):
         False, description="only show what the run would do: a table and plan.png; several --hyp: overlaid"
     )
     profile: bool = Field(False, description="record the first 50 batches for TensorBoard, and say where the time goes")
+    wandb: bool = Field(False, description="log to Weights & Biases, too (an extra: requirements-extra.txt)")
     keep_gains: bool = Field(False, description="use the loss gains of a YOLOv5 hyp file on an anchor-free model")
 
 

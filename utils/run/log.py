@@ -4,13 +4,17 @@ import csv
 import io
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from tensorboard.compat.proto.event_pb2 import Event
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
+from utils.errors import UserError
 from utils.files import write_whole
 from utils.run.folder import hold_folder
 
@@ -24,7 +28,11 @@ class RunLog:
     Scalars of a batch may live on the device until they are written.
     """
 
-    def __init__(self, folder: Path, start_epoch: int = 0, start_ni: int = 0, resumed: bool = False) -> None:
+    def __init__(
+        self, folder: Path, start_epoch: int = 0, start_ni: int = 0, resumed: bool = False, mirror: Any = None
+    ) -> None:
+        """mirror: an open run of Weights & Biases that is told every scalar, too."""
+        self.mirror = mirror
         self.folder, self.csv_path = folder, folder / "metrics.csv"
         self.let_go = hold_folder(folder)
         self.rows = [row for row in read_metrics(self.csv_path) if row["epoch"] <= start_epoch] if resumed else []
@@ -32,12 +40,37 @@ class RunLog:
             cut_events(folder, start_ni)
         self.writer = SummaryWriter(str(folder))
         self.pending: list[tuple[str, int, torch.Tensor]] = []
+        self.axes: dict[str, str] = {}  # of the mirror's tags
         self.over_batches: set[str] = set()  # tags whose x axis is ni
+
+    def begin(self, hyp: Mapping[str, Any]) -> None:
+        """The resolved hyp as text, and the plan as a picture where it was drawn; of a new run only."""
+        text = yaml.safe_dump(dict(hyp), sort_keys=False, allow_unicode=True)
+        self.writer.add_text("hyp", f"```yaml\n{text}```", 0)
+        plan = self.folder / "plan.png"
+        if plan.is_file():
+            from matplotlib.image import imread  # takes a while, and a log may be opened without plots
+
+            self.writer.add_image("plan", imread(plan)[..., :3], 0, dataformats="HWC")
+
+    def result(self, hyp: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """What TensorBoard's HParams tab shows of this run: plain values of the hyp, and the final metrics.
+
+        It stands in the run's own event file: the tab compares the runs of a folder.
+        """
+        plain = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in hyp.items()}
+        for summary in hparams(
+            plain, {tag: v for tag, v in metrics.items() if tag.startswith(("val/", "also/", "best/"))}
+        ):
+            self.writer.file_writer.add_summary(summary)
+        if self.mirror:
+            self.mirror.summary.update(dict(metrics))
 
     def batch(self, ni: int, values: dict[str, float], tensors: dict[str, torch.Tensor]) -> None:
         """Scalars of batch `ni`: plain values at once, 0-dim tensors at the next flush (one device sync for all)."""
         for tag, value in values.items():
             self.writer.add_scalar(tag, value, ni)
+        self._tell("ni", ni, values)
         self.pending += [(tag, ni, tensor.detach()) for tag, tensor in tensors.items()]
         self.over_batches |= values.keys() | tensors.keys()
         if ni % FLUSH_EVERY == FLUSH_EVERY - 1:
@@ -49,7 +82,16 @@ class RunLog:
             values = torch.stack([t.float() for _, _, t in self.pending]).tolist()
             for (tag, ni, _), value in zip(self.pending, values, strict=True):
                 self.writer.add_scalar(tag, value, ni)
+                self._tell("ni", ni, {tag: value})
             self.pending.clear()
+
+    def _tell(self, axis: str, at: int, values: Mapping[str, float]) -> None:
+        """The same to the mirror; each tag has the axis that it has in TensorBoard."""
+        if self.mirror:
+            for tag in values.keys() - self.axes.keys():
+                self.mirror.define_metric(tag, step_metric=axis)
+                self.axes[tag] = axis
+            self.mirror.log({axis: at, **values})
 
     def epoch(self, epoch: int, ni: int, values: dict[str, float]) -> None:
         """One row of metrics.csv, and the metrics in TensorBoard over epochs; epoch 0 is before the first batch."""
@@ -58,6 +100,7 @@ class RunLog:
         for tag, value in values.items():
             if tag not in self.over_batches:
                 self.writer.add_scalar(tag, value, epoch)
+        self._tell("epoch", epoch, {tag: value for tag, value in values.items() if tag not in self.over_batches})
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
         text = io.StringIO(newline="")
         table = csv.DictWriter(text, columns)
@@ -82,7 +125,21 @@ class RunLog:
         """Flush and close the event file, and let others into the folder."""
         self.flush()
         self.writer.close()
+        if self.mirror:
+            self.mirror.finish()
         self.let_go()
+
+
+def open_wandb(folder: Path, hyp: Mapping[str, Any]) -> Any:
+    """A run of Weights & Biases, project preheat, named after the run folder; UserError when it is not installed.
+
+    Whether it uses the network is its own setting: WANDB_MODE=offline keeps it all in the run folder.
+    """
+    try:
+        import wandb
+    except ImportError as e:
+        raise UserError("--wandb needs wandb, which is not installed: pip install -r requirements-extra.txt") from e
+    return wandb.init(project="preheat", name=folder.name, dir=str(folder), config=dict(hyp), save_code=False)
 
 
 def cut_events(folder: Path, ni: int) -> None:
