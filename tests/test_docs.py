@@ -12,6 +12,7 @@ import compare
 import train
 import val
 from data.report.main import Options
+from tests.helpers.runs import guesser
 from utils.compare.cells.declare import read_asked
 from utils.config.options import parse_args, parse_tokens
 
@@ -63,17 +64,25 @@ TINY = [  # what is added to a run of the demo
 def test_a_command_that_needs_no_own_data_runs(command, toy, tmp_path, forked_runs):
     """As it stands, but small, and writing elsewhere; your.yaml is that of a toy."""
     places = {"your.yaml": str(toy), "docs/schedules.png": str(tmp_path / "schedules.png")}
+    for name in ("toy-source", "toy-target"):  # thousands of pictures to be drawn
+        places[f"data/toy/{name}.yaml"] = str(tmp_path / f"{name}.yaml")
+        (tmp_path / f"{name}.yaml").write_text(f"path: {toy.parent}\n{toy.read_text()}")
     words = [places.get(word, word) for word in shlex.split(command)[1:]]
     if words[0].endswith(".py") and "--help" not in words:
         words += [*([] if "--plan" in words else TINY), "--project", str(tmp_path)]
-        words += ["--seeds", "2"] if words[0] == "compare.py" else []
-        if "demo-pretrain" in words:  # its own data are thousands of pictures to be drawn
-            words += ["--data", str(toy), "--fraction", "1"]
+        if words[0] == "compare.py":
+            many = ["--weights", str(guesser()), "--imgsz", "64"]  # of 10 anchors at least
+            words += ["--seeds", "2", *(many if "--hyp" in words else [])]
+        if "demo-pretrain" in words or (words[0] == "compare.py" and "--hyp" in words and "--data" not in words):
+            words += ["--data", str(toy)]
+        if "--data" in words:  # all of the few pictures
+            words += ["--fraction", "1"]
     elif "data.index" in words:
         words += ["--project", str(tmp_path), "--noplots"]
     done = subprocess.run([sys.executable, *words], cwd=REPO, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "--help" in words or any(tmp_path.iterdir()), "it leaves what it is there for"
+    left = {path.name for path in tmp_path.iterdir()} - {"toy-source.yaml", "toy-target.yaml"}
+    assert "--help" in words or left, "it leaves what it is there for"
 
 
 @pytest.mark.parametrize(("page", "command"), commands())
