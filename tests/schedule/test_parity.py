@@ -24,6 +24,7 @@ from train import Run, Training, run_epochs
 from utils.config.schema import Hyp
 from utils.run.progress import Progress
 from utils.run.ranks import Ranks
+from utils.run.writer import Writer
 from utils.schedule.plan import make_plan
 from utils.schedule.rates import build_schedule
 
@@ -181,6 +182,7 @@ def start_as(theirs: Recorder, weights: Path) -> Training:
         loss_fn=DetectionLoss(model, HYP),
         schedule=schedule,
         progress=Progress(),
+        writer=Writer(background=False),
     )
 
 

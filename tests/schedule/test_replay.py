@@ -18,6 +18,7 @@ from train import Run, Training, run_epochs
 from utils.config.schema import Hyp
 from utils.run.progress import Progress
 from utils.run.ranks import Ranks
+from utils.run.writer import Writer
 from utils.schedule.plan import make_plan
 from utils.schedule.rates import build_schedule, steps
 
@@ -122,6 +123,7 @@ def test_our_loop_repeats_the_recorded_one(recipe, name, tmp_path):
         loss_fn=ToyLoss(per_picture=recipe == "yolov3-spp"),
         schedule=schedule,
         progress=Progress(),
+        writer=Writer(background=False),
     )
     ours = {group["weight_decay"] for group in training.optimizer.param_groups}
     assert sorted(ours) == pytest.approx(sorted({group["weight_decay"] for group in trace["groups"]}))
