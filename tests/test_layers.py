@@ -139,3 +139,9 @@ def test_env_lets_torch_use_every_core():
     out = subprocess.run([sys.executable, "-c", code], cwd=REPO, env=clean, capture_output=True, text=True, check=True)
     threads, cores = out.stdout.split()[-2:]
     assert threads == cores
+
+
+def test_every_test_file_has_a_name_of_its_own():
+    """pytest collects one file of a name only, and says so in a line that is easily missed."""
+    names = [path.name for path in (REPO / "tests").rglob("test_*.py")]
+    assert not {name for name in names if names.count(name) > 1}
