@@ -13,7 +13,7 @@ from utils.compare.report.words import margin_words
 from utils.compare.statistics.looks import ALPHA
 from utils.compare.statistics.paired import FEWEST, holm, paired
 from utils.compare.statistics.pooled import FEWEST_CELLS, pool
-from utils.compare.statistics.sweep import Swept, best_values, gain_at_best, swept, wider
+from utils.compare.statistics.sweep import Swept, best_values, gain_at_best, swept, usable_height, wider
 
 log = logging.getLogger(__name__)
 QUESTIONS = {
@@ -100,7 +100,7 @@ def _either(values: Sequence, scores: np.ndarray) -> str:
 
 def _reach(family: Family, reference: np.ndarray, theirs: np.ndarray, arm: str) -> str:
     """Whether a usable range may go on past the ends of the sweep."""
-    height = reference.mean(0).max() - family.promise.within
+    height = usable_height(reference, family.promise.within)
     cut = [
         name
         for name, scores in ((family.promise.reference, reference), (arm, theirs))

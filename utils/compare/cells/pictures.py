@@ -2,12 +2,12 @@
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from utils.compare.cells.family import Answer, Family
 from utils.compare.report.facts import Facts
-from utils.compare.report.figure import DARK, Picture, add_legend, colour, dashes, short, to_picture
+from utils.compare.report.figure import DARK, Picture, add_legend, beside, colour, dashes, frame_rows, short, to_picture
 from utils.compare.report.words import margin_words, score
+from utils.compare.statistics.sweep import usable_height
 from utils.figure import GREY, SHADE, new_figure, panel
 
 OF = {
@@ -49,12 +49,7 @@ def draw_forest(family: Family, told: Answer, k: int) -> Picture | None:
             labels.append(name)
             places.append(at)
     ax.set_yticks(places, labels, parse_math=False, fontsize=10 if n <= 30 else 7)
-    ax.tick_params(axis="y", length=0)
-    ax.spines["left"].set_visible(False)
-    ax.set_ylim(rows - 0.3, -0.7)
-    ax.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10)))
-    pad = 0.06 * (max(ends) - min(ends)) or 1.0
-    ax.set_xlim(min(ends) - pad, max(ends) + pad)
+    frame_rows(ax, rows - 0.3, ends)
     listed = ", ".join(f"{effect.group or 'all'} {scale * effect.mean:+.2f}" for effect in told.effects)
     return to_picture(fig, f"{told.sentence} Each: {listed}.")
 
@@ -65,7 +60,7 @@ def _row(ax: Axes, at: float, values: tuple[float, float | None, float | None], 
     if low is not None and high is not None:
         ax.plot([low, high], [at, at], color=own, linewidth=2.5, solid_capstyle="butt", zorder=3, alpha=0.8)
     ax.plot(mean, at, mark, color=own, markersize=8, zorder=4, markeredgewidth=2 if mark == "|" else 0)
-    ax.annotate(f"{mean:+.2f}", (1.02, at), xycoords=ax.get_yaxis_transform(), va="center", fontsize=9)
+    beside(ax, at, f"{mean:+.2f}")
     return [v for v in (mean, low, high) if v is not None]
 
 
@@ -79,7 +74,7 @@ def draw_sweep(family: Family, facts: dict[str, Facts], group: str) -> Picture |
     fig = new_figure(6.4, 4.0)
     ax = panel(fig.subplots(), "", str(family.key), family.promise.metric)
     ax.xaxis.label.set_parse_math(False)
-    words, arms, best = [], facts[cells[0].name].arms, 0.0
+    words, arms, height = [], facts[cells[0].name].arms, 0.0
     for k, arm in enumerate(arms):
         runs = [facts[cell.name].of(arm) for cell in cells]
         each = np.array([[np.nan if run.counted is None else run.counted for run in column] for column in runs]).T
@@ -91,13 +86,12 @@ def draw_sweep(family: Family, facts: dict[str, Facts], group: str) -> Picture |
             lost = sum(run.status == "diverged" for run in column)
             ax.plot([place] * lost, [0.0] * lost, "X", color=colour(k), markersize=7)
         mean = np.nanmean(each, axis=0)
-        best = float(np.nanmax(mean)) if k == 0 else best
+        height = float(usable_height(np.nan_to_num(mean)[None], family.promise.within)) if k == 0 else height
         ax.plot(x, mean, color=colour(k), linestyle=dashes(k), marker="o", linewidth=2, label=" " + short(arm))
         listed = ", ".join(f"{cell.value} {score(float(m))}" for cell, m in zip(cells, mean, strict=True))
         words.append(f"{arm}: {listed}")
     if log_scale and words:
         ax.set_xscale("log")
-        height = best - family.promise.within
         ax.axhline(height, color=DARK, linewidth=0.9, linestyle=":")
         ax.annotate(
             f"usable: within {margin_words(family.promise.within)}", (0.01, height), (0, 3),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from utils.compare.report.facts import Curve
 from utils.compare.report.words import clean
@@ -93,3 +94,18 @@ def add_legend(ax: Axes) -> None:
     """Names above the panel; a name is text, never a formula."""
     for text in ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=9).get_texts():
         text.set_parse_math(False)
+
+
+def frame_rows(ax: Axes, bottom: float, ends: Sequence[float]) -> None:
+    """What is left to do for a panel of rows, the first on top: no left edge, round ticks, room around `ends`."""
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.set_ylim(bottom, -0.7)
+    ax.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10)))
+    pad = 0.06 * (max(ends) - min(ends)) or 1.0
+    ax.set_xlim(min(ends) - pad, max(ends) + pad)
+
+
+def beside(ax: Axes, row: float, text: str, weight: str = "normal") -> None:
+    """A number at the right edge of a row."""
+    ax.annotate(text, (1.02, row), xycoords=ax.get_yaxis_transform(), va="center", fontsize=9, weight=weight)

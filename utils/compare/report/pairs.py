@@ -1,11 +1,9 @@
 """Pictures of the pairs of a comparison: every difference with their mean, and every score."""
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from utils.compare.report.facts import Facts
-from utils.compare.report.figure import DARK, Picture, colour, short, to_picture
+from utils.compare.report.figure import DARK, Picture, beside, colour, frame_rows, short, to_picture
 from utils.compare.report.words import interval, points, score
 from utils.figure import GREY, SHADE, new_figure, panel
 
@@ -30,7 +28,7 @@ def draw_differences(facts: Facts, arm: str) -> Picture | None:
         lost = reference.score is None or run.score is None
         ax.plot([0, x], [row, row], color=own, linewidth=1, alpha=0.4)
         ax.plot(x, row, "X" if lost else "o", color=own, markersize=8 if lost else 6.5, zorder=3)
-        _beside(ax, row, f"{x:+.2f}" + (" diverged" if lost else ""))
+        beside(ax, row, f"{x:+.2f}" + (" diverged" if lost else ""))
     ticks, labels = list(range(n)), [facts.record.pair(run.seed) for _, run in pairs]
     if verdict:
         mean, low, high = (100 * getattr(verdict, key) for key in ("mean", "low", "high"))
@@ -38,15 +36,10 @@ def draw_differences(facts: Facts, arm: str) -> Picture | None:
         ax.axhline(n - 0.15, color=GREY, linewidth=0.8)
         ax.plot([low, high], [at, at], color="black", linewidth=3, solid_capstyle="butt", zorder=3)
         ax.plot(mean, at, "D", color="black", markersize=8, zorder=4)
-        _beside(ax, at, f"{mean:+.2f}", weight="bold")
+        beside(ax, at, f"{mean:+.2f}", weight="bold")
         ticks, labels, ends = [*ticks, at], [*labels, "mean, 95 %"], [*ends, low, high]
     ax.set_yticks(ticks, labels, fontsize=10 if n <= 40 else 7)
-    ax.tick_params(axis="y", length=0)
-    ax.spines["left"].set_visible(False)
-    ax.set_ylim(rows - 0.4, -0.7)
-    ax.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10)))
-    pad = 0.06 * (max(ends) - min(ends)) or 1.0
-    ax.set_xlim(min(ends) - pad, max(ends) + pad)
+    frame_rows(ax, rows - 0.4, ends)
     said = f"; mean {points(verdict.mean)}, 95 % interval {interval(verdict.low, verdict.high)}" if verdict else ""
     listed = ", ".join(f"{facts.record.pair(run.seed)} {x:+.2f}" for (_, run), x in zip(pairs, d, strict=True))
     return to_picture(fig, f"Difference {arm} minus {facts.reference} in points: {listed}{said}.")
@@ -77,8 +70,3 @@ def draw_scores(facts: Facts) -> Picture | None:
     ax.set_xticks(range(len(arms)), [short(arm) for arm in arms], parse_math=False)
     ax.set_xlim(-0.4, len(arms) - 0.4)
     return to_picture(fig, f"Scores of every run; mean of {'; '.join(words)}.")
-
-
-def _beside(ax: Axes, row: float, text: str, weight: str = "normal") -> None:
-    """A number at the right edge of a row."""
-    ax.annotate(text, (1.02, row), xycoords=ax.get_yaxis_transform(), va="center", fontsize=9, weight=weight)
