@@ -60,16 +60,16 @@ from models.weights.save import save_ultralytics
 from utils.config.schema import Command, Hyp
 from utils.evaluation.bootstrap import bootstrap, interval_lines, keep_draws
 from utils.evaluation.evaluate import Validation, in_channels_last, memory_format, preprocess
-from utils.run.checkpoint import Resumed, check_data, open_resume, open_run_folder, resume_command
 from utils.run.console import closing_lines, configure_console, data_lines, epoch_line, model_lines, progress_bar
 from utils.run.folder import write_run_json
 from utils.run.log import RunLog, open_wandb
 from utils.run.meter import GIVE_UP, Meter
 from utils.run.pictures import plot_run, show_training, show_validation
 from utils.run.profile import first_profiled
-from utils.run.progress import judged, require_score
 from utils.run.ranks import Ranks, from_rank_zero, join_ranks, start_ranks, stop_ranks, thread_count, worker_count
-from utils.run.seed import set_seed
+from utils.run.state.checkpoint import Resumed, check_data, open_resume, open_run_folder, resume_command
+from utils.run.state.progress import judged, require_score
+from utils.run.state.seed import set_seed
 
 log = logging.getLogger(__name__)
 

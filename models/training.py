@@ -20,9 +20,9 @@ from models.optim import build_optimizer, parameter_groups, with_kernels_of
 from models.weights.save import as_stored
 from utils.config.schema import Hyp
 from utils.errors import Diverged
-from utils.run.checkpoint import collect, restore
-from utils.run.progress import Progress
-from utils.run.writer import Writer
+from utils.run.state.checkpoint import collect, restore
+from utils.run.state.progress import Progress
+from utils.run.state.writer import Writer
 from utils.schedule.plan import Plan, make_plan
 from utils.schedule.rates import Schedule, build_schedule
 

@@ -12,7 +12,7 @@ REPO = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted(p.stem for p in REPO.glob("*.py"))
 FOLDERS = ("models", "data", "utils")
 PURE = (
-    *("boxes", "config/foreign", "config/recipes", "evaluation/matching", "evaluation/nms", "run/progress"),
+    *("boxes", "config/foreign", "config/recipes", "evaluation/matching", "evaluation/nms", "run/state/progress"),
     *(f"schedule/{name}" for name in ("curves", "rates", "plan", "describe", "warn")),
     *(f"compare/statistics/{name}" for name in ("paired", "pictures", "folds", "pooled", "sweep", "looks", "verdict")),
     *("../data/pictures/letterbox", "../data/loading/multiscale"),
@@ -79,7 +79,7 @@ def test_a_wrong_import_is_found(tmp_path):
         ("data/loading/dataset.py", "from models.build import x", True),
         ("utils/run/log.py", "import train", True),
         ("utils/run/log.py", "from . import meter", True),
-        ("data/loading/dataset.py", "from data.loading.order import x\nfrom utils.run.seed import x", False),
+        ("data/loading/dataset.py", "from data.loading.order import x\nfrom utils.run.state.seed import x", False),
         ("data/index/__main__.py", "from data.report.main import main", False),
     ):
         path = tmp_path / file

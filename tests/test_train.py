@@ -26,7 +26,7 @@ from utils.errors import Diverged, UserError
 from utils.run.console import epoch_line, signs_of_life
 from utils.run.log import RunLog, read_metrics, read_scalars
 from utils.run.meter import Meter
-from utils.run.progress import SCORES, Progress, judged
+from utils.run.state.progress import SCORES, Progress, judged
 from utils.schedule.plan import group_names, make_plan
 from utils.schedule.rates import build_schedule, steps
 

@@ -16,7 +16,7 @@ from tests.helpers.runs import replaced
 from utils.env import REPO
 from utils.errors import UserError, run_script
 from utils.evaluation.output import numbered
-from utils.run.seed import set_seed
+from utils.run.state.seed import set_seed
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 

@@ -19,7 +19,7 @@ from models.weights.save import save_ultralytics
 from tests.helpers.zoo import FAMILIES, NEW, OLD, assert_same_tensors, class_convs, noisy_checkpoint
 from utils.config.schema import Hyp
 from utils.errors import UserError
-from utils.run.checkpoint import save_state
+from utils.run.state.checkpoint import save_state
 
 TRUE_SIZE = {"yolov8.yaml", "yolo11.yaml", "yolo26.yaml"}
 

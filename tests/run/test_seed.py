@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from utils.run.seed import set_seed
+from utils.run.state.seed import set_seed
 
 
 @pytest.mark.parametrize("deterministic", [True, False])

@@ -11,8 +11,8 @@ import torch
 
 from tests.helpers.runs import assert_same
 from utils.errors import UserError
-from utils.run.checkpoint import load_state
-from utils.run.writer import Writer
+from utils.run.state.checkpoint import load_state
+from utils.run.state.writer import Writer
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ KILLED = """
 import sys
 from pathlib import Path
 import torch
-from utils.run.writer import Writer
+from utils.run.state.writer import Writer
 
 writer = Writer(background=True)
 for epoch in range(100000):

@@ -16,9 +16,9 @@ from models.optim import applied_rates, build_optimizer, parameter_groups
 from tests.helpers.traces import GOLDEN, load
 from train import Run, Training, run_epochs
 from utils.config.schema import Hyp
-from utils.run.progress import Progress
 from utils.run.ranks import Ranks
-from utils.run.writer import Writer
+from utils.run.state.progress import Progress
+from utils.run.state.writer import Writer
 from utils.schedule.plan import make_plan
 from utils.schedule.rates import build_schedule, steps
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from utils.errors import let_reader_go
 from utils.evaluation.truth import LIMIT, most_boxes
-from utils.run.progress import Progress
+from utils.run.state.progress import Progress
 
 log = logging.getLogger(__name__)
 EVERY = 30.0  # seconds between two signs of life where the output is no terminal

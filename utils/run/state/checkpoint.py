@@ -11,7 +11,7 @@ from utils.config.schema import Command, Hyp, save_hyp
 from utils.errors import UserError
 from utils.files import write_whole
 from utils.run.folder import make_run_folder, require_free
-from utils.run.seed import random_state, set_random_state
+from utils.run.state.seed import random_state, set_random_state
 
 FORMAT = "preheat-1"
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from utils.run.checkpoint import save_state
+from utils.run.state.checkpoint import save_state
 
 
 class Writer:

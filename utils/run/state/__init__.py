@@ -1,0 +1,7 @@
+"""What a run goes on from, and how it is written. Rooms, lowest first; a room imports only those above it:
+
+progress    what changes while a run goes on, in plain values
+seed        the random state of the libraries
+checkpoint  last.pt, and how a run goes on from it
+writer      states written while training goes on
+"""
