@@ -63,7 +63,7 @@ TINY = [  # what is added to a run of the demo
 @pytest.mark.parametrize("command", sorted(command for command in COMMANDS if needs_nothing(shlex.split(command))))
 def test_a_command_that_needs_no_own_data_runs(command, toy, tmp_path, forked_runs):
     """As it stands, but small, and writing elsewhere; your.yaml is that of a toy."""
-    places = {"your.yaml": str(toy), "docs/schedules.png": str(tmp_path / "schedules.png")}
+    places = {"your.yaml": str(toy), "docs/pictures/schedules.png": str(tmp_path / "schedules.png")}
     for name in ("toy-source", "toy-target"):  # thousands of pictures to be drawn
         places[f"data/toy/{name}.yaml"] = str(tmp_path / f"{name}.yaml")
         (tmp_path / f"{name}.yaml").write_text(f"path: {toy.parent}\n{toy.read_text()}")

@@ -58,4 +58,4 @@ def _kind(ax: Axes, title: str, keys: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    plot_kinds(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/schedules.png"))
+    plot_kinds(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/pictures/schedules.png"))
