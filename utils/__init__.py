@@ -3,9 +3,8 @@
 boxes       the arithmetic of boxes
 env         the environment of the libraries, the cache folder, the number of cores; imported first by every script
 errors      what ends a script early, and its exit code
-figure      figures as PNG, without matplotlib's global state
 files       state, digest and lock of a file
-sheet       contact sheets of pictures
+drawing     figures, and boxes on pictures
 parallel    jobs by all cores
 config      everything a run is told
 evaluation  detections -> COCO scores

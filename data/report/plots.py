@@ -14,9 +14,9 @@ from data.pictures.decode import load_picture
 from data.report.counts import TINY, Counts
 from data.report.text import shorten
 from utils.boxes import xywhn_to_xyxy
+from utils.drawing.figure import COLOURS, DASHES, new_figure, panel, plain, save
+from utils.drawing.sheet import picture_sheet, save_sheet
 from utils.errors import UserError
-from utils.figure import COLOURS, DASHES, new_figure, panel, plain, save
-from utils.sheet import picture_sheet, save_sheet
 
 NAMED = 100  # classes that have their names below the bars
 LETTERS = 22  # of a class name below a bar

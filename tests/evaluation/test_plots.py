@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from utils.drawing.figure import font_of, new_figure, plain, readable
+from utils.drawing.sheet import COLOURS, batch_sheet, picture_sheet, save_sheet
 from utils.env import REPO
 from utils.evaluation.plots import plot_confusion, plot_f1, plot_pr
-from utils.figure import font_of, new_figure, plain, readable
 from utils.run.plots import plot_labels, plot_losses, plot_map, plot_rates, to_table
-from utils.sheet import COLOURS, batch_sheet, picture_sheet, save_sheet
 
 
 def is_picture(path: Path) -> bool:
@@ -62,7 +62,8 @@ def test_missing_cells_become_nan():
 
 
 def test_pyplot_and_its_global_state_are_not_touched():
-    code = "import sys, utils.figure, utils.run.plots, utils.sheet; sys.exit('matplotlib.pyplot' in sys.modules)"
+    modules = "utils.drawing.figure, utils.run.plots, utils.drawing.sheet"
+    code = f"import sys, {modules}; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPO).returncode == 0
 
 

@@ -8,8 +8,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from utils.config.schema import Hyp
+from utils.drawing.figure import new_figure, save
 from utils.errors import UserError
-from utils.figure import new_figure, save
 from utils.run.log import RunLog, open_wandb
 
 missing = importlib.util.find_spec("wandb") is None

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from utils.boxes import xyxy_to_xywhn
+from utils.drawing.sheet import picture_sheet, save_sheet
 from utils.evaluation.evaluate import Evaluation
 from utils.evaluation.metrics import CONFUSION_CONF
 from utils.evaluation.truth import LIMIT, truth_of
-from utils.sheet import picture_sheet, save_sheet
 
 COLUMNS = ("precision", "recall", "mAP50", "mAP75", "mAP50-95")
 SHOWN = 8  # pictures on the sheet

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
+from utils.drawing.figure import COLOURS, DASHES, FEW, GREY, _nothing, new_figure, panel, plain, save
 from utils.evaluation.evaluate import Evaluation
-from utils.figure import COLOURS, DASHES, FEW, GREY, _nothing, new_figure, panel, plain, save
 
 
 def _class_lines(ax: Axes, x: np.ndarray, curves: np.ndarray, labels: Sequence[str]) -> None:

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from utils.drawing.sheet import batch_sheet, save_sheet
 from utils.evaluation.evaluate import Evaluation
 from utils.evaluation.output import truth_and_found
 from utils.evaluation.plots import plot_evaluation
 from utils.run.log import RunLog, read_metrics, read_scalars
 from utils.run.plots import plot_labels, plot_losses, plot_map, plot_rates, to_table
-from utils.sheet import batch_sheet, save_sheet
 
 SHOWN = 9  # pictures on a sheet
 

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from utils.figure import COLOURS, DASHES, FEW, GREY, _nothing, new_figure, panel, plain, save
+from utils.drawing.figure import COLOURS, DASHES, FEW, GREY, _nothing, new_figure, panel, plain, save
 
 Table = Mapping[str, Sequence[float]]
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from utils.config.schema import Hyp
-from utils.figure import COLOURS, DASHES, SHADE, panel, plain, save
+from utils.drawing.figure import COLOURS, DASHES, SHADE, panel, plain, save
 from utils.schedule.plan import Plan, grid, warmup_lengths
 from utils.schedule.rates import Schedule, ema_span
 

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 
 from utils.config.kinds import DECAYS, WARMUPS
 from utils.config.schema import Hyp
-from utils.figure import COLOURS, SHADE, new_figure, panel, save
+from utils.drawing.figure import COLOURS, SHADE, new_figure, panel, save
 from utils.schedule.rates import build_schedule
 
 KINDS = {"epochs": 100, "lr0": 1.0, "lrf": 0.02, "warmup_epochs": 10, "warmup_bias_lr": None, "nbs": 64}

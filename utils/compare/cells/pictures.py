@@ -8,7 +8,7 @@ from utils.compare.report.facts import Facts
 from utils.compare.report.figure import DARK, Picture, add_legend, beside, colour, dashes, frame_rows, short, to_picture
 from utils.compare.report.words import margin_words, score
 from utils.compare.statistics.sweep import usable_height
-from utils.figure import GREY, SHADE, new_figure, panel
+from utils.drawing.figure import GREY, SHADE, new_figure, panel
 
 OF = {
     "score": "points of {metric}",

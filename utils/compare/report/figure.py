@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from utils.compare.report.facts import Curve
 from utils.compare.report.words import clean
-from utils.figure import COLOURS, DASHES, readable, use_fonts
+from utils.drawing.figure import COLOURS, DASHES, readable, use_fonts
 
 DARK = "#404040"
 LETTERS = 24  # of an arm's name in a picture

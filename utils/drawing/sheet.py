@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from utils.boxes import xywhn_to_xyxy
-from utils.figure import font_of, fonts, readable
+from utils.drawing.figure import font_of, fonts, readable
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; without black, which vanishes on dark pictures
 COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
