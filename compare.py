@@ -45,7 +45,7 @@ def answered(argv: list[str]) -> bool:
         seeds = asked.options.seeds, asked.options.max_seeds
         variants = [Variant("  ".join((cell.name, a.name)).strip(), asked.command, a.hyp, []) for cell, a in asked.all]
         for run in show(variants, count_for, asked.options.project, asked.notes, seeds):
-            from models.training import require_trainable  # takes seconds, so after the plan is shown
+            from models.training.state import require_trainable  # takes seconds, so after the plan
 
             require_trainable(*run)
     return bool(planned)

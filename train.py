@@ -17,7 +17,7 @@ def answered(argv: list[str]) -> bool:
         print(help_text("train.py"))
     elif asks_for_plan(argv):
         for hyp, n in preview(argv, count_for):
-            from models.training import require_trainable  # takes seconds, so after the plan is shown
+            from models.training.state import require_trainable  # takes seconds, so after the plan
 
             require_trainable(hyp, n)
     else:
@@ -51,11 +51,11 @@ from data.loading.multiscale import random_size, resize
 from data.loading.order import class_counts, most_boxes
 from data.scored import open_validation
 from models.detector import load_for_eval, open_model
-from models.fit import Demand, largest_batch, require_statistics, settle, told_when_full
-from models.freeze import freeze, keep_frozen_bn_eval
 from models.head import Transfer
-from models.optim import all_finite, applied_rates, first_lost, optimizer_step, set_rates
-from models.training import Training, build_training, scored_as_stored
+from models.training.fit import Demand, largest_batch, require_statistics, settle, told_when_full
+from models.training.freeze import freeze, keep_frozen_bn_eval
+from models.training.optim import all_finite, applied_rates, first_lost, optimizer_step, set_rates
+from models.training.state import Training, build_training, scored_as_stored
 from models.weights.save import save_ultralytics
 from utils.config.schema import Command, Hyp
 from utils.evaluation.bootstrap import bootstrap, interval_lines, keep_draws

@@ -15,9 +15,9 @@ from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import build_index
 from data.loading.loader import build_train_loader
 from models.detector import build_detector
-from models.ema import EMA
-from models.fit import Demand, largest_batch
-from models.optim import build_optimizer, optimizer_step
+from models.training.ema import EMA
+from models.training.fit import Demand, largest_batch
+from models.training.optim import build_optimizer, optimizer_step
 from tests.helpers.runs import replaced, run_train, state_of
 from utils.config.schema import Hyp
 from utils.errors import UserError

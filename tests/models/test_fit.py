@@ -17,7 +17,8 @@ from data.loading.loader import EpochSampler
 from data.loading.multiscale import random_size
 from data.loading.order import most_boxes
 from models.detector import build_detector
-from models.fit import (
+from models.loss import DetectionLoss
+from models.training.fit import (
     largest_fitting,
     largest_size,
     require_statistics,
@@ -26,8 +27,7 @@ from models.fit import (
     told_when_full,
     trial_step,
 )
-from models.freeze import freeze, keep_frozen_bn_eval
-from models.loss import DetectionLoss
+from models.training.freeze import freeze, keep_frozen_bn_eval
 from tests.helpers.runs import state_of
 from utils.config.schema import Hyp
 from utils.env import REPO

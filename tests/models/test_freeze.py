@@ -8,7 +8,7 @@ from torch import nn
 from ultralytics.nn.tasks import DetectionModel
 
 from models.detector import build_detector
-from models.freeze import freeze, keep_frozen_bn_eval
+from models.training.freeze import freeze, keep_frozen_bn_eval
 from utils.config.options import parse_args
 from utils.errors import UserError
 

@@ -9,8 +9,8 @@ from torch import nn
 from ultralytics.engine.trainer import BaseTrainer
 
 from models.detector import build_detector
-from models.ema import EMA
-from models.optim import (
+from models.training.ema import EMA
+from models.training.optim import (
     all_finite,
     applied_rates,
     build_optimizer,

@@ -16,9 +16,9 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.torch_utils import ModelEMA
 
 from models.detector import build_detector
-from models.ema import EMA
 from models.loss import DetectionLoss
-from models.optim import applied_rates, build_optimizer, parameter_groups
+from models.training.ema import EMA
+from models.training.optim import applied_rates, build_optimizer, parameter_groups
 from models.weights.find import read_model_yaml
 from train import Run, Training, run_epochs
 from utils.config.schema import Hyp

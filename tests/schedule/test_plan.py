@@ -200,7 +200,7 @@ def test_effective_factor_of_lr(keys, words):
 
 def test_groups_are_those_of_the_optimizer():
     from models.detector import build_detector
-    from models.optim import parameter_groups
+    from models.training.optim import parameter_groups
 
     model = build_detector(str(REPO / "models/demo.yaml"), ["a"], "keep", 64, False)[0]
     for keys in ({}, {"lr_head": 2.0}, {"warmup_epochs_backbone": 0.0}):

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.ema import EMA
-from models.optim import applied_rates, build_optimizer, parameter_groups
+from models.training.ema import EMA
+from models.training.optim import applied_rates, build_optimizer, parameter_groups
 from tests.helpers.traces import GOLDEN, load
 from train import Run, Training, run_epochs
 from utils.config.schema import Hyp

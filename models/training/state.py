@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from models.detector import for_evaluation, open_model
-from models.ema import EMA
-from models.fit import require_statistics
-from models.freeze import freeze
 from models.loss import DetectionLoss
-from models.optim import build_optimizer, parameter_groups, with_kernels_of
+from models.training.ema import EMA
+from models.training.fit import require_statistics
+from models.training.freeze import freeze
+from models.training.optim import build_optimizer, parameter_groups, with_kernels_of
 from models.weights.save import as_stored
 from utils.config.schema import Hyp
 from utils.errors import Diverged

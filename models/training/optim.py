@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from ultralytics.optim.muon import MuSGD
 
-from models.ema import EMA
+from models.training.ema import EMA
 from utils.config.schema import Hyp
 from utils.schedule.plan import group_names
 from utils.schedule.rates import Rates

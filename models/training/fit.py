@@ -13,8 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from models.freeze import keep_frozen_bn_eval
 from models.loss import DetectionLoss
+from models.training.freeze import keep_frozen_bn_eval
 from utils.config.schema import Hyp
 from utils.errors import UserError
 from utils.run.ranks import DTYPES, Ranks, join_ranks, pick_amp, smallest_of

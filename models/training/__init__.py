@@ -1,0 +1,8 @@
+"""What a training consists of beside the network. Rooms, lowest first; a room imports only those above it:
+
+ema     the average of the weights
+freeze  parts that are not trained
+fit     the size of a batch: the largest for a GPU, the smallest for BatchNorm
+optim   parameter groups, optimizers, and the one writer of rates
+state   everything that is trained, built, saved and restored together
+"""
