@@ -26,7 +26,7 @@ from utils.compare.cells.pictures import draw_forest, draw_sweep
 from utils.compare.report.facts import Facts, read_facts
 from utils.compare.report.figure import Picture
 from utils.compare.report.tables import RUN_COLUMNS, run_row
-from utils.figure import new_figure, panel, save
+from utils.drawing.figure import new_figure, panel, save
 
 MEASURES = ("grad_norm", "loss_spike", "epochs_to_90", "best_epoch")
 Rows = list[dict[str, Any]]
