@@ -1,6 +1,9 @@
 """Device and ranks: one process, or as many as torchrun started."""
 
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -110,8 +113,23 @@ def join_ranks(ranks: Ranks) -> None:
     """Open the device and join the process group, once: as late as can be, for data workers are forked before."""
     open_device(ranks.device)
     if ranks.world_size > 1 and not dist.is_initialized():
-        # ranks wait while rank 0 evaluates
-        dist.init_process_group("nccl" if ranks.device.type == "cuda" else "gloo", timeout=timedelta(hours=3))
+        with _signals_end_it():
+            # ranks wait while rank 0 evaluates
+            dist.init_process_group("nccl" if ranks.device.type == "cuda" else "gloo", timeout=timedelta(hours=3))
+
+
+@contextmanager
+def _signals_end_it() -> Iterator[None]:
+    """Signals end the process where it waits for the others in C, in which Python's handlers do not run.
+
+    Otherwise torchrun would wait 30 seconds for the ranks that do not know yet that another one has ended.
+    """
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def stop_ranks() -> None:
