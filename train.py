@@ -58,8 +58,9 @@ from models.training.optim import all_finite, applied_rates, first_lost, optimiz
 from models.training.state import Training, build_training, scored_as_stored
 from models.weights.save import save_ultralytics
 from utils.config.schema import Command, Hyp
+from utils.device.images import in_channels_last, memory_format, preprocess
 from utils.evaluation.bootstrap import bootstrap, interval_lines, keep_draws
-from utils.evaluation.evaluate import Validation, in_channels_last, memory_format, preprocess
+from utils.evaluation.evaluate import Validation
 from utils.run.console import closing_lines, configure_console, data_lines, epoch_line, model_lines, progress_bar
 from utils.run.folder import write_run_json
 from utils.run.log import RunLog, open_wandb

@@ -78,8 +78,9 @@ from data.index.folds import open_part
 from data.index.index import Index
 from data.loading.loader import build_eval_loader
 from models.detector import check_imgsz, for_evaluation, load_for_eval
+from utils.device.images import memory_format
 from utils.evaluation.bootstrap import Resamples, bootstrap, interval_lines
-from utils.evaluation.evaluate import Evaluation, Settings, evaluate, forward, memory_format
+from utils.evaluation.evaluate import Evaluation, Settings, evaluate, forward
 from utils.evaluation.output import Samples, numbered, speed_line, table_lines, write_json, write_labels, write_pictures
 from utils.evaluation.plots import plot_evaluation
 from utils.evaluation.truth import LIMIT

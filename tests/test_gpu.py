@@ -20,8 +20,8 @@ from models.training.fit import Demand, largest_batch
 from models.training.optim import build_optimizer, optimizer_step
 from tests.helpers.runs import replaced, run_train, state_of
 from utils.config.schema import Hyp
+from utils.device.images import preprocess
 from utils.errors import UserError
-from utils.evaluation.evaluate import preprocess
 from utils.run.log import read_metrics
 
 DEMO = "models/demo.yaml"

@@ -7,6 +7,7 @@ files       state, digest and lock of a file
 drawing     figures, and boxes on pictures
 parallel    jobs by all cores
 config      everything a run is told
+device      between the host and the device that a network runs on
 evaluation  detections -> COCO scores
 run         one run's folder, console, log and state
 schedule    rates from the batch number, and the plan of a run

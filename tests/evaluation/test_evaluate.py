@@ -18,7 +18,8 @@ from data.index.index import Index, build_index
 from data.loading.loader import build_eval_loader
 from utils.boxes import xywhn_to_xyxy
 from utils.config.schema import Hyp
-from utils.evaluation.evaluate import Settings, evaluate, memory_format, preprocess
+from utils.device.images import memory_format, preprocess
+from utils.evaluation.evaluate import BEHIND, Settings, evaluate
 
 CPU = torch.device("cpu")
 
@@ -88,6 +89,29 @@ def test_a_detector_that_knows_the_truth_scores_one(index, batch, end2end):
     ]
     assert result.confusion.tolist() == [[12, 0, 0], [0, 6, 0], [0, 0, 0]]
     assert set(result.speed) == {"preprocess", "inference", "nms"}
+
+
+@pytest.mark.parametrize("end2end", [False, True])
+def test_detections_that_are_chosen_a_batch_later_are_the_same(index, end2end, monkeypatch):
+    """As on a GPU: the network is given its next batch before the detections of the last one are chosen."""
+    told, results = [], []
+
+    def criterion(raw, batch) -> dict[str, Tensor]:
+        told.append(("chosen", len(batch["index"])))
+        return {"box": batch["bboxes"].sum()}
+
+    for behind in (0, 1, 99):
+        loader = loader_of(index)
+        model = Oracle(loader, end2end=end2end)
+        model.register_forward_hook(lambda _, images, out: told.append(("begun", len(images[0]))))
+        monkeypatch.setitem(BEHIND, "cpu", behind)
+        results.append(evaluate(model, loader, index, CPU, criterion=criterion))
+    begun, chosen = ([(what, n) for n in (3, 3, 1)] for what in ("begun", "chosen"))
+    turns = [pair for pairs in zip(begun, chosen, strict=True) for pair in pairs]
+    assert told == [*turns, *begun[:2], chosen[0], begun[2], *chosen[1:], *begun, *chosen]
+    for other in results[1:]:
+        assert other.predictions == results[0].predictions
+        assert str(other.metrics) == str(results[0].metrics) and set(other.speed) == set(results[0].speed)
 
 
 def test_predictions_are_in_pixels_of_the_original(index):

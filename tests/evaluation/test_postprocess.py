@@ -5,7 +5,10 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from utils.evaluation.nms import end2end_detections, non_max_suppression, remap_classes
+from utils.evaluation import nms
+from utils.evaluation.nms import ClassMap, end2end_detections, non_max_suppression, suppress_together
+
+CPU = torch.device("cpu")
 
 
 def random_output(b: int = 2, nc: int = 3, a: int = 80, seed: int = 0) -> Tensor:
@@ -38,6 +41,30 @@ def test_nms_matches_a_quadratic_reference(conf, iou, max_det, multi_label, agno
     pred = random_output()
     for found, one in zip(non_max_suppression(pred, conf, iou, max_det, multi_label, agnostic), pred, strict=True):
         torch.testing.assert_close(found, plain_nms(one, conf, iou, max_det, multi_label, agnostic))
+
+
+@pytest.mark.parametrize("agnostic", [False, True])
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("together", [1, 60, 10**6])
+def test_a_batch_at_once_gives_what_its_pictures_give_one_by_one(monkeypatch, together, multi_label, agnostic):
+    """All candidates at once, some pictures, or one; a picture without any, equal scores, too many, NaN among them."""
+    monkeypatch.setattr(nms, "TOGETHER", together)
+    pred = random_output(b=5, a=60)
+    pred[:, 4:] = (pred[:, 4:] * 8).round() / 8  # many are equal: the first stays
+    pred[1, 4:] = 0
+    pred[2, 5, :10] = float("nan")
+    pred[3, 1, :10] = float("inf")
+    for max_nms in (30000, 25):
+        for settings in (
+            (0.001, 0.5, 300, multi_label, agnostic, max_nms),
+            (0.3, 0.3, 7, multi_label, agnostic, max_nms),
+        ):
+            one_by_one = non_max_suppression(pred, *settings)
+            for a, b in zip(suppress_together(pred, *settings), one_by_one, strict=True):
+                assert torch.equal(a, b)
+            assert len(one_by_one[0]) and not len(one_by_one[1])
+    nothing = suppress_together(torch.zeros_like(pred), 0.1, 0.5, 300, multi_label, agnostic)
+    assert [tuple(n.shape) for n in nothing] == [(0, 6)] * 5
 
 
 def test_classes_far_apart_in_number_do_not_suppress_each_other():
@@ -90,7 +117,8 @@ def test_end2end_output_is_cut_and_sorted():
 def test_remapped_classes_are_the_classes_of_a_remapped_result():
     pred = random_output(nc=4)
     there = torch.tensor([2, -1, 0, 1])
-    moved = non_max_suppression(remap_classes(pred, there, 3, end2end=False), 0.1, 0.5, 300, True, False)
+    mapped = ClassMap(there.tolist(), 3, CPU)(pred, end2end=False)
+    moved = non_max_suppression(mapped, 0.1, 0.5, 300, True, False)
     for found, plain in zip(moved, non_max_suppression(pred, 0.1, 0.5, 300, True, False), strict=True):
         plain = plain[plain[:, 5] != 1]
         plain[:, 5] = there[plain[:, 5].long()].float()
@@ -99,14 +127,14 @@ def test_remapped_classes_are_the_classes_of_a_remapped_result():
 
 def test_merged_classes_keep_the_best_score():
     pred = random_output(nc=4)
-    merged = remap_classes(pred, torch.zeros(4, dtype=torch.long), 1, end2end=False)
+    merged = ClassMap([0] * 4, 1, CPU)(pred, end2end=False)
     assert torch.equal(merged[:, 4], pred[:, 4:].amax(1))
 
 
 def test_dropped_classes_of_an_end2end_head_take_no_place():
     pred = torch.rand(1, 40, 6, generator=torch.Generator().manual_seed(0))
     pred[..., 5] = torch.arange(40) % 4
-    moved = end2end_detections(remap_classes(pred, torch.tensor([-1, 0, -1, 1]), 2, end2end=True), 0.001, 15)[0]
+    moved = end2end_detections(ClassMap([-1, 0, -1, 1], 2, CPU)(pred, end2end=True), 0.001, 15)[0]
     wanted = pred[0][(pred[0, :, 5] % 2) == 1]
     assert torch.equal(moved[:, 4], wanted[:, 4].sort(descending=True).values[:15])
     assert set(moved[:, 5].tolist()) == {0.0, 1.0}

@@ -1,8 +1,6 @@
 """One pass of a detector over an evaluation loader, scored as COCO does; train.py and val.py both call it."""
 
-import sys
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,13 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from utils.device.images import in_channels_last, preprocess
+from utils.device.streams import Lane, Stopwatch, held_back
 from utils.evaluation.coco import CocoScores, coco_results, coco_scores
 from utils.evaluation.losses import Criterion, Means, targets
 from utils.evaluation.metrics import F1Curves, confusion_matrix, f1_curves
-from utils.evaluation.nms import end2end_detections, non_max_suppression, remap_classes
+from utils.evaluation.nms import ClassMap, end2end_detections, non_max_suppression
 from utils.evaluation.truth import LIMIT
 
 ALSO = ("mAP50-95", "mAP50")  # scores of a second set that are kept
+BEHIND = {"cuda": 1}  # batches by which detections are chosen behind the network, by device; else 0
 
 
 @dataclass(frozen=True)
@@ -66,26 +67,6 @@ class Settings:
         )
 
 
-class Stopwatch:
-    """Seconds spent per named part; on CUDA it waits for the device, so that queued work counts where it was queued."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.seconds, self.since = device, {}, 0.0
-
-    def now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-    def start(self) -> None:
-        self.since = self.now()
-
-    def lap(self, name: str) -> None:
-        now = self.now()
-        self.seconds[name] = self.seconds.get(name, 0.0) + now - self.since
-        self.since = now
-
-
 def evaluate(
     model: nn.Module,
     loader: Iterable[dict[str, Any]],
@@ -97,56 +78,52 @@ def evaluate(
     """Detects on every picture of the loader and scores the result against the index `truth`.
 
     Pictures that the loader leaves out count as pictures without detections. The mode of the model is restored.
-    A criterion adds its losses, means over the batches as those of an epoch of training are.
+    A criterion adds its losses, means over the batches as those of an epoch of training are. On a GPU the detections of
+    a batch are chosen while the network is at work on the next one.
     """
-    s = settings
     end2end = bool(getattr(model, "end2end", False))
-    mapping = None if s.class_map is None else torch.tensor(s.class_map, device=device)
-    watch, losses = Stopwatch(device), Means("val/")
+    class_map, nc = settings.class_map, len(truth.names)
+    mapped = None if class_map is None else ClassMap(class_map, nc, device)
+    watch, losses, lane = Stopwatch(device), Means("val/"), Lane(device)
     detections: dict[int, np.ndarray] = {}
     was_training = model.training
     model.eval()
     try:
-        for batch in loader:
-            watch.start()
-            images = preprocess(batch["img"], device, s.channels_last)
-            watch.lap("preprocess")
-            pred, raw = forward_both(model, images, s.dtype)
-            watch.lap("inference")
-            if criterion:
-                losses.add(criterion(raw, targets(batch, truth)))
-                watch.lap("loss")
-            if mapping is not None:
-                pred = remap_classes(pred, mapping, len(truth.names), end2end)
-            if end2end:
-                found = end2end_detections(pred, s.conf, s.max_det)
-            else:
-                found = non_max_suppression(pred, s.conf, s.iou, s.max_det, s.multi_label, s.agnostic)
-            watch.lap("nms")
+        passes = _passes(model, loader, device, settings, watch, lane)
+        for pred, raw, batch, made in held_back(passes, BEHIND.get(device.type, 0)):
+            with lane.after(made):
+                watch.start()
+                if criterion:
+                    losses.add(criterion(raw, targets(batch, truth)))
+                    watch.lap("loss")
+                pred = pred if mapped is None else mapped(pred, end2end)
+                found = _chosen(pred, settings, end2end)
+                watch.lap("nms")
             detections |= to_original(found, batch)
     finally:
         model.train(was_training)
-    result = score(truth, dict(sorted(detections.items())), watch.seconds)
+    result = score(truth, dict(sorted(detections.items())), watch.seconds())
     return replace(result, metrics=result.metrics | losses.values())
 
 
-def in_channels_last(choice: str) -> bool:
-    """Whether pictures and weights lie in channels-last, the faster layout for convolutions, as auto | on | off says.
+def _passes(
+    model: nn.Module, loader: Iterable[dict[str, Any]], device: torch.device, s: Settings, watch: Stopwatch, lane: Lane
+) -> Iterator[tuple[Tensor, Any, dict[str, Any], Any]]:
+    """Decoded and raw output of the network for each batch, the batch, and what to wait for before they are used."""
+    for batch in loader:
+        watch.start()
+        images = preprocess(batch["img"], device, s.channels_last)
+        watch.lap("preprocess")
+        pred, raw = forward_both(model, images, s.dtype)
+        watch.lap("inference")
+        yield pred, raw, batch, lane.here()
 
-    auto: not on Windows, where it was measured to be three times slower.
-    """
-    return choice == "on" or (choice == "auto" and sys.platform != "win32")
 
-
-def memory_format(choice: str) -> torch.memory_format:
-    """The layout of a network's weights for auto | on | off."""
-    return torch.channels_last if in_channels_last(choice) else torch.contiguous_format
-
-
-def preprocess(images: Tensor, device: torch.device, channels_last: bool = False) -> Tensor:
-    """uint8 (b, 3, h, w) on the host -> float32 in 0..1 on the device."""
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    return images.to(device, non_blocking=True).to(torch.float32, memory_format=layout).div_(255)
+def _chosen(pred: Tensor, s: Settings, end2end: bool) -> list[Tensor]:
+    """The detections of each picture (n, 6) in decoded output, on the host."""
+    if end2end:
+        return end2end_detections(pred, s.conf, s.max_det)
+    return non_max_suppression(pred, s.conf, s.iou, s.max_det, s.multi_label, s.agnostic)
 
 
 @dataclass(frozen=True)
@@ -196,7 +173,7 @@ def to_original(found: list[Tensor], batch: dict[str, Any]) -> dict[int, np.ndar
     """Detections of a batch, per row of the index, in pixels of the original pictures, as float64."""
     rows = {}
     for boxes, row, box, shape in zip(found, batch["index"], batch["letterbox"], batch["ori_shape"], strict=True):
-        array = boxes.cpu().numpy().astype(np.float64)  # (n, 6)
+        array = boxes.numpy().astype(np.float64)  # (n, 6)
         array[:, :4] = box.undo(array[:, :4], clip_to=tuple(shape))
         rows[int(row)] = array
     return rows

@@ -1,0 +1,5 @@
+"""Between the host and the device that a network runs on. Rooms, lowest first; a room imports only those above it:
+
+streams  time without a wait, a second stream, results that are taken up later
+images   pictures as a network wants them
+"""
