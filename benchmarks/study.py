@@ -24,9 +24,9 @@ from utils.compare.cells.family import FAMILY, Family, read_family
 from utils.compare.cells.page import write_family_report
 from utils.compare.cells.pictures import draw_forest, draw_sweep
 from utils.compare.report.facts import Facts, read_facts
-from utils.compare.report.figure import Picture
 from utils.compare.report.tables import RUN_COLUMNS, run_row
 from utils.drawing.figure import new_figure, panel, save
+from utils.drawing.page import Picture
 
 MEASURES = ("grad_norm", "loss_spike", "epochs_to_90", "best_epoch")
 Rows = list[dict[str, Any]]

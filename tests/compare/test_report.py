@@ -24,8 +24,9 @@ from utils.compare.report.facts import read_facts, read_first_batches
 from utils.compare.report.markdown import fenced, markdown, plain
 from utils.compare.report.page import write_report
 from utils.compare.report.tables import RUN_COLUMNS, arms_table, differences_table
-from utils.compare.report.words import caveats, clean, duration, headlines, plainly, points
+from utils.compare.report.words import caveats, duration, headlines, plainly, points
 from utils.compare.statistics.verdict import verdicts
+from utils.drawing.page import clean
 from utils.errors import UserError
 
 HOSTILE = "<script>alert(1)<|script> $x$ _y\u202e"  # a slash would be a folder

@@ -2,4 +2,5 @@
 
 figure  figures as PNG, without matplotlib's global state
 sheet   boxes on pictures, and contact sheets of them
+page    what every page of a report has in common
 """

@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-import utils.compare.report as report
 from utils.compare.cells.declare import DECLARATION
 from utils.compare.cells.family import Answer, Family, read_family
 from utils.compare.cells.pictures import draw_forest, draw_sweep
@@ -17,7 +14,7 @@ from utils.compare.report import tables, words
 from utils.compare.report.facts import Facts, read_facts
 from utils.compare.report.markdown import bullets, fenced, plain, section
 from utils.compare.report.pairs import draw_differences, draw_scores
-from utils.compare.report.tables import Table
+from utils.drawing.page import Table, render
 from utils.errors import UserError
 
 HEAD = {"none": "no general answer", "undecided": "undecided", "helps": "helps", "hurts": "hurts"}
@@ -47,11 +44,6 @@ def write_family_report(folder: Path) -> Path:
 
 def html(folder: Path, family: Family, facts: dict[str, Facts]) -> str:
     """The page, with every picture inside it."""
-    shared = Path(report.__file__).parent
-    templates = Environment(
-        loader=FileSystemLoader([Path(__file__).parent, shared]), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     first = facts[family.cells[0].name]
     arms = first.arms
     view = {
@@ -70,7 +62,7 @@ def html(folder: Path, family: Family, facts: dict[str, Facts]) -> str:
         "declaration": declaration_text(folder),
         "command": words.command_line(family.command),
     }
-    return templates.get_template("cells.html.jinja").render(view)
+    return render(Path(__file__).with_name("cells.html.jinja"), view)
 
 
 def headlines(family: Family, arms: list[str]) -> list[dict[str, str]]:

@@ -5,10 +5,11 @@ from matplotlib.axes import Axes
 
 from utils.compare.cells.family import Answer, Family
 from utils.compare.report.facts import Facts
-from utils.compare.report.figure import DARK, Picture, add_legend, beside, colour, dashes, frame_rows, short, to_picture
+from utils.compare.report.figure import DARK, add_legend, beside, colour, dashes, frame_rows, short
 from utils.compare.report.words import margin_words, score
 from utils.compare.statistics.sweep import usable_height
 from utils.drawing.figure import GREY, SHADE, new_figure, panel
+from utils.drawing.page import Picture, to_picture
 
 OF = {
     "score": "points of {metric}",

@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from utils.compare.report.facts import Curve, Facts
-from utils.compare.report.figure import DARK, Picture, add_legend, colour, dashes, draw_band, spread, to_picture
+from utils.compare.report.figure import DARK, add_legend, colour, dashes, draw_band, spread
 from utils.drawing.figure import new_figure, panel
+from utils.drawing.page import Picture, to_picture
 
 LOG_FROM = 30  # largest / smallest value from which an axis is logarithmic
 

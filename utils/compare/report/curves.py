@@ -3,9 +3,10 @@
 from matplotlib.ticker import MaxNLocator
 
 from utils.compare.report.facts import Facts
-from utils.compare.report.figure import DARK, Picture, add_legend, colour, draw_band, short, spread, to_picture
+from utils.compare.report.figure import DARK, add_legend, colour, draw_band, short, spread
 from utils.compare.report.words import score
 from utils.drawing.figure import SHADE, new_figure, panel
+from utils.drawing.page import Picture, to_picture
 
 
 def draw_curves(facts: Facts) -> Picture | None:

@@ -1,32 +1,19 @@
 """What the pictures of a comparison have in common: names, bands, legends, PNG inside the page."""
 
-import base64
-import io
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from utils.compare.report.facts import Curve
-from utils.compare.report.words import clean
-from utils.drawing.figure import COLOURS, DASHES, readable, use_fonts
+from utils.drawing.figure import COLOURS, DASHES, readable
+from utils.drawing.page import clean
 
 DARK = "#404040"
 LETTERS = 24  # of an arm's name in a picture
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG as data URI; `alt` says in words what it shows."""
-
-    src: str
-    alt: str
-    width: float  # inches it was drawn for
 
 
 @dataclass(frozen=True)
@@ -63,17 +50,6 @@ def short(name: str) -> str:
     """An arm's name on one line of a picture."""
     name = readable(clean(name).replace("\n", " "))
     return name if len(name) <= LETTERS else f"{name[: LETTERS - 9]}…{name[-8:]}"
-
-
-def to_picture(fig: Figure, alt: str) -> Picture:
-    """The figure as PNG in a data URI."""
-    content = io.BytesIO()
-    use_fonts(fig)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # letters that only another font has are no lines on the console
-        fig.savefig(content, dpi=150, format="png")
-    src = "data:image/png;base64," + base64.b64encode(content.getvalue()).decode("ascii")
-    return Picture(src, clean(alt), fig.get_size_inches()[0])
 
 
 def draw_band(ax: Axes, s: Spread, k: int, arms: Sequence[str], thin: bool = False) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from utils.compare.report import tables
 from utils.compare.report.facts import Facts
-from utils.compare.report.tables import Table
-from utils.compare.report.words import caveats, clean, command_line, declared_line, headlines, notes
+from utils.compare.report.words import caveats, command_line, declared_line, headlines, notes
+from utils.drawing.page import Table, clean
 
 
 def markdown(facts: Facts) -> str:

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from utils.compare.folder import write_text
 from utils.compare.report import tables, words
 from utils.compare.report.batches import draw_first_batches
@@ -15,7 +13,8 @@ from utils.compare.report.curves import draw_curves, draw_gaps
 from utils.compare.report.facts import Facts, RunFacts, read_facts
 from utils.compare.report.markdown import markdown
 from utils.compare.report.pairs import draw_differences, draw_scores
-from utils.compare.report.words import clean, command_line, duration, score
+from utils.compare.report.words import command_line, duration, score
+from utils.drawing.page import clean, render
 
 
 def write_report(folder: Path) -> Path:
@@ -37,11 +36,7 @@ def write_report(folder: Path) -> Path:
 
 def html(facts: Facts) -> str:
     """The page, with every picture inside it."""
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    return templates.get_template("page.html.jinja").render(view(facts))
+    return render(Path(__file__).with_name("page.html.jinja"), view(facts))
 
 
 def view(facts: Facts) -> dict[str, Any]:

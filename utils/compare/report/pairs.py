@@ -3,9 +3,10 @@
 import numpy as np
 
 from utils.compare.report.facts import Facts
-from utils.compare.report.figure import DARK, Picture, beside, colour, frame_rows, short, to_picture
+from utils.compare.report.figure import DARK, beside, colour, frame_rows, short
 from utils.compare.report.words import interval, points, score
 from utils.drawing.figure import GREY, SHADE, new_figure, panel
+from utils.drawing.page import Picture, to_picture
 
 
 def draw_differences(facts: Facts, arm: str) -> Picture | None:

@@ -2,14 +2,14 @@
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from utils.compare.record import ArmVerdict
 from utils.compare.report.facts import Facts, RunFacts, finite
-from utils.compare.report.words import NOTHING, change, clean, duration, interval, kind_words, number, points, score
+from utils.compare.report.words import NOTHING, change, duration, interval, kind_words, number, points, score
 from utils.compare.statistics.looks import effect_level, equivalence_level
 from utils.compare.statistics.paired import pairing_gain
+from utils.drawing.page import Table, clean
 
 Words = Callable[[Any], str]
 MEASURES: dict[str, tuple[str, Words, Words, str]] = {  # key -> title, a mean, a difference, the difference's unit
@@ -24,16 +24,6 @@ RUN_COLUMNS = (
     *("arm", "seed", "status", "score", "best", "best_epoch", "mAP50", "area", "epochs_to_90", "loss_spike"),
     *("grad_norm", "seconds", "device", "folder"),
 )
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text under a caption; the first cell names its row."""
-
-    caption: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    left: int = 1  # leading columns that are words; the others are numbers, set to the right
 
 
 def arms_table(facts: Facts) -> Table:

@@ -1,14 +1,13 @@
 """Numbers and facts of a comparison as words; points are 100 x the fraction of mAP."""
 
 import math
-import re
 import shlex
 from collections.abc import Sequence
-from typing import Any
 
 from utils.compare.record import ArmVerdict
 from utils.compare.report.facts import Facts, RunFacts, finite
 from utils.compare.statistics.paired import FEWEST
+from utils.drawing.page import clean
 
 NOTHING = "-"
 
@@ -44,12 +43,6 @@ def duration(seconds: float | None) -> str:
         return NOTHING
     unit, name = (1, "s") if seconds < 120 else (60, "min") if seconds < 7200 else (3600, "h")
     return f"{seconds / unit:.0f} {name}" if unit == 1 else f"{seconds / unit:.1f} {name}"
-
-
-def clean(text: Any) -> str:
-    """Text of users or programs without control characters and terminal colours; lines stay lines."""
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", str(text)).replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(c for c in text if c in "\n\t" or c.isprintable())
 
 
 def command_line(words: Sequence[str] | None) -> str:
