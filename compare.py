@@ -164,7 +164,7 @@ def examine(
     weights = {name: digest_of(find_weights(name, command.download)) for name in {str(a.hyp.weights): 0 for a in arms}}
     names = [torch.cuda.get_device_name(int(slot)) for slot in slots] if slots[0] != "cpu" else ["cpu"]
     made_by = fingerprint(threads, names[0], {}, {})
-    fresh = {}
+    fresh, counted = {}, {}  # pictures of a data set, once for all values of a sweep
     for cell in asked.cells:
         own = {
             "data": {data: marks[data] for arm in cell.arms for data in arm.scored},
@@ -172,10 +172,18 @@ def examine(
         }
         as_read = {"single_cls": False} | ({"fold": f"1/{options.folds}"} if options.folds else {})  # by `identify`
         plain = {arm.name: arm.hyp.model_copy(update=as_read) for arm in cell.arms}
-        pictures = {name: count_training(hyp)[0] for name, hyp in plain.items()}
+        for hyp in plain.values():
+            if _counted_by(hyp) not in counted:
+                counted[_counted_by(hyp)] = count_training(hyp)[0]
+        pictures = {name: counted[_counted_by(hyp)] for name, hyp in plain.items()}
         by = made_by.model_copy(update=own)
         fresh[cell.name] = new_record(cell.arms, pictures, by, sorted(set(names)), argv, options.folds, options.repeats)
     return fresh, identities
+
+
+def _counted_by(hyp: Hyp) -> tuple:
+    """What the number of training pictures depends on."""
+    return str(hyp.data), hyp.fold, hyp.fold_seed, str(hyp.classes)
 
 
 def open_cell(asked: Asked, cell: Cell, folder: Path, fresh: Record) -> Place:

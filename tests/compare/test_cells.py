@@ -18,8 +18,10 @@ from utils.compare.conclude import conclude
 from utils.compare.folder import Place, read_record, write_record
 from utils.compare.record import Record, Run
 from utils.compare.report.page import write_report
+from utils.compare.report.words import expected_words
 from utils.compare.runs import list_runs, run_words, take_over
-from utils.compare.statistics.folds import folded
+from utils.compare.scores import expected_scores
+from utils.compare.statistics.folds import expected, folded
 from utils.errors import UserError
 
 REPO = Path(__file__).resolve().parents[2]
@@ -79,7 +81,7 @@ def test_a_sweep_is_a_cell_for_each_value():
         (["--sweep", "lr0=0.1,99"], "lr0: 99"),
         (["--data", "x/a.yaml", "y/a.yaml"], "two cells are named 'a'"),
         (["--data", "a.yaml", "b.yaml", "--seeds", "6", "--max-seeds", "9"], "number of seeds is fixed"),
-        (["--folds", "4", "--sweep", "lr0=0.1,0.2"], "--folds is for one data set"),
+        (["--folds", "4", "--sweep", "fold_seed=1,2"], "fold_seed does not go with --folds 4"),
         (["--repeats", "2"], "--repeats goes with --folds"),
     ],
 )
@@ -140,12 +142,13 @@ def test_a_file_that_declares_nonsense_is_named(tmp_path, content, message):
         read_asked([str(path), "--weights", "w.pt"])
 
 
-def make_family(folder: Path, effects: dict[str, float], key: str | None = None, seeds: int = 6, **ended) -> Family:
+def make_family(folder: Path, effects: dict[str, float], key=None, seeds: int = 6, folds=None, **ended) -> Family:
     """A family as compare.py leaves it: {cell: effect of cold in points}; `a=1` is a cell of group a at value 1."""
     cells = []
     for name, effect in effects.items():
         make_comparison(folder / name, {"warm": 0.0, "cold": effect}, seeds, ended.get(name))
         record = read_record(folder / name)
+        record.folds = folds
         shift = 7 * len(cells)  # other seeds in every cell, or all cells would hold the same numbers
         for run in record.runs:
             run.score = None if run.score is None else run.score + 0.001 * math.sin(shift + run.seed + len(run.arm))
@@ -153,7 +156,7 @@ def make_family(folder: Path, effects: dict[str, float], key: str | None = None,
         group, _, value = name.partition("-v=")
         cells.append({"name": name, "group": group, "value": float(value) if key else None})
     promise = {"metric": "val/mAP50-95", "margin": 0.01, "seeds": seeds, "reference": "warm", "within": 0.01}
-    family = Family(promise=promise, key=key, cells=cells)
+    family = Family(promise=promise | {"folds": folds}, key=key, cells=cells)
     answer(family, [read_record(folder / cell["name"]) for cell in cells])
     write_family(folder, family)
     return family
@@ -174,7 +177,7 @@ def test_over_data_sets_the_mean_of_their_differences_is_answered(tmp_path):
 
 def test_under_four_data_sets_nothing_is_claimed_in_general(tmp_path):
     (told,) = make_family(tmp_path, {"a": 5.0, "b": 5.0, "c": 5.0}).answers
-    assert told.kind == "none" and "under 4 of them there is no general answer" in told.sentence
+    assert told.kind == "none" and "under 4 of them nothing is claimed in general" in told.sentence
 
 
 def test_no_answer_before_every_run_has_ended(tmp_path):
@@ -303,6 +306,49 @@ def test_the_verdict_over_folds_is_the_corrected_one_and_waits_for_all(tmp_path)
     record.runs[3].status, record.looks = "missing", []
     conclude(tmp_path, record)
     assert record.verdicts == {}
+
+
+def test_the_expected_score_of_one_model_is_told_over_folds_alone(tmp_path):
+    make_comparison(tmp_path / "folds", {"warm": 0.0, "cold": 1.0}, 6, folds=6)
+    make_comparison(tmp_path / "seeds", {"warm": 0.0, "cold": 1.0}, 6)
+    record = read_record(tmp_path / "folds")
+    assert expected_scores(record)["cold"] == expected(scores_of(record, "cold"), 1 / 5)
+    page = write_report(tmp_path / "folds").read_text()
+    assert expected_words(expected_scores(record)["cold"]) in page and "expected on new pictures" in page
+    assert expected_scores(read_record(tmp_path / "seeds")) == {}
+    record.runs[3].status = "missing"
+    assert expected_scores(record) == {}
+
+
+def test_folds_of_several_data_sets_are_pooled_and_inside_a_cell_corrected(tmp_path):
+    """Over cells the test is that over their means, for folds as for seeds; tau and the intervals know of the folds."""
+    effects = {"a": 2.0, "b": 2.5, "c": 1.5, "d": 2.2}
+    seeds = make_family(tmp_path / "seeds", effects)
+    folds = make_family(tmp_path / "folds", effects, folds=6)
+    for mine, other in zip(folds.answers[0].effects, seeds.answers[0].effects, strict=True):
+        record = read_record(tmp_path / "folds" / mine.group)
+        expected = folded(scores_of(record, "cold") - scores_of(record, "warm"), 1 / 5, 0.01)
+        assert (mine.mean, mine.low, mine.high) == pytest.approx((expected.mean, expected.low, expected.high))
+        assert mine.variance == pytest.approx(other.sd**2 * (1 / 6 + 1 / 5))
+    one, two = folds.answers[0].pooled, seeds.answers[0].pooled
+    assert (one.mean, one.low, one.p) == (two.mean, two.low, two.p) and one.tau <= two.tau
+    assert "Nadeau and Bengio" in write_family_report(tmp_path / "folds").read_text()
+
+
+def test_a_sweep_over_folds_is_corrected(tmp_path):
+    effects = {"-v=0.001": 0.1, "-v=0.01": 0.2, "-v=0.1": 0.3}
+    (seeds, *_), (folds, *_) = (make_family(tmp_path / str(k), effects, key="v", folds=k).answers for k in (None, 6))
+    one, two = folds.effects[0], seeds.effects[0]
+    assert one.mean == two.mean and one.low <= two.low and one.high > two.high and one.variance > two.variance
+    assert "6 folds" in folds.sentence and "other half of the folds" in folds.sentence
+
+
+def test_every_cell_has_its_own_folds(toy):
+    one = asked("--data", str(toy), "b.yaml", "--weights", "w.pt", "--folds", "3", *PAIR, "--sweep", "lr0=0.01,0.02")
+    assert len(one.cells) == 4 and one.options.seeds == 3 and new_family(one, []).promise.folds == 3
+    arm = one.cells[2].arms[0]
+    words = run_words(Path("x"), Run(arm="warm", seed=1, folder="r"), arm, 1, one.command, 3)
+    assert words[words.index("--fold") + 1] == "2/3" and arm.hyp.data == "b.yaml"
 
 
 def scores_of(record: Record, arm: str) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from utils.compare.statistics.folds import folded
+from utils.compare.statistics.folds import expected, folded
 
 EXPERIMENTS = 4_000
 PICTURES = 60
@@ -25,6 +25,16 @@ def test_formula(n, share):
     assert (found.low <= 0 <= found.high) == (found.p > 0.05)
     within = stats.t.sf((0.01 + d.mean()) * t / d.mean(), n - 1), stats.t.sf((0.01 - d.mean()) * t / d.mean(), n - 1)
     assert found.p_equivalence == pytest.approx(max(within))
+
+
+def test_what_one_setting_scores_on_new_pictures():
+    """The interval of the mean of an arm's own scores is as wide as that of differences that stray as much."""
+    scores = np.random.default_rng(2).normal(0.6, 0.03, 6)
+    mean, low, high = expected(scores, 0.2)
+    other = folded(scores - 0.5, 0.2, 0.01)
+    assert (mean, low, high) == pytest.approx((scores.mean(), other.low + 0.5, other.high + 0.5))
+    plain = stats.ttest_1samp(scores, 0).confidence_interval()
+    assert low < plain.low and plain.high < high
 
 
 def test_without_shared_pictures_it_is_the_paired_t_test():

@@ -42,8 +42,7 @@ def conclude(folder: Path, record: Record) -> None:
         if record.state != "complete":
             log.info("no verdict: it is over all folds")
             return
-        share = 1 / ((record.folds - 1) * record.shared.get("fraction", 1.0))  # of val to train, in pictures
-        found = fold_verdicts(scores[reference], theirs, share, declared.margin)
+        found = fold_verdicts(scores[reference], theirs, record.share, declared.margin)
     else:
         found = verdicts(scores[reference], theirs, seen, declared.max_seeds, declared.margin)
     for arm, verdict in found.items():

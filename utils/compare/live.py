@@ -9,7 +9,8 @@ from pathlib import Path
 from utils.compare.folder import Place
 from utils.compare.launch.local import Child
 from utils.compare.record import Record, Run
-from utils.compare.report.words import plainly
+from utils.compare.report.words import expected_words, plainly
+from utils.compare.scores import expected_scores
 from utils.run.log import read_metrics
 
 log = logging.getLogger(__name__)
@@ -129,6 +130,8 @@ def say_results(folder: Path, cells: Sequence[Place], answers: Sequence[str]) ->
     for cell in cells:
         for line in [cell.name] * bool(cell.name) + table(cell.record, {}):
             log.info(line)
+        for arm, own in expected_scores(cell.record).items():
+            log.info(f"{arm}: one model on new pictures, expected {own[0]:.4f}, 95 % {expected_words(own)}")
         for verdict in cell.record.verdicts.values():
             log.info(verdict.sentence)
             log.info(f"in plain words: {plainly(verdict, cell.record.declared.margin)}")

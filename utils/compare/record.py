@@ -206,6 +206,14 @@ class Record(Part):
         again = f" of deal {seed // self.folds + 1}" if self.repeats > 1 else ""
         return f"fold {seed % self.folds + 1}/{self.folds}{again}"
 
+    @property
+    def share(self) -> float | None:
+        """Pictures of a fold's val / those of its train, by which folds depend on each other; None for seeds."""
+        if self.folds is None:
+            return None
+        fractions = [own.get("fraction", 1.0) for own in self.settings.values()]
+        return 1 / ((self.folds - 1) * min(fractions, default=self.shared.get("fraction", 1.0)))
+
     def run_of(self, arm: str, seed: int) -> Run | None:
         """The run of an arm with a seed."""
         return next((run for run in self.runs if (run.arm, run.seed) == (arm, seed)), None)

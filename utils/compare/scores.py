@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.compare.record import Difference
+from utils.compare.record import Difference, Record
+from utils.compare.statistics.folds import expected
 from utils.compare.statistics.paired import t_interval
 from utils.run.log import read_metrics, read_scalars
 
@@ -51,6 +52,17 @@ def secondary(folder: Path, window: int, target: float | None) -> dict[str, floa
     norm = [n for ni, n in zip(norms.get("ni", []), norms.get("train/grad_norm", []), strict=True) if ni < window]
     measures["grad_norm"] = max((n for n in norm if math.isfinite(n)), default=None)
     return {key: None if value is None or not math.isfinite(value) else float(value) for key, value in measures.items()}
+
+
+def expected_scores(record: Record) -> dict[str, tuple[float, float, float]]:
+    """What one model of each arm can be expected to score on new pictures: mean over all folds, 95 % interval.
+
+    Empty where pairs are seeds, which tell nothing of other pictures, and until every fold has ended.
+    """
+    if record.share is None or len(record.seeds) < 2 or not all(run.ended for run in record.runs):
+        return {}
+    scores = {arm.name: [record.run_of(arm.name, seed).counted for seed in record.seeds] for arm in record.arms}
+    return {arm: expected(its, record.share) for arm, its in scores.items()}
 
 
 def _area(epoch: np.ndarray, score: np.ndarray) -> float:

@@ -8,17 +8,19 @@ from dataclasses import asdict
 import numpy as np
 
 from utils.compare.cells.family import Answer, Effect, Family, Pooled
+from utils.compare.cells.words import answer_words
 from utils.compare.record import Record
 from utils.compare.report.words import margin_words
+from utils.compare.statistics.folds import folded, widened
 from utils.compare.statistics.looks import ALPHA
 from utils.compare.statistics.paired import FEWEST, holm, paired
 from utils.compare.statistics.pooled import FEWEST_CELLS, pool
-from utils.compare.statistics.sweep import Swept, best_values, gain_at_best, swept, usable_height, wider
+from utils.compare.statistics.sweep import best_values, gain_at_best, swept, usable_height, wider
 
 log = logging.getLogger(__name__)
 QUESTIONS = {
     "score": "at the same settings",
-    "best": "each arm at its best {key}, chosen on the other half of the seeds",
+    "best": "each arm at its best {key}, chosen on the other half of the {pairs}",
     "range": "decades of {key} within {within} of the best mean of {reference}",
 }
 
@@ -71,26 +73,25 @@ def _scores(family: Family, by_name: Mapping[str, Record], group: str, arm: str)
 
 
 def _effect(family: Family, by_name: Mapping[str, Record], group: str, arm: str, question: str) -> tuple[Effect, float]:
-    """The effect of an arm in one group, and its p."""
+    """The effect of an arm in one group, and its p; over folds those of the corrected tests."""
     reference, values = _scores(family, by_name, group, family.promise.reference)
     theirs, _ = _scores(family, by_name, group, arm)
+    share = max(by_name[cell.name].share or 0.0 for cell in family.cells if cell.group == group)
     if question == "score":
-        found = paired((theirs - reference)[:, 0])
-        effect = Effect(
-            group=group, mean=found.mean, sd=found.sd, low=found.low, high=found.high, pairs=found.n, words=""
-        )
-        return effect, found.p
+        each = (theirs - reference)[:, 0]
+        found = folded(each, share, family.promise.margin) if family.promise.folds else paired(each)
+        return _effect_of(group, each, (found.low, found.high), share), found.p
     words = ""
     if question == "best":
-        result = swept(reference, theirs, gain_at_best, shift=True)
+        result = swept(reference, theirs, gain_at_best, True, share)
         words = "; ".join(
             f"{name} is best at {_either(values, scores)}"
             for name, scores in ((family.promise.reference, reference), (arm, theirs))
         )
     else:
-        result = swept(reference, theirs, wider(np.array(values, float), family.promise.within), shift=False)
+        result = swept(reference, theirs, wider(np.array(values, float), family.promise.within), False, share)
         words = _reach(family, reference, theirs, arm)
-    return _of_sweep(group, result, words), result.p
+    return _effect_of(group, result.each, (result.low, result.high), share, words), result.p
 
 
 def _either(values: Sequence, scores: np.ndarray) -> str:
@@ -109,15 +110,14 @@ def _reach(family: Family, reference: np.ndarray, theirs: np.ndarray, arm: str) 
     return f"the range of {' and '.join(cut)} reaches an end of the sweep and may go on" if cut else ""
 
 
-def _of_sweep(group: str, result: Swept, words: str) -> Effect:
-    low, high = (None if not np.isfinite(x) else float(x) for x in (result.low, result.high))
-    if low is None and len(result.each) > 1:
-        plain = paired(result.each)  # of a width there is no shift to invert: the t interval
-        low, high = (plain.low, plain.high) if np.isnan(result.low) else (None, None)
+def _effect_of(group: str, each: np.ndarray, ends: tuple[float, float], share: float, words: str = "") -> Effect:
+    """An effect from that of each pair; an end of its interval that is infinite is none."""
+    low, high = (float(x) if np.isfinite(x) else None for x in ends)
+    n, sd = len(each), float(np.std(each, ddof=1))
+    variance = widened(sd, n, share) ** 2 / n
     return Effect(
-        group=group, mean=result.mean, sd=float(np.std(result.each, ddof=1)), low=low, high=high,
-        pairs=len(result.each), words=words,
-    )  # fmt: skip
+        group=group, mean=float(each.mean()), sd=sd, low=low, high=high, pairs=n, variance=variance, words=words
+    )
 
 
 def _judge(family: Family, question: str, effects: Mapping[str, list[tuple[Effect, float]]]) -> list[Answer]:
@@ -127,7 +127,7 @@ def _judge(family: Family, question: str, effects: Mapping[str, list[tuple[Effec
     pooled = {}
     if several:
         for arm, found in effects.items():
-            variances = [effect.sd**2 / effect.pairs for effect, _ in found]
+            variances = [effect.variance for effect, _ in found]
             pooled[arm] = pool([effect.mean for effect, _ in found], variances, margin)
     raw = [pooled[arm].p if several else found[0][1] for arm, found in effects.items()]
     alike = [pooled[arm].p_equivalence if several and margin else 1.0 for arm in effects]
@@ -161,24 +161,19 @@ def sentence(family: Family, told: Answer, p: float) -> str:
     """An answer in a sentence, with its numbers."""
     promise = family.promise
     asked = QUESTIONS[told.question].format(
-        key=family.key, within=margin_words(promise.within), reference=promise.reference
+        key=family.key, within=margin_words(promise.within), reference=promise.reference, pairs=promise.pairs
     )
-    size = f"{100 * promise.margin:.3g}"
-    kinds = {
-        "none": "nothing is claimed in general",
-        "no difference": f"no difference larger than the margin of {size}",
-    }
-    if told.question == "range":
-        kinds |= {"helps": "a wider range", "hurts": "a narrower range"}
-    words = kinds.get(told.kind, told.kind)
+    words = answer_words(told, promise.margin)
     scale, unit = (100, "points") if told.unit == "points" else (1, "decades")
     head = f"{told.arm} against {promise.reference}, {asked}: {words}"
     if told.pooled is None:
         effect = told.effects[0]
         ends = _interval(effect.low, effect.high, scale)
-        few = f"; under {FEWEST} seeds nothing can be claimed" if effect.pairs < FEWEST else ""
+        few = f"; under {FEWEST} {promise.pairs} nothing can be claimed" if effect.pairs < FEWEST else ""
         more = f"; {effect.words}" if effect.words else ""
-        return f"{head}, {scale * effect.mean:+.2f} {unit} ({ends}, {effect.pairs} seeds, p {p:.2g}){few}{more}."
+        return (
+            f"{head}, {scale * effect.mean:+.2f} {unit} ({ends}, {effect.pairs} {promise.pairs}, p {p:.2g}){few}{more}."
+        )
     n, pooled = len(told.effects), told.pooled
     better = round((pooled.better or 0) * n)
     text = f"{head}, {scale * pooled.mean:+.2f} {unit} over {n} data sets and weights ("
@@ -187,7 +182,7 @@ def sentence(family: Family, told: Answer, p: float) -> str:
     )
     text += f"varies by a standard deviation of {scale * (pooled.tau or 0):.2f}"
     if told.kind == "none":
-        return f"{text}; under {FEWEST_CELLS} of them there is no general answer: look at each."
+        return f"{text}; under {FEWEST_CELLS} of them nothing is claimed in general: look at each."
     ahead = _interval(pooled.new_low, pooled.new_high, scale).removeprefix("95 % interval ")
     return f"{text}; a new data set would show {ahead} (95 %)."
 

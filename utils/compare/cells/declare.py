@@ -265,8 +265,11 @@ def _refuse(options: Compare, cells: Sequence[Cell]) -> None:
         )
     if options.repeats > 1 and options.folds is None:
         raise UserError("--repeats goes with --folds K. Other seeds without folds: --seeds.")
-    if options.folds and len(cells) > 1:
-        raise UserError("--folds is for one data set, weights and setting: leave out --sweep and further --data.")
+    own = next((key for cell in cells for key in ("fold", "fold_seed") if key in cell.settings), None)
+    if options.folds and own:
+        raise UserError(
+            f"{own} does not go with --folds {options.folds}, by which it is given to every run. Remove it."
+        )
 
 
 def declaration(asked: Asked, folder: Path) -> str:

@@ -39,10 +39,17 @@ class Promise(Part):
     """Pairs in each cell."""
     pool: str = "mean"
     """What decides over cells."""
+    folds: int | None = None
+    """Folds of train + val, when a pair is a fold; none when it is a seed."""
     within: float = 0.01
     """How far below the reference's best mean a value of the swept key is still usable; a fraction of mAP."""
     reference: str
     """The arm that the others are compared with."""
+
+    @property
+    def pairs(self) -> str:
+        """What pairs are."""
+        return "folds" if self.folds else "seeds"
 
 
 class Effect(Part):
@@ -60,6 +67,8 @@ class Effect(Part):
     """Upper end."""
     pairs: int
     """How many it rests on."""
+    variance: float | None = None
+    """Of the mean, by the pairs; of folds, which share training pictures, the corrected one."""
     words: str = ""
     """What else is to be told, as the values that were best."""
 
@@ -145,6 +154,7 @@ def new_family(asked: Asked, argv: Sequence[str]) -> Family:
             margin=options.margin / 100,
             seeds=options.seeds,
             pool=options.pool,
+            folds=options.folds,
             within=options.within / 100,
             reference=asked.cells[0].arms[0].name,
         ),

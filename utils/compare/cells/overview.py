@@ -6,6 +6,7 @@ from pathlib import Path
 
 from utils.compare.arms import Compare
 from utils.compare.cells.family import FAMILY, Family, read_family
+from utils.compare.cells.words import answer_words
 from utils.compare.folder import comparisons, read_record
 from utils.compare.record import Record
 from utils.compare.report.words import kind_words
@@ -55,10 +56,7 @@ def _of_record(record: Record) -> str:
 def _of_family(family: Family) -> str:
     """The answers in short; they stand in full in report.html."""
     margin = family.promise.margin
-    answers = [
-        f"{a.arm}, {a.question}: {'nothing in general' if a.kind == 'none' else kind_words(a.kind, margin)}"
-        for a in family.answers
-    ]
+    answers = [f"{a.arm}, {a.question}: {answer_words(a, margin)}" for a in family.answers]
     return f"{len(family.cells)} cells  {'; '.join(answers) or 'no answer yet'}"
 
 

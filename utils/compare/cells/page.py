@@ -9,6 +9,7 @@ from urllib.parse import quote
 from utils.compare.cells.declare import DECLARATION
 from utils.compare.cells.family import Answer, Family, read_family
 from utils.compare.cells.pictures import draw_forest, draw_sweep
+from utils.compare.cells.words import answer_words
 from utils.compare.folder import write_text
 from utils.compare.report import tables, words
 from utils.compare.report.facts import Facts, read_facts
@@ -16,8 +17,6 @@ from utils.compare.report.markdown import bullets, fenced, plain, section
 from utils.compare.report.pairs import draw_differences, draw_scores
 from utils.drawing.page import Table, render
 from utils.errors import UserError
-
-HEAD = {"none": "no general answer", "undecided": "undecided", "helps": "helps", "hurts": "hurts"}
 
 
 def write_family_report(folder: Path) -> Path:
@@ -77,9 +76,7 @@ def headlines(family: Family, arms: list[str]) -> list[dict[str, str]]:
 def headline(family: Family, told: Answer) -> str:
     """An answer without its numbers."""
     asked = {"score": "", "best": f", each at its best {family.key}", "range": f", usable range of {family.key}"}
-    kind = HEAD.get(told.kind) or words.kind_words(told.kind, family.promise.margin)
-    if told.question == "range":
-        kind = {"helps": "wider", "hurts": "narrower"}.get(told.kind, kind)
+    kind = answer_words(told, family.promise.margin)
     return f"{told.arm} against {family.promise.reference}{asked[told.question]}: {kind}"
 
 
@@ -87,10 +84,16 @@ def declared_line(family: Family) -> str:
     """What was fixed before the first run."""
     p = family.promise
     swept = f", within {words.margin_words(p.within)} of the best a value is usable" if family.key else ""
+    dealt = (
+        f" (a pair is a fold: train and val of each data set together in {p.folds}, each val once; intervals and p "
+        "inside a cell are corrected for the training pictures that folds share, Nadeau and Bengio 2003)"
+        if p.folds
+        else ""
+    )
     return (
         f"Declared before: {p.metric} of the EMA weights after the last epoch, margin {words.margin_words(p.margin)}, "
-        f"{p.seeds} pairs in each of {len(family.cells)} cells{swept}; what decides over data sets and weights is "
-        "the mean of their differences, all with the same weight. The verdict of a cell is at 5 % for itself: of "
+        f"{p.seeds} pairs in each of {len(family.cells)} cells{dealt}{swept}; what decides over data sets and weights "
+        "is the mean of their differences, all with the same weight. The verdict of a cell is at 5 % for itself: of "
         "twenty cells without any effect one claims something."
     )
 
@@ -131,7 +134,9 @@ def scores_table(family: Family, facts: dict[str, Facts]) -> Table:
             means.append(words.score(sum(scores) / len(scores)) if scores else words.NOTHING)
         kinds = ", ".join(words.kind_words(v.kind, its.margin) for v in its.record.verdicts.values()) or words.NOTHING
         rows.append([name, *means, kinds])
-    return Table(f"{family.promise.metric}, mean over the seeds", ("cell", *arms, "verdict of the cell"), rows)
+    return Table(
+        f"{family.promise.metric}, mean over the {family.promise.pairs}", ("cell", *arms, "verdict of the cell"), rows
+    )
 
 
 def cell_view(name: str, facts: Facts) -> dict[str, Any]:

@@ -6,7 +6,18 @@ from typing import Any
 
 from utils.compare.record import ArmVerdict
 from utils.compare.report.facts import Facts, RunFacts, finite
-from utils.compare.report.words import NOTHING, change, duration, interval, kind_words, number, points, score
+from utils.compare.report.words import (
+    NOTHING,
+    change,
+    duration,
+    expected_words,
+    interval,
+    kind_words,
+    number,
+    points,
+    score,
+)
+from utils.compare.scores import expected_scores
 from utils.compare.statistics.looks import effect_level, equivalence_level
 from utils.compare.statistics.paired import pairing_gain
 from utils.drawing.page import Table, clean
@@ -37,7 +48,11 @@ def arms_table(facts: Facts) -> Table:
         ends = (min(scores), max(scores)) if scores else (None, None)
         name = f"{arm.name} (reference)" if k == 0 else arm.name
         rows.append([name, str(len(scores)), score(mean), score(sd), *map(score, ends), warmup])
-    head = ("arm", "runs", "mean", "sd", "lowest", "highest", "warm-up, batches")
+    head = ["arm", "runs", "mean", "sd", "lowest", "highest", "warm-up, batches"]
+    own = expected_scores(facts.record)
+    if own:
+        head.append("expected on new pictures, 95 %")
+        rows = [[*row, expected_words(own.get(arm))] for row, arm in zip(rows, facts.arms, strict=True)]
     return Table(f"{facts.metric} of each arm after the last epoch", head, rows)
 
 

@@ -27,6 +27,11 @@ def score(value: float | None) -> str:
     return NOTHING if finite(value) is None else f"{value:.4f}"
 
 
+def expected_words(own: tuple[float, float, float] | None) -> str:
+    """The ends of the interval of an arm's own score over folds."""
+    return NOTHING if own is None else f"{score(max(own[1], 0.0))} to {score(min(own[2], 1.0))}"
+
+
 def number(value: float | None) -> str:
     """Three significant digits, or all before the point."""
     return NOTHING if finite(value) is None else f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -1,11 +1,28 @@
 """What the differences over folds say, whose models share training pictures. PURE."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from utils.compare.statistics.paired import equivalence_p, t_interval, t_test_p
+
+
+def expected(scores: ArrayLike, share: float) -> tuple[float, float, float]:
+    """Mean of the scores (n,) of one setting over folds, and the 95 % interval of what it would score on new pictures.
+
+    n >= 2; share: as of `folded`, whose correction this is: for scores it is equation 8 of the same paper.
+    """
+    y = np.asarray(scores, float)
+    mean = float(y.mean())
+    low, high = t_interval(mean, widened(float(y.std(ddof=1)), len(y), share), len(y))
+    return mean, float(low), float(high)
+
+
+def widened(sd: Any, n: int, share: float) -> Any:
+    """The sd that n independent values would need for their mean to stray as far as that of n folds."""
+    return sd * float(np.sqrt(1 + n * share))
 
 
 @dataclass(frozen=True)
@@ -33,7 +50,7 @@ def folded(differences: ArrayLike, share: float, margin: float) -> Folded:
     """
     d = np.asarray(differences, float)
     n, mean, sd = len(d), float(d.mean()), float(d.std(ddof=1))
-    wide = sd * np.sqrt(1 + n * share)  # so that wide / sqrt(n) is the standard error
+    wide = widened(sd, n, share)
     low, high = t_interval(mean, wide, n)
     p, p_alike = float(t_test_p(mean, wide, n)), float(equivalence_p(mean, wide, n, margin))
     return Folded(n, mean, sd, float(low), float(high), p, p_alike)

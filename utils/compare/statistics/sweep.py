@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from utils.compare.statistics.folds import widened
 from utils.compare.statistics.paired import t_interval, t_ratio, t_test_p
 
 EXACT = 12  # seeds up to which every one of the 2**n changes of places is looked at
@@ -33,7 +34,7 @@ class Swept:
 
     each: np.ndarray  # (seeds,) effects
     mean: float
-    low: float  # 95 % interval of the mean; nan where it is not known
+    low: float  # 95 % interval of the mean
     high: float
     p: float  # that the arms are alike, two-sided; the largest of the tests
 
@@ -88,42 +89,45 @@ def usable_height(reference: np.ndarray, within: float) -> np.ndarray:
     return np.maximum(np.maximum(best - within, best / 2), TINY)
 
 
-def swept(reference: np.ndarray, arm: np.ndarray, measure: Measure, shift: bool) -> Swept:
+def swept(reference: np.ndarray, arm: np.ndarray, measure: Measure, shift: bool, share: float = 0.0) -> Swept:
     """A measure with its tests; scores (seeds, values), at least two seeds.
 
-    shift: the effect is one of scores, `gain_at_best`. The test of every value is then made too, and the interval
-    given: of all amounts that, taken off the arm's scores, make the arms alike for one of the tests at 5 %.
+    shift: the effect is one of scores, `gain_at_best`. The test of every value is then made too, and the interval is
+    that of all amounts that, taken off the arm's scores, make the arms alike for one of the tests at 5 %; else it is
+    Student's. share: of folds, see `folded`; both t tests are then the corrected ones.
     """
     each = measure(reference, arm)
-    n, mean, sd = len(each), float(each.mean()), float(each.std(ddof=1))
+    n, mean, sd = len(each), float(each.mean()), widened(float(each.std(ddof=1)), len(each), share)
     p = max(changed_places_p(reference, arm, measure), float(t_test_p(mean, sd, n)))
+    student = t_interval(mean, sd, n)
     if not shift:
-        return Swept(each, mean, np.nan, np.nan, p)
-    ends = np.array([_interval(reference, arm, measure, mean), t_interval(mean, sd, n), every_interval(reference, arm)])
-    return Swept(each, mean, float(ends[:, 0].min()), float(ends[:, 1].max()), max(p, against_every(reference, arm)))
+        return Swept(each, mean, *map(float, student), p)
+    ends = np.array([_interval(reference, arm, measure, mean), student, every_interval(reference, arm, share)])
+    p = max(p, against_every(reference, arm, share))
+    return Swept(each, mean, float(ends[:, 0].min()), float(ends[:, 1].max()), p)
 
 
-def against_every(reference: np.ndarray, arm: np.ndarray) -> float:
+def against_every(reference: np.ndarray, arm: np.ndarray, share: float = 0.0) -> float:
     """Two-sided p that no arm, at its best value by the mean over all seeds, beats every value of the other.
 
     If the bests are equal there is a value of the other that is as good, so the largest p of the paired t tests against
     all of them will do without a correction: the intersection-union test of Berger (1982), Technometrics 24:295.
     """
-    over, under = _leads(arm, reference), _leads(reference, arm)
+    over, under = _leads(arm, reference, share), _leads(reference, arm, share)
     ratio = max(float(t_ratio(*lead, len(arm)).min()) for lead in (over, under))
     return min(2 * float(stats.t.sf(ratio, len(arm) - 1)), 1.0)
 
 
-def every_interval(reference: np.ndarray, arm: np.ndarray) -> tuple[float, float]:
+def every_interval(reference: np.ndarray, arm: np.ndarray, share: float = 0.0) -> tuple[float, float]:
     """The amounts that `against_every` does not reject at 5 % when they are taken off the arm's scores."""
-    low = t_interval(*_leads(arm, reference), len(arm))[0].min()
-    return float(low), float(-t_interval(*_leads(reference, arm), len(arm))[0].min())
+    low = t_interval(*_leads(arm, reference, share), len(arm))[0].min()
+    return float(low), float(-t_interval(*_leads(reference, arm, share), len(arm))[0].min())
 
 
-def _leads(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and sd (values,) of what the first, at its best value, is above the second at each value."""
+def _leads(first: np.ndarray, second: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and sd (values,) of what the first, at its best value, is above the second at each value; sd `widened`."""
     lead = first[:, [first.mean(0).argmax()]] - second
-    return lead.mean(0), lead.std(0, ddof=1)
+    return lead.mean(0), widened(lead.std(0, ddof=1), len(lead), share)
 
 
 def changed_places_p(reference: np.ndarray, arm: np.ndarray, measure: Measure) -> float:
