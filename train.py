@@ -56,12 +56,13 @@ from models.training.fit import Demand, largest_batch, require_statistics, settl
 from models.training.freeze import freeze, keep_frozen_bn_eval
 from models.training.optim import all_finite, applied_rates, first_lost, optimizer_step, set_rates
 from models.training.state import Training, build_training, scored_as_stored
-from models.weights.save import save_ultralytics
+from models.weights.save import add_thresholds, save_ultralytics
 from utils.config.schema import Command, Hyp
 from utils.device.images import in_channels_last, memory_format, preprocess
 from utils.evaluation.bootstrap import bootstrap, interval_lines, keep_draws
 from utils.evaluation.evaluate import Validation
 from utils.run.console import closing_lines, configure_console, data_lines, epoch_line, model_lines, progress_bar
+from utils.run.detection.thresholds import best_thresholds
 from utils.run.folder import write_run_json
 from utils.run.log import RunLog, open_wandb
 from utils.run.meter import GIVE_UP, Meter
@@ -325,7 +326,9 @@ def finish(training: Training, val: Validation, run: Run, runlog: RunLog) -> dic
         log.info(f"stopped after epoch {progress.epoch} of {run.hyp.epochs}. Go on: {resume_command(run.folder)}")
         return progress.metrics
     best = run.folder / "weights/best.pt"
-    result = val.score(load_for_eval(str(best)).to(run.ranks.device, memory_format=val.settings.layout))
+    model = load_for_eval(str(best)).to(run.ranks.device, memory_format=val.settings.layout)
+    result = val.score(model)
+    add_thresholds(best, model, best_thresholds(result.f1, val.truth.names).plain())
     runlog.classes(result.per_class)
     if not run.hyp.noplots:
         batch = first_batch(val.loader.dataset, min(9, run.hyp.batch))

@@ -50,14 +50,14 @@ def build_detector(
 def load_for_eval(weights: str, download: bool = False) -> DetectionModel:
     """The detector in a checkpoint, as it is: fp32, evaluation mode, on the CPU, with its own .names.
 
-    Its .args are what the run behind it was told, plain values only.
+    Its .args are what the run behind it was told, plain values only, its .thresholds what was chosen on val, or None.
     """
     path = find_weights(weights, download)
     if path.suffix in YAML_SUFFIXES:
         raise UserError(f"{weights} describes a network without weights. Name a .pt checkpoint.")
     source = load_weights(path)
     model = _source_model(source).eval()
-    model.args = source.args
+    model.args, model.thresholds = source.args, source.thresholds
     return model
 
 

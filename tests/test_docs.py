@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 import compare
+import detect
 import train
 import val
 from data.report.main import Options
 from tests.helpers.runs import guesser
 from utils.compare.cells.declare import read_asked
-from utils.config.options import parse_args, parse_tokens
+from utils.config.options import parse_args, parse_tokens, take_lists
 
 REPO = Path(__file__).resolve().parent.parent
 PAGES = [REPO / "README.md", REPO / "CONTRIBUTING.md", *sorted((REPO / "docs").glob("*.md"))]
@@ -69,7 +70,8 @@ def test_a_command_that_needs_no_own_data_runs(command, toy, tmp_path, forked_ru
         (tmp_path / f"{name}.yaml").write_text(f"path: {toy.parent}\n{toy.read_text()}")
     words = [places.get(word, word) for word in shlex.split(command)[1:]]
     if words[0].endswith(".py") and "--help" not in words:
-        words += [*([] if "--plan" in words else TINY), "--project", str(tmp_path)]
+        tiny = ["--device", "cpu"] if words[0] == "detect.py" else TINY
+        words += [*([] if "--plan" in words else tiny), "--project", str(tmp_path)]
         if words[0] == "compare.py":
             many = ["--weights", str(guesser()), "--imgsz", "64"]  # of 10 anchors at least
             words += ["--seeds", "2", *(many if "--hyp" in words else [])]
@@ -115,15 +117,17 @@ def test_every_command_is_understood(page, command, forked_runs):
             at = plans.index("--hyp")
             del plans[at : at + 2]
         parse_args(plans)
-    elif script == "val.py":
-        parse_tokens(words, val.Options.model_fields)
+    elif script in ("val.py", "detect.py"):
+        fields = {"val.py": val, "detect.py": detect}[script].Options.model_fields
+        words, _ = take_lists(words, ("weights", "source"), fields)
+        parse_tokens(words, fields)
     else:
         assert script == "compare.py"
         if not {"--list", "--report-only"} & set(words):
             read_asked(words)
 
 
-@pytest.mark.parametrize("script", [train, val, compare], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("script", [train, val, compare, detect], ids=lambda m: m.__name__)
 def test_help_is_printed(script, capsys):
     script.main(["--help"])
     assert f"usage: python {script.__name__}.py" in capsys.readouterr().out

@@ -8,7 +8,8 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
@@ -111,6 +112,24 @@ def _work(jobs: Sequence[Callable[[], R]], numbers: int, send: Connection, paren
             send.send((k, result, error))
         except OSError:
             return
+
+
+def ahead(function: Callable[[T], R], items: Iterable[T], threads: int, most: int) -> Iterator[R]:
+    """function(item) of one item after the other, by threads that are at most `most` items ahead of who asks.
+
+    What the function raises is raised where its result is asked for.
+    """
+    items, waiting = iter(items), deque()
+    with ThreadPoolExecutor(max(threads, 1)) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > most:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def parallel(function: Callable[[T], R], items: list[T]) -> list[R]:

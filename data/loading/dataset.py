@@ -12,7 +12,7 @@ from data.loading.blocks import Blocks
 from data.loading.mosaic import compose, draw_centre, draw_geometry, place_four, place_one
 from data.loading.order import BLOCK, block_of, epoch_order, generator, picture_weights
 from data.pictures.cache import Pictures, open_pictures
-from data.pictures.letterbox import Letterbox, letterbox, long_side_shape
+from data.pictures.letterbox import long_side_shape, place, rect_batches
 from utils.boxes import xywhn_to_xyxy, xyxy_to_xywhn
 from utils.config.schema import Hyp
 
@@ -150,37 +150,18 @@ class EvalDataset(torch.utils.data.Dataset):
         """pictures: as the index has them, not reduced; None: decoded when asked for."""
         self.index, self.imgsz = index, imgsz
         self.pictures = open_pictures(index, imgsz, "off", reduce=False) if pictures is None else pictures
-        self.order = np.arange(index.n)  # row of the index at each place
-        self.batch_of = self.order // batch
-        self.shapes = np.tile([imgsz, imgsz], (self.batch_of[-1] + 1, 1))  # (batches, 2) height, width
-        if rect:
-            aspect = index.shapes[:, 0] / index.shapes[:, 1]
-            self.order = aspect.argsort(kind="stable")
-            self.shapes = self._rect_shapes(aspect[self.order], stride, pad)
-
-    def _rect_shapes(self, aspect: np.ndarray, stride: int, pad: float) -> np.ndarray:
-        """Smallest shape (h, w) that holds every picture of each batch, in whole strides, with the padding."""
-        shapes = np.ones((self.batch_of[-1] + 1, 2))
-        for b in range(len(shapes)):
-            low, high = aspect[self.batch_of == b].min(), aspect[self.batch_of == b].max()
-            if high < 1:
-                shapes[b, 0] = high
-            elif low > 1:
-                shapes[b, 1] = 1 / low
-        return np.ceil(shapes * self.imgsz / stride + pad).astype(int) * stride
+        batches = rect_batches(index.shapes, imgsz, stride, batch, rect, pad)
+        self.order, self.batch_of, self.shapes = batches.order, batches.batch_of, batches.shapes
 
     def __len__(self) -> int:
         return self.index.n
 
-    def __getitem__(self, place: int) -> Sample:
+    def __getitem__(self, at: int) -> Sample:
         """As a training sample; also index (row), letterbox (original pixels -> batch picture), ori_shape (h, w)."""
-        i = int(self.order[place])
+        i = int(self.order[at])
         height, width = map(int, self.index.shapes[i])
-        img = self.pictures[i]
-        h, w = img.shape[:2]
-        img, box = letterbox(img, tuple(self.shapes[self.batch_of[place]].tolist()), scaleup=False)
-        gain_x, gain_y = box.gain_x * w / width, box.gain_y * h / height  # of both resizes together
-        whole = Letterbox(gain_x, gain_y, box.pad_left, box.pad_top, box.new_h, box.new_w)
+        shape = tuple(self.shapes[self.batch_of[at]].tolist())
+        img, whole = place(self.pictures[i], (height, width), shape)
         rows = self.index.rows(i)
         boxes = whole.apply(xywhn_to_xyxy(self.index.boxes[rows].astype(np.float64), width, height))
         return {

@@ -21,7 +21,11 @@ REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.
 
 def load_picture(path: str, hw: tuple[int, int], imgsz: int, reduce: bool = False) -> np.ndarray:
     """BGR picture (h, w, 3) uint8, EXIF rotation applied, long side scaled to imgsz; hw: its full size."""
-    img = _decode(path, hw, _reduction(path, hw, imgsz) if reduce else 1)
+    return to_long_side(decode(path, hw, _reduction(path, hw, imgsz) if reduce else 1), hw, imgsz)
+
+
+def to_long_side(img: np.ndarray, hw: tuple[int, int], imgsz: int) -> np.ndarray:
+    """The picture with its long side scaled to imgsz; hw: its full size, which it may have been shrunk from."""
     h, w = long_side_shape(hw, imgsz)
     return img if img.shape[:2] == (h, w) else cv2.resize(img, (w, h), interpolation=cv2.INTER_LINEAR)
 
@@ -33,8 +37,8 @@ def _reduction(path: str, hw: tuple[int, int], imgsz: int) -> int:
     return max((k for k in REDUCED if max(hw) >= 2 * k * imgsz), default=1)
 
 
-def _decode(path: str, hw: tuple[int, int], factor: int) -> np.ndarray:
-    """BGR picture, at 1/factor where OpenCV can."""
+def decode(path: str, hw: tuple[int, int], factor: int = 1) -> np.ndarray:
+    """BGR picture (h, w, 3) uint8, EXIF rotation applied, at 1/factor where OpenCV can; hw: its full size."""
     try:
         content = np.fromfile(path, np.uint8)
     except OSError as e:

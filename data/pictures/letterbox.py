@@ -64,6 +64,52 @@ def letterbox(
     return out, box
 
 
+def place(img: np.ndarray, hw: tuple[int, int], shape: tuple[int, int]) -> tuple[np.ndarray, Letterbox]:
+    """A picture whose long side has been scaled, put into `shape` without enlarging it; and the way from its full size.
+
+    hw: height and width of the picture in its file, whose pixels the geometry counts in.
+    """
+    h, w = img.shape[:2]
+    out, box = letterbox(img, shape, scaleup=False)
+    gain_x, gain_y = box.gain_x * w / hw[1], box.gain_y * h / hw[0]  # of both resizes together
+    return out, Letterbox(gain_x, gain_y, box.pad_left, box.pad_top, box.new_h, box.new_w)
+
+
+@dataclass(frozen=True)
+class RectBatches:
+    """Pictures sorted by aspect, so that a batch shares a shape with little padding."""
+
+    order: np.ndarray  # (n,) which picture stands at each place
+    batch_of: np.ndarray  # (n,) batch of each place
+    shapes: np.ndarray  # (batches, 2) height, width of each, in whole strides
+
+
+def rect_batches(
+    shapes: np.ndarray, imgsz: int, stride: int, batch: int, rect: bool = True, pad: float = 0.5
+) -> RectBatches:
+    """How pictures of `shapes` (n, 2) are put into batches of `batch`; without rect, in their order and square."""
+    order = np.arange(len(shapes))
+    batch_of = order // batch
+    square = np.tile([imgsz, imgsz], (batch_of[-1] + 1, 1))
+    if not rect:
+        return RectBatches(order, batch_of, square)
+    aspect = shapes[:, 0] / shapes[:, 1]
+    order = aspect.argsort(kind="stable")
+    return RectBatches(order, batch_of, _rect_shapes(aspect[order], batch_of, imgsz, stride, pad))
+
+
+def _rect_shapes(aspect: np.ndarray, batch_of: np.ndarray, imgsz: int, stride: int, pad: float) -> np.ndarray:
+    """Smallest shape (h, w) that holds every picture of each batch, in whole strides, with the padding."""
+    shapes = np.ones((batch_of[-1] + 1, 2))
+    for b in range(len(shapes)):
+        low, high = aspect[batch_of == b].min(), aspect[batch_of == b].max()
+        if high < 1:
+            shapes[b, 0] = high
+        elif low > 1:
+            shapes[b, 1] = 1 / low
+    return np.ceil(shapes * imgsz / stride + pad).astype(int) * stride
+
+
 def long_side_shape(hw: tuple[int, int], imgsz: int) -> tuple[int, int]:
     """(h, w) of a picture whose long side is scaled to imgsz; rounded up, as ultralytics loads pictures."""
     h, w = int(hw[0]), int(hw[1])

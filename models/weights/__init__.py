@@ -1,8 +1,8 @@
 """Files -> tensors, and back; nothing in a file runs. Rooms, lowest first; a room imports only those above it:
 
 find      names on the command line -> files
-save      a detector as ultralytics' own checkpoint
 unpickle  a checkpoint file read without running anything in it
 variant   which variant of its yaml a pickled network is
+save      a detector as ultralytics' own checkpoint
 load      a checkpoint file -> architecture, class names, fp32 tensors
 """

@@ -1,13 +1,13 @@
 """A checkpoint file -> architecture, class names and fp32 tensors."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.weights.unpickle import Shell, read_checkpoint
+from models.weights.unpickle import THRESHOLDS, Shell, read_checkpoint
 from models.weights.variant import ACTIVATIONS, SETTINGS, Settings, fitted_yaml
 from utils.errors import UserError
 
@@ -54,6 +54,7 @@ class Source:
     path: Path
     recorded: Settings = field(default_factory=dict)  # what the pickled modules say of themselves
     args: dict[str, Any] = field(default_factory=dict)  # what the run behind it was told, plain values only
+    thresholds: Any = None  # scores of best F1 on val, as train.py's closing evaluation wrote them
 
 
 def load_weights(path: str | Path) -> Source:
@@ -90,7 +91,8 @@ def _source_of(checkpoint: dict[str, Any], path: Path) -> Source:
     refuse_other_task(type(model).__name__, path)
     args = _plain(getattr(model, "args", None)) | _plain(checkpoint.get("train_args"))
     yaml, names = getattr(model, "yaml", None), getattr(model, "names", None)
-    return _source(yaml, names, _state_of(model), path, _recorded_in(model), args)
+    source = _source(yaml, names, _state_of(model), path, _recorded_in(model), args)
+    return replace(source, thresholds=checkpoint.get(THRESHOLDS))
 
 
 def _plain(values: Any) -> dict[str, Any]:

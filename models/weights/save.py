@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG_DICT
 
+from models.weights.unpickle import THRESHOLDS, read_checkpoint
 from utils.errors import UserError
 from utils.files import write_whole
 
@@ -43,6 +44,17 @@ def save_ultralytics(
         "license": "AGPL-3.0 License (https://ultralytics.com/license)",
         "docs": "https://docs.ultralytics.com",
     }
+    _write(path, checkpoint)
+
+
+def add_thresholds(path: Path, model: DetectionModel, thresholds: dict[str, Any]) -> None:
+    """Write the file again with the scores of best F1 on val; `model` is the detector that was read from it."""
+    told = read_checkpoint(path)  # its objects are shells, and only the plain values are used
+    copy = _frozen_copy(model, model.names, told["train_args"])
+    _write(path, told | {"model": copy, THRESHOLDS: thresholds})
+
+
+def _write(path: Path, checkpoint: dict[str, Any]) -> None:
     try:
         write_whole(path, lambda file: torch.save(checkpoint, file))
     except OSError as error:
@@ -77,6 +89,7 @@ def _frozen_copy(model: DetectionModel, names: list[str] | dict[int, str], args:
     for parameter in copy.parameters():
         parameter.requires_grad = False
     copy.criterion = None
+    vars(copy).pop("thresholds", None)  # of a detector read for evaluation; they stand beside it
     copy.names = dict(names) if isinstance(names, dict) else dict(enumerate(names))
     copy.args, copy.task = args, "detect"
     return copy

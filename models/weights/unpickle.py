@@ -27,6 +27,7 @@ INERT = re.compile(  # what checkpoints of ultralytics name besides tensors and 
     r"|pathlib(\._local)?\.(Pure)?(Posix|Windows)Path"
     r"|numpy\.dtype|numpy\.dtypes\.\w+DType|numpy\.(_core|core)\.multiarray\.scalar"
 )
+THRESHOLDS = "conf_thresholds"  # key of a checkpoint: scores of best F1 on val, as train.py chose them
 DAMAGED = (RuntimeError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, OSError)
 
 

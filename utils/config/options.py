@@ -25,12 +25,12 @@ from utils.config.schema import Command, Hyp, check
 from utils.env import REPO
 from utils.errors import UserError, suggest
 
-TEXTS = {"device", "name", "project", "weights", "data", "resume", "hyp", "split"}  # never read as a number
+TEXTS = {"device", "name", "project", "weights", "data", "resume", "hyp", "split", "source"}  # never read as a number
 CHOICES = {  # words of a short list; `off` is no boolean
     "cache", "amp", "optimizer", "warmup", "decay", "head", "recipe", "decay_from", "clock", "warmup_accumulate",
     "scale_lr", "loader", "hsv_mode", "channels_last",
 }  # fmt: skip
-FREE = {"name", "project", "hyp", "resume", "sweep"}  # may hold key=value: a run is named after what it tries
+FREE = {"name", "project", "hyp", "resume", "sweep", "source"}  # may hold key=value: a run is named after what it tries
 DEMO = "demo"  # the hyp file of the embedded demo
 NO_DATA = "neither --hyp, --weights nor --data is given: the embedded demo (--hyp demo)"
 BARE = {"cache": "ram", "resume": "latest", "multi_scale": "0.5"}  # these may stand without a value, as in YOLOv5
@@ -83,6 +83,28 @@ def parse_tokens(argv: list[str], known: dict[str, Any]) -> tuple[dict[str, Any]
         values[key] = _value(key, value)
         notes += [note] if note else []
     return values, notes
+
+
+def take_lists(argv: list[str], keys: Sequence[str], known: dict[str, Any]) -> tuple[list[str], dict[str, list[str]]]:
+    """The command line without `--key a b ...` of the keys that take several words, and those words by key.
+
+    One word alone stays where it is, and is read like any other value.
+    """
+    left, lists, words = [], {}, list(argv)
+    while words:
+        word = words.pop(0)
+        key = word.removeprefix("--").replace("-", "_")
+        if not (word.startswith("--") and key in keys):
+            left.append(word)
+            continue
+        values = []
+        while words and not _ends_before(words[0], key, known):
+            values.append(words.pop(0))
+        if len(values) > 1:
+            lists[key] = values
+        else:
+            left += [word, *values]
+    return left, lists
 
 
 def _meant(word: str, known: dict[str, Any]) -> str:

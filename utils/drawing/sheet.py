@@ -54,17 +54,23 @@ def draw_boxes(
     classes: np.ndarray,
     names: Sequence[str],
     scores: np.ndarray | None = None,
+    width: int = 2,
+    text_size: int = 12,
 ) -> None:
-    """Draw boxes (n, 4) xyxy pixels with class names, and scores where given, onto the picture."""
+    """Draw boxes (n, 4) xyxy pixels with class names, and scores where given, onto the picture.
+
+    width: of the lines, and text_size: height of the letters, in pixels.
+    """
     draw = ImageDraw.Draw(picture)
     order = range(len(boxes) - 1, -1, -1)  # the best score last, on top
     for k in order:
         x1, y1, x2, y2 = (float(v) for v in boxes[k])
-        draw.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=_colour(classes[k]), width=2)
+        draw.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=_colour(classes[k]), width=width)
     for k in order:  # after all the boxes, which would run through the text
         name = str(names[int(classes[k])])
         text = readable(name if scores is None else f"{name} {scores[k]:.2f}")
-        _label(draw, text, float(boxes[k][0]), float(boxes[k][1]), _colour(classes[k]), _font(12, text), picture.size)
+        font = _font(text_size, text)
+        _label(draw, text, float(boxes[k][0]), float(boxes[k][1]), _colour(classes[k]), font, picture.size)
 
 
 def _colour(cls: float) -> tuple[int, int, int]:

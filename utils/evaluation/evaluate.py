@@ -97,7 +97,7 @@ def evaluate(
                     losses.add(criterion(raw, targets(batch, truth)))
                     watch.lap("loss")
                 pred = pred if mapped is None else mapped(pred, end2end)
-                found = _chosen(pred, settings, end2end)
+                found = choose(pred, settings, end2end)
                 watch.lap("nms")
             detections |= to_original(found, batch)
     finally:
@@ -119,7 +119,7 @@ def _passes(
         yield pred, raw, batch, lane.here()
 
 
-def _chosen(pred: Tensor, s: Settings, end2end: bool) -> list[Tensor]:
+def choose(pred: Tensor, s: Settings, end2end: bool) -> list[Tensor]:
     """The detections of each picture (n, 6) in decoded output, on the host."""
     if end2end:
         return end2end_detections(pred, s.conf, s.max_det)

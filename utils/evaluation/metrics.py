@@ -47,7 +47,7 @@ def f1_curves(index: Any, detections: dict[int, np.ndarray]) -> F1Curves:
         recall[row] = np.interp(-confidence, falling, true / n, left=0)
         precision[row] = np.interp(-confidence, falling, true / np.arange(1, len(true) + 1), left=1)
     f1 = 2 * precision * recall / (precision + recall).clip(1e-16)  # (k, 1000)
-    best = int(_smooth(f1.mean(0), 101).argmax()) if len(classes) else 0
+    best = int(smooth(f1.mean(0), 101).argmax()) if len(classes) else 0
     return F1Curves(confidence, classes, precision, recall, f1, best)
 
 
@@ -64,7 +64,7 @@ def _verdicts(index: Any, detections: dict[int, np.ndarray]) -> tuple[np.ndarray
     return rows[:, 0], rows[:, 1], rows[:, 2]
 
 
-def _smooth(y: np.ndarray, width: int) -> np.ndarray:
+def smooth(y: np.ndarray, width: int) -> np.ndarray:
     """Moving average over an odd number of points; the ends repeat."""
     return np.convolve(np.pad(y, width // 2, mode="edge"), np.full(width, 1 / width), mode="valid")
 

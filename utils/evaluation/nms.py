@@ -128,6 +128,22 @@ def end2end_detections(pred: Tensor, conf: float, max_det: int) -> list[Tensor]:
     return detections
 
 
+def raise_thresholds(pred: Tensor, least: Tensor, end2end: bool, multi_label: bool) -> Tensor:
+    """The same output with every score that is not above that of its class, least (nc,), set to 0.
+
+    pred is (b, 4 + nc, a), or (b, k, 6) when end2end. Without `multi_label` only the best class of an anchor counts: it
+    is no other one's where its score is too low. Done before suppression: what does not count suppresses nothing.
+    """
+    if end2end:
+        enough = pred[..., 4] > least[pred[..., 5].nan_to_num().long().clamp(0, len(least) - 1)]  # (b, k)
+        return torch.cat((pred[..., :4], (pred[..., 4] * enough)[..., None], pred[..., 5:]), -1)
+    scores = pred[:, 4:]
+    enough = scores > least[:, None]  # (b, nc, a)
+    if not multi_label:
+        enough &= torch.zeros_like(enough).scatter(1, scores.argmax(1, keepdim=True), True)
+    return torch.cat((pred[:, :4], scores * enough), 1)
+
+
 class ClassMap:
     """A detector's output in the classes of another list of names: model class i becomes to[i], dropped if -1."""
 

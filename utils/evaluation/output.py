@@ -81,19 +81,25 @@ def numbered(predictions: list[dict[str, Any]], index: Any) -> tuple[list[dict[s
     """
     root = os.path.commonpath([os.path.dirname(path) for path in index.paths])
     names = [Path(os.path.relpath(path, root)).as_posix() for path in index.paths]
-    stems = [Path(name).stem for name in names]
-    by_number = all(stem.isascii() and stem.isdecimal() for stem in stems) and len(set(map(int, stems))) == len(stems)
-    ids = [int(stem) if by_number else _id_of(name) for stem, name in zip(stems, names, strict=True)]
+    ids, how = ids_of(names)
     place = {int(old): (new, name) for old, new, name in zip(index.image_ids, ids, names, strict=True)}
     rows = []
     for row in predictions:
         new, name = place[row["image_id"]]
         rows.append(row | {"image_id": new, "file_name": name})
-    how = "the numbers that the pictures are named by" if by_number else "made from the file names"
     return rows, f"image ids of predictions.json are {how}; file_name is in every row"
 
 
-def _id_of(name: str) -> int:
+def ids_of(names: list[str]) -> tuple[list[int], str]:
+    """Ids of pictures by their names, and where they come from, in words."""
+    stems = [Path(name).stem for name in names]
+    by_number = all(stem.isascii() and stem.isdecimal() for stem in stems) and len(set(map(int, stems))) == len(stems)
+    if by_number:
+        return [int(stem) for stem in stems], "the numbers that the pictures are named by"
+    return [id_of(name) for name in names], "made from the file names"
+
+
+def id_of(name: str) -> int:
     """53 bits of a name's sha256: a whole number that every JSON reader keeps exactly."""
     return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big") >> 11
 
@@ -104,14 +110,18 @@ def write_labels(folder: Path, index: Any, detections: dict[int, np.ndarray]) ->
     stems = [Path(path).stem for path in index.paths]
     count = Counter(stems)
     for row, found in detections.items():
-        h, w = index.shapes[row].tolist()
-        boxes = xyxy_to_xywhn(found[:, :4], w, h)  # (n, 4)
-        lines = [
-            f"{int(cls)} " + " ".join(f"{v:.6f}" for v in box) + f" {score:.6f}\n"
-            for box, score, cls in zip(boxes, found[:, 4], found[:, 5], strict=True)
-        ]
+        lines = label_lines(found, *index.shapes[row].tolist())
         stem = stems[row] if count[stems[row]] == 1 else f"{stems[row]}_{index.image_ids[row]}"  # twins of two folders
         (folder / f"{stem}.txt").write_text("".join(lines), encoding="utf-8")
+
+
+def label_lines(found: np.ndarray, h: int, w: int) -> list[str]:
+    """Detections (n, 6) in a picture (h, w) as the lines of a label file: class x y w h score; x y w h in 0..1."""
+    boxes = xyxy_to_xywhn(found[:, :4], w, h)  # (n, 4)
+    return [
+        f"{int(cls)} " + " ".join(f"{v:.6f}" for v in box) + f" {score:.6f}\n"
+        for box, score, cls in zip(boxes, found[:, 4], found[:, 5], strict=True)
+    ]
 
 
 class Samples:

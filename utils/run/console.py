@@ -36,6 +36,38 @@ def signs_of_life(batches: Iterable, total: int, title: str, every: float = EVER
             since = time.monotonic()
 
 
+class PictureBar:
+    """Counts pictures: a bar with pictures per second on a terminal, elsewhere a line now and then."""
+
+    def __init__(self, title: str, every: float = EVERY):
+        self.title, self.every, self.total, self.done = title, every, 0, 0
+        self.began = self.since = time.monotonic()
+        bar = {"unit": title, "unit_scale": False, "leave": False, "dynamic_ncols": True}
+        self.bar = tqdm(desc=title, total=0, **bar) if sys.stdout.isatty() else None
+
+    def expect(self, n: int) -> None:
+        """That many more are to come; 0: nobody knows."""
+        self.total += n
+        if self.bar is not None:
+            self.bar.total = self.total or None
+
+    def add(self, n: int) -> None:
+        """That many more are done."""
+        self.done += n
+        now = time.monotonic()
+        if self.bar is not None:
+            self.bar.update(n)
+        elif now - self.since >= self.every:
+            rate = self.done / (now - self.began)
+            log.info(f"{self.title}: {self.done} of {self.total or 'unknown'}, {rate:.1f} a second")
+            self.since = now
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self.bar is not None:
+            self.bar.close()
+
+
 class Lines(logging.StreamHandler):
     """Lines for a reader who may leave: a run goes on, in silence, when `| head` has closed the pipe."""
 

@@ -1,0 +1,242 @@
+"""Detect on pictures, videos or a camera: python detect.py --weights best.pt --source folder. Read top to bottom."""
+
+import utils.env  # noqa: F401, I001  (first: sets the environment that the libraries read on import)
+
+import sys
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, create_model
+
+from utils.config.options import as_trained, option_lines, parse_tokens, take_lists
+from utils.config.schema import Hyp, check
+from utils.errors import StoppedBySignal, UserError, answer_first, run_script
+
+SHARED = (
+    "imgsz", "device", "workers", "amp", "channels_last", "iou", "max_det", "agnostic_nms", "classes",
+)  # fmt: skip
+DEMO = "no options given: the embedded demo, 24 drawn pictures and the network that was pretrained on their kind"
+DEMO_PICTURES = 24
+Options = create_model(
+    "Options",
+    __config__=ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False),
+    weights=(str | None, Field(None, description="checkpoint (.pt)")),
+    source=(
+        str | list[str] | None,
+        Field(
+            None,
+            description="picture, folder, 'glob', video, list.txt, dataset yaml, camera number, - (standard input)",
+        ),
+    ),
+    split=(Literal["val", "test", "train"], Field("val", description="part of a dataset yaml: val | test | train")),
+    conf=(
+        Annotated[float, Field(ge=0, lt=1)] | Literal["auto"],
+        Field(0.25, description="smallest score; auto: that of best F1 on val, a class each (best.pt)"),
+    ),
+    batch=(int, Field(8, ge=1, description="pictures per forward pass; a camera: 1 unless given")),
+    multi_label=(bool, Field(False, description="a box may carry several classes")),
+    nosave=(bool, Field(False, description="draw no pictures and no videos")),
+    save_txt=(bool, Field(False, description="also write labels/*.txt: class x y w h score, in 0..1")),
+    save_crop=(bool, Field(False, description="also write crops/CLASS/*.jpg: the part of the picture in each box")),
+    line_width=(int | None, Field(None, ge=1, description="of drawn boxes, pixels; null: by the size of the picture")),
+    project=(str, Field("runs/detect", description="folder of the runs")),
+    name=(str, Field("exp", description="folder of this one inside `project`; numbered when taken")),
+    exist_ok=(bool, Field(False, description="write into project/name although it exists")),
+    download=(bool, Field(False, description="allow the network: official weights, a dataset's own address")),
+    **{name: (Hyp.model_fields[name].annotation, Hyp.model_fields[name]) for name in SHARED},
+)
+
+
+def read_options(argv: list[str]) -> tuple[Any, list[str]]:
+    """Options of a command line, and notes on old spellings; None: --help was asked for, and is printed."""
+    if {"--help", "-h"} & set(argv):
+        lines = ["usage: python detect.py --weights best.pt --source folder [--key value | key=value ...]", ""]
+        print("\n".join(lines + option_lines(Options)))
+        return None, []
+    argv, lists = take_lists(argv, ("source",), Options.model_fields)
+    given_options, notes = parse_tokens(argv, Options.model_fields)
+    options = check(given_options | lists, Options)
+    if options.weights is None and options.source is None:
+        return check({"weights": "models/demo.pt", **options.model_dump(exclude_unset=True)}, Options), [*notes, DEMO]
+    for key in ("weights", "source"):
+        if getattr(options, key) is None:
+            meaning = Options.model_fields[key].description
+            raise UserError(
+                f"--{key} is missing: {meaning}. Without both the embedded demo is run. All options: --help"
+            )
+    return options, notes
+
+
+if __name__ == "__main__":
+    answer_first(lambda: read_options(sys.argv[1:])[0] is None)  # before torch is loaded
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from data.frames.inputs import Inputs, find_inputs
+from data.frames.stills import read_stills
+from data.frames.video import open_video, read_video
+from data.index.subset import class_id
+from data.toy.draw import draw
+from models.detector import check_imgsz, for_evaluation, load_for_eval
+from utils.device.images import memory_format, preprocess
+from utils.env import cache_dir
+from utils.evaluation.evaluate import Settings, choose, forward, to_original
+from utils.evaluation.nms import raise_thresholds
+from utils.run.console import PictureBar, configure_console
+from utils.run.detection.names import Names
+from utils.run.detection.thresholds import least_scores, read_thresholds
+from utils.run.detection.write import Output
+from utils.run.folder import make_run_folder
+from utils.run.ranks import DTYPES, Ranks, open_device, pick_amp, pick_device, thread_count, worker_count
+
+log = logging.getLogger(__name__)
+SHOWN = 10  # files that are skipped and named one by one
+Detect = Callable[[dict[str, Any]], dict[int, np.ndarray]]  # a batch -> (n, 6) of each of its frames
+
+
+def main(argv: list[str] | None = None) -> dict[str, int]:
+    """From the command line to drawn pictures and predictions.json; counts of pictures and boxes come back."""
+    argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
+    configure_console()
+    options, notes = read_options(argv)
+    if options is None:
+        return {}
+    ranks = Ranks(0, 1, pick_device(options.device))
+    torch.set_num_threads(thread_count(ranks))
+    model = load_for_eval(options.weights, options.download)
+    options, more = as_trained(options, model.args, ("imgsz",))
+    for note in notes + more:
+        log.info(note)
+    stride, classes = int(model.stride.max()), list(model.names.values())
+    check_imgsz(options.imgsz, stride)
+    wanted = None if options.classes is None else [class_id(word, classes) for word in options.classes]
+    least = least_scores(options.conf, classes, read_thresholds(model.thresholds), wanted)
+    inputs = find_inputs(sources_of(options), options.split, options.download)
+    say_skipped(inputs.skipped)
+    require_opened(inputs)
+    folder = make_run_folder(options.project, options.name, options.exist_ok)
+    names = Names([*inputs.pictures, *inputs.videos, *filter(None, [inputs.camera])], inputs.image_ids)
+    category_ids = inputs.category_ids or list(range(1, len(classes) + 1))
+
+    threads = max(worker_count(options.workers, ranks), 1)
+    bar, broken, counts = PictureBar("pictures"), [], {"pictures": 0, "boxes": 0, "broken": 0}
+    began = time.perf_counter()
+    try:
+        with Output(folder, names, classes, options, threads, category_ids) as output:
+            with detecting(model, least, ranks.device, options) as detect:
+                run(batches(inputs, stride, threads, output, options, bar, broken), detect, output, bar, counts)
+    except StoppedBySignal:
+        log.info("stopped: what has been found until now is kept")
+        raise
+    finally:
+        bar.close()
+        counts["broken"] = len(broken)
+        say_skipped(broken)
+        close(counts, time.perf_counter() - began, folder)
+    return counts
+
+
+@contextmanager
+def detecting(model: nn.Module, least: np.ndarray, device: torch.device, options: Any) -> Iterator[Detect]:
+    """What finds the boxes of a batch, in pixels of the original pictures, best first; least (nc,) of least_scores."""
+    dtype = DTYPES[pick_amp(options.amp, device)]
+    settings = Settings.of(options.model_copy(update={"conf": float(least.min())}), dtype)
+    open_device(device)
+    model.to(device, memory_format=memory_format(options.channels_last))
+    thresholds, differ = torch.tensor(least, dtype=torch.float32, device=device), len(set(least.tolist())) > 1
+
+    with for_evaluation(model) as folded:
+        end2end = bool(getattr(folded, "end2end", False))
+
+        def detect(batch: dict[str, Any]) -> dict[int, np.ndarray]:
+            pred = forward(folded, preprocess(batch["img"], device, settings.channels_last), dtype)
+            if differ:
+                pred = raise_thresholds(pred, thresholds, end2end, settings.multi_label)
+            return to_original(choose(pred, settings, end2end), batch)
+
+        yield detect
+
+
+def batches(
+    inputs: Inputs,
+    stride: int,
+    threads: int,
+    output: Output,
+    options: Any,
+    bar: PictureBar,
+    broken: list[tuple[str, str]],
+) -> Iterator[dict[str, Any]]:
+    """Batches of all pictures, then those of each video; `broken` takes up what cannot be decoded, and why."""
+    sizes = {"imgsz": options.imgsz, "stride": stride, "batch": options.batch}
+    if inputs.pictures:
+        bar.expect(len(inputs.pictures))
+        hear = lambda path, why: broken.append((path, why))  # noqa: E731
+        paths, shapes, whole = inputs.pictures, inputs.shapes, output.wants_pictures
+        yield from read_stills(paths, shapes, **sizes, threads=threads, whole=whole, broken=hear)
+    if inputs.camera and "batch" not in options.model_fields_set:
+        sizes["batch"] = 1  # a camera's frames are wanted now
+    for path in [*inputs.videos, *filter(None, [inputs.camera])]:
+        try:
+            video = open_video(path)
+        except UserError as e:
+            broken.append((path, str(e)))
+            continue
+        bar.expect(video.frames)
+        output.begin_video(path, video.fps)
+        yield from read_video(video, **sizes)
+        output.end_video()
+
+
+def run(
+    batches: Iterator[dict[str, Any]], detect: Detect, output: Output, bar: PictureBar, counts: dict[str, int]
+) -> None:
+    """Detect on batch after batch and hand on what was found; `counts` adds up."""
+    for batch in batches:
+        found = detect(batch)
+        for i, frame in enumerate(batch["frames"]):
+            output.add(frame, found[i])
+            counts["boxes"] += len(found[i])
+        counts["pictures"] += len(batch["frames"])
+        bar.add(len(batch["frames"]))
+
+
+def sources_of(options: Any) -> list[str]:
+    """What is to be looked at, as a list; for the demo some pictures are drawn."""
+    if options.source is None:
+        root = cache_dir() / "toy/detect-v1"
+        draw("source", root, {"val": DEMO_PICTURES})
+        return [str(root / "images/val")]
+    return [options.source] if isinstance(options.source, str) else options.source
+
+
+def require_opened(inputs: Inputs) -> None:
+    """UserError, before anything is written, where a camera or an only video cannot be opened."""
+    if inputs.camera or (len(inputs.videos) == 1 and not inputs.pictures):
+        open_video(inputs.camera or inputs.videos[0]).capture.release()
+
+
+def say_skipped(skipped: list[tuple[str, str]]) -> None:
+    """Name files that are not used, the first ones."""
+    for path, why in skipped[:SHOWN]:
+        log.info(f"skipped: {path}: {why}")
+    if len(skipped) > SHOWN:
+        log.info(f"skipped: {len(skipped) - SHOWN} more files")
+
+
+def close(counts: dict[str, int], seconds: float, folder: Any) -> None:
+    """What was found, how fast, and where it lies."""
+    rate = counts["pictures"] / max(seconds, 1e-9)
+    files = ", ".join(sorted(p.name for p in folder.iterdir())[:5])
+    more = f" and {n - 5} more" if (n := len(list(folder.iterdir()))) > 5 else ""
+    log.info(f"{counts['pictures']} pictures, {counts['boxes']} boxes, {rate:.1f} pictures/s with reading and writing")
+    log.info(f"written to {folder}: {files}{more}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))
