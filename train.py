@@ -40,7 +40,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.folds import open_parts
@@ -54,6 +53,7 @@ from models.detector import load_for_eval, open_model
 from models.head import Transfer
 from models.training.fit import Demand, largest_batch, require_statistics, settle, told_when_full
 from models.training.freeze import freeze, keep_frozen_bn_eval
+from models.training.join import adding_up, join_model, share_window
 from models.training.optim import all_finite, applied_rates, first_lost, optimizer_step, set_rates
 from models.training.state import Training, build_training, scored_as_stored
 from models.weights.save import add_thresholds, save_ultralytics
@@ -125,7 +125,7 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     frozen = freeze(model, hyp.freeze)
     demand = Demand(most_boxes(train_index, hyp.mosaic, hyp.mixup), class_counts(train_index))
     hyp = settle(hyp, ranks, model, demand)
-    hyp = hyp if resumed else for_data(hyp, train_index.per_epoch, train_index.nc, ranks.world_size)
+    hyp = hyp if resumed else for_data(hyp, train_index.per_epoch, train_index.nc)
 
     workers, pin, stride = worker_count(hyp.workers, ranks), ranks.device.type == "cuda", int(model.stride.max())
     share = {"rank": ranks.rank, "world_size": ranks.world_size}
@@ -141,7 +141,7 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     folder = start_folder(hyp, ranks, data, resumed, changed, command.exist_ok)
     train_loader.epoch = first_profiled(train_loader.epoch, folder, hyp.amp, command.profile and ranks.rank == 0)
     run = Run(hyp, ranks, folder, stride, data, resumed is not None, demand, val.settings.dtype)
-    training, plan = build_training(model, run.hyp, len(train_loader), demand.counts, ranks.device, run.dtype, state)
+    training, plan = build_training(model, run.hyp, len(train_loader), demand.counts, ranks, run.dtype, state)
     val = replace(val, criterion=training.loss_fn.parts)
     if changed:
         training.progress.rescale(len(train_loader))
@@ -189,7 +189,7 @@ def run_epochs(
     """Epoch after epoch, `stop` of them at most as if interrupted; rank 0 evaluates, decides and writes."""
     progress, hyp = training.progress, run.hyp
     until = min(hyp.epochs, progress.epoch + stop) if stop else hyp.epochs
-    forward = DistributedDataParallel(training.model) if run.ranks.world_size > 1 else training.model
+    forward = join_model(training.model, run.ranks, hyp.sync_bn)
     over = False
     while progress.epoch < until and not over:
         began = time.perf_counter()
@@ -199,6 +199,7 @@ def run_epochs(
         progress.epoch += 1
         progress.hours += (time.perf_counter() - began) / 3600
         over = training.is_over(hyp)
+        share_window(training.model, run.ranks)
         if runlog:
             over = end_epoch(training, losses, val, run, runlog, over)
         over = bool(from_rank_zero(over, run.ranks))
@@ -230,14 +231,15 @@ def train_one_epoch(
         applied = applied_rates(t.optimizer) | {"accumulate": rates.accumulate}
         images = preprocess(batch["img"], device, in_channels_last(hyp.channels_last))  # (b, 3, h, w) in 0..1
         images = resize(images, random_size(hyp.seed, ni, hyp.imgsz, hyp.multi_scale, run.stride))
-        with torch.autocast(device.type, dtype=run.dtype, enabled=run.dtype is not None):
-            preds = forward(images)
-        loss, items = t.loss_fn(preds, batch)
-        pictures = len(images) * run.ranks.world_size
-        loss = loss * run.ranks.world_size  # DDP averages gradients over ranks; a sum is meant
-        t.scaler.scale(loss * t.schedule.loss_factor(ni, pictures)).backward()
+        pictures, steps = batch["pictures"][1], t.schedule.is_step(ni, progress.last_step)  # pictures of all ranks
+        with adding_up(forward, steps):
+            with torch.autocast(device.type, dtype=run.dtype, enabled=run.dtype is not None):
+                preds = forward(images)
+            loss, items = t.loss_fn(preds, batch)
+            loss = loss * run.ranks.world_size  # DDP averages gradients over ranks; a sum is meant
+            t.scaler.scale(loss * t.schedule.loss_factor(ni, pictures)).backward()
         meter.add(items, pictures)
-        if t.schedule.is_step(ni, progress.last_step):
+        if steps:
             meter.step(optimizer_step(t.model, t.optimizer, t.scaler, t.ema, hyp.clip_norm))
             progress.last_step = ni
         if runlog:

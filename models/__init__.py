@@ -1,5 +1,6 @@
 """WHAT is trained. Only this folder imports ultralytics. Rooms, lowest first; a room imports only those above it:
 
+shared    one normaliser of the loss for the pictures of all ranks
 loss      the criterion and the decoding of boxes, in full precision
 weights   files -> tensors, and back; nothing in a file runs
 build     a model yaml -> network

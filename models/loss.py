@@ -16,9 +16,12 @@ from torch.nn import functional as F
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.ops import xywh2xyxy
 
+from models.shared import Shared
 from utils.config.schema import Hyp
+from utils.run.ranks import add_up
 
 log = logging.getLogger(__name__)
+FULL = (torch.float32, torch.float64)  # types that a criterion is computed in
 AT_ONCE = 2**21  # numbers of a head's raw output that an evaluation's losses are computed of, on a CPU
 
 
@@ -34,7 +37,7 @@ def class_weights(counts: np.ndarray, power: float) -> np.ndarray:
 
 
 def in_full(preds: Any) -> Any:
-    """The raw output of a head (nested dictionaries and tuples) in float32; that of an fp32 network is left alone.
+    """The raw output of a head (nested dictionaries and tuples) in float32; of fp32 and fp64 it is left alone.
 
     Of `feats` only shape, type and device are ever read: they become views of one element, which cost no memory.
     """
@@ -43,11 +46,11 @@ def in_full(preds: Any) -> Any:
         return {key: in_full(value) for key, value in preds.items() if key != "feats"} | feats
     if isinstance(preds, tuple):
         return tuple(in_full(value) for value in preds)
-    return preds.float() if isinstance(preds, Tensor) else preds
+    return preds.float() if isinstance(preds, Tensor) and preds.dtype not in FULL else preds
 
 
 def _of_shape(feat: Tensor) -> Tensor:
-    return feat if feat.dtype == torch.float32 else feat.new_zeros(1, dtype=torch.float32).expand(feat.shape)
+    return feat if feat.dtype in FULL else feat.new_zeros(1, dtype=torch.float32).expand(feat.shape)
 
 
 @contextmanager
@@ -153,8 +156,10 @@ class DetectionLoss:
 
     names = ("box", "cls", "dfl")  # a network without a distribution (reg_max 1) has an L1 loss in place of dfl
 
-    def __init__(self, model: DetectionModel, hyp: Hyp, class_counts: np.ndarray | None = None) -> None:
-        """class_counts: training boxes of each class (nc,), needed by cls_pw."""
+    def __init__(
+        self, model: DetectionModel, hyp: Hyp, class_counts: np.ndarray | None = None, world_size: int = 1
+    ) -> None:
+        """class_counts: training boxes of each class (nc,), needed by cls_pw. Several ranks call it together."""
         model.args = SimpleNamespace(box=hyp.box, cls=hyp.cls, dfl=hyp.dfl, epochs=hyp.epochs)
         if hyp.cls_pw:
             model.class_weights = torch.from_numpy(class_weights(class_counts, hyp.cls_pw))  # read by the criterion
@@ -165,6 +170,9 @@ class DetectionLoss:
         for branch in branches if all(branches) else [self.criterion]:
             branch.preprocess = self.targets.preprocess
             _keep_anchors(branch)
+            if world_size > 1:
+                Shared(branch)
+        self.world_size = world_size
         if hyp.cls_pw:
             del model.class_weights  # of the loss, not of the network: not to be saved with it
 
@@ -173,11 +181,14 @@ class DetectionLoss:
 
         `batch` holds cls (n,), bboxes (n, 4) xywh in 0..1 and batch_idx (n,), sorted. Returns the sum over the pictures
         of the batch (a scalar with gradient) and the means (3,), gains included, detached. All of it in float32.
+        With several ranks `batch` also holds `pictures`, how many of this rank count and of all. The means are then
+        those of the whole batch, and the sum is this rank's summand of it.
         """
         with torch.autocast(self.targets.device.type, enabled=False):
             # (3,) times the batch size; dict of scalars
             parts, items = self.criterion(in_full(preds), self.targets.of(batch))
-        return parts.sum(), torch.stack(list(items.values()))
+        means = torch.stack(list(items.values()))
+        return parts.sum(), means if self.world_size == 1 else add_up(means)
 
     @torch.no_grad()
     def parts(self, raw: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:

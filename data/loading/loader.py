@@ -44,9 +44,10 @@ class EpochSampler:
     """Keys (epoch, position) of this rank's share of every batch."""
 
     def __init__(self, n: int, batch: int, rank: int = 0, world_size: int = 1):
-        if batch % world_size:
+        if batch < world_size:
             raise UserError(
-                f"batch {batch} cannot be shared by {world_size} processes. Use a multiple of {world_size}."
+                f"batch {batch} leaves some of {world_size} processes without a picture. Use --batch {world_size} or "
+                "more, or fewer processes."
             )
         self.n, self.batch, self.rank, self.world_size = n, batch, rank, world_size
         self.epoch, self.start_batch = 0, 0
@@ -61,16 +62,27 @@ class EpochSampler:
 
     @property
     def fewest(self) -> int:
-        """Pictures of this rank in the smallest batch, which is the last one."""
-        return len(self.share(len(self) - 1))
+        """Pictures in the smallest share of the smallest batch, which is the last one; the same for all ranks."""
+        return max((self.n - (len(self) - 1) * self.batch) // self.world_size, 1)
+
+    @property
+    def most(self) -> int:
+        """Pictures in the largest share of a whole batch."""
+        return -(-self.batch // self.world_size)
 
     def share(self, b: int) -> list[int]:
-        """Positions of this rank in batch b of any epoch."""
-        positions = list(range(b * self.batch, min((b + 1) * self.batch, self.n)))
-        # every rank needs as many pictures: the last batch is filled up from the epoch's start
-        positions += [k % self.n for k in range(-len(positions) % self.world_size)]
-        share = len(positions) // self.world_size
-        return positions[self.rank * share : (self.rank + 1) * share]
+        """Positions of this rank in batch b of any epoch; shares differ by one picture at most, the first are larger.
+
+        A rank for which none is left gets the batch's first one, which does not count: see `pictures`.
+        """
+        first, (mine, of_all) = b * self.batch, self.pictures(b)
+        before = self.rank * (of_all // self.world_size) + min(self.rank, of_all % self.world_size)
+        return list(range(first + before, first + before + mine)) or [first]
+
+    def pictures(self, b: int) -> tuple[int, int]:
+        """How many pictures of batch b count: of this rank, and of all."""
+        of_all = min(self.batch, self.n - b * self.batch)
+        return of_all // self.world_size + (self.rank < of_all % self.world_size), of_all
 
 
 class TrainLoader:
@@ -89,7 +101,7 @@ class TrainLoader:
         elif workers:
             self.ring = Ring(dataset, sampler, workers, settings["multiprocessing_context"], pin)
         else:
-            self.shape = (sampler.batch // sampler.world_size, 3, dataset.imgsz, dataset.imgsz)
+            self.shape = (sampler.most, 3, dataset.imgsz, dataset.imgsz)
             self.room: list[np.ndarray] = []  # a buffer, or two where a copy may still be on its way from one
             self.copies = Copies()
 
@@ -104,7 +116,11 @@ class TrainLoader:
             self.started = epoch, iter(self._entered(epoch, 0))
 
     def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
-        """Batches of an epoch, from batch `start_batch` on."""
+        """Batches of an epoch, from batch `start_batch` on; `pictures` of each: see `EpochSampler.pictures`."""
+        for b, batch in enumerate(self._batches(epoch, start_batch), start_batch):
+            yield batch | {"pictures": self.sampler.pictures(b)}
+
+    def _batches(self, epoch: int, start_batch: int) -> Iterator[Batch]:
         if not self.loader:
             return (self._by_ring if self.ring else self._by_itself)(epoch, start_batch)
         started, self.started = self.started, None

@@ -54,7 +54,7 @@ class Ring:
     """Worker processes and the buffers of `slots` batches; each sample is the one that dataset.write makes."""
 
     def __init__(self, dataset: TrainDataset, sampler: Any, workers: int, context: Any, pin: bool = False):
-        share = sampler.batch // sampler.world_size
+        share = sampler.most
         self.dataset, self.sampler, self.parent = dataset, sampler, os.getpid()
         self.slots = max(4, -(-2 * workers // share) + 2)
         self.img = SharedArray((self.slots, share, 3, dataset.imgsz, dataset.imgsz), np.uint8)

@@ -4,5 +4,6 @@ ema     the average of the weights
 freeze  parts that are not trained
 fit     the size of a batch: the largest for a GPU, the smallest for BatchNorm
 optim   parameter groups, optimizers, and the one writer of rates
+join    the gradients of several ranks as one
 state   everything that is trained, built, saved and restored together
 """

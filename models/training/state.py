@@ -20,6 +20,7 @@ from models.training.optim import build_optimizer, parameter_groups, with_kernel
 from models.weights.save import as_stored
 from utils.config.schema import Hyp
 from utils.errors import Diverged
+from utils.run.ranks import Ranks
 from utils.run.state.checkpoint import collect, restore
 from utils.run.state.progress import Progress
 from utils.run.state.writer import Writer
@@ -91,7 +92,7 @@ def build_training(
     hyp: Hyp,
     nb: int,
     counts: np.ndarray,
-    device: torch.device,
+    ranks: Ranks,
     dtype: torch.dtype | None,
     state: dict[str, Any] | None,
 ) -> tuple[Training, Plan]:
@@ -105,11 +106,11 @@ def build_training(
         model=model,
         ema=EMA(model, hyp.ema_decay, plan.ema_tau),
         optimizer=build_optimizer(model, hyp, plan.weight_decay, schedule.decays_all),
-        scaler=torch.amp.GradScaler(device.type, init_scale=FP16_SCALE, enabled=dtype == torch.float16),
-        loss_fn=DetectionLoss(model, hyp, counts),
+        scaler=torch.amp.GradScaler(ranks.device.type, init_scale=FP16_SCALE, enabled=dtype == torch.float16),
+        loss_fn=DetectionLoss(model, hyp, counts, ranks.world_size),
         schedule=schedule,
         progress=Progress(**state["progress"]) if state else Progress(),
-        writer=Writer(background=device.type == "cuda"),
+        writer=Writer(background=ranks.device.type == "cuda"),
     )
     if state:
         optimizer = with_kernels_of(training.optimizer, state["optimizer"])

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.columns import Paths
@@ -52,7 +54,7 @@ def same(a: list, b: list) -> bool:
 
 def test_batches_have_the_promised_form(index):
     batches = build_train_loader(index, HYP, batch=8, workers=0).epoch(0)
-    batches = [{key: value.clone() for key, value in batch.items()} for batch in batches]
+    batches = [{key: value.clone() for key, value in batch.items() if key != "pictures"} for batch in batches]
     assert [len(b["img"]) for b in batches] == [8, 8, 8, 6]
     for b in batches:
         n = len(b["cls"])
@@ -152,21 +154,31 @@ def test_an_epoch_entered_or_left_in_the_middle(index):
 
 def test_ranks_share_each_batch(index):
     single = samples(build_train_loader(index, HYP, batch=8, workers=0).epoch(1))
-    ranks = [build_train_loader(index, HYP, batch=8, workers=0, rank=r, world_size=2).epoch(1) for r in (0, 1)]
-    together = [s for a, b in zip(*ranks, strict=True) for s in samples([a]) + samples([b])]
-    assert same(together, single)
+    for world_size in (2, 3):
+        same_batch = {"batch": 8, "workers": 0, "world_size": world_size}
+        ranks = [build_train_loader(index, HYP, rank=r, **same_batch).epoch(1) for r in range(world_size)]
+        together = [s for batches in zip(*ranks, strict=True) for batch in batches for s in samples([batch])]
+        assert same(together, single)
 
 
-@pytest.mark.parametrize(("n", "batch", "world_size"), [(30, 8, 4), (3, 8, 4), (33, 8, 8), (16, 8, 2)])
-def test_every_rank_gets_as_many_pictures(n, batch, world_size):
-    shares = [list(EpochSampler(n, batch, r, world_size)) for r in range(world_size)]
-    assert len({tuple(map(len, share)) for share in shares}) == 1
-    assert {p for share in shares for keys in share for _, p in keys} == set(range(n))
-
-
-def test_a_batch_that_cannot_be_shared_is_refused():
-    with pytest.raises(UserError, match="multiple of 3"):
-        EpochSampler(30, 8, 0, 3)
+@given(st.integers(1, 70), st.integers(1, 20), st.integers(1, 9))
+def test_every_picture_of_a_batch_counts_in_one_rank(n, batch, world_size):
+    """And every rank has one at least, with the same number of batches: none may wait for another."""
+    if batch < world_size:
+        with pytest.raises(UserError, match="without a picture"):
+            EpochSampler(n, batch, 0, world_size)
+        return
+    samplers = [EpochSampler(n, batch, r, world_size) for r in range(world_size)]
+    whole, counted = list(EpochSampler(n, batch)), 0
+    assert {len(sampler) for sampler in samplers} == {len(whole)}
+    for b, keys in enumerate(zip(*samplers, strict=True)):
+        counts = [sampler.pictures(b) for sampler in samplers]
+        assert [key for mine, (count, _) in zip(keys, counts, strict=True) for key in mine[:count]] == whole[b]
+        assert {of_all for _, of_all in counts} == {len(whole[b])}
+        assert [len(mine) for mine in keys] == [max(count, 1) for count, _ in counts]
+        assert max(map(len, keys)) <= samplers[0].most
+        counted += sum(count for count, _ in counts)
+    assert counted == n
 
 
 def test_global_random_state_is_left_alone(index):

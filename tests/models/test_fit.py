@@ -72,8 +72,7 @@ def test_the_smallest_batch_and_size_are_those_that_occur():
     for n in (5, 8, 9):
         for batch, ranks in ((4, 1), (4, 2), (4, 4), (16, 2)):
             samplers = [EpochSampler(n, batch, rank, ranks) for rank in range(ranks)]
-            for sampler in samplers:
-                assert sampler.fewest == min(len(keys) for keys in sampler)
+            assert {sampler.fewest for sampler in samplers} == {min(len(keys) for s in samplers for keys in s)}
     for imgsz, varies in ((64, 0.5), (64, 0.3), (96, 0.9), (64, 0.0)):
         sizes = [random_size(0, ni, imgsz, varies, 32) for ni in range(400)]
         assert min(sizes) == smallest_size(Hyp(imgsz=imgsz, multi_scale=varies), 32)

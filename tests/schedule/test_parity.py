@@ -114,7 +114,7 @@ class Comparison:
     def epoch(self, epoch: int) -> Iterator[dict[str, Tensor]]:
         for ni, theirs in enumerate(self.moments):
             if theirs.epoch == epoch:
-                yield theirs.batch
+                yield theirs.batch | {"pictures": (len(theirs.batch["img"]),) * 2}
                 self.compare(ni, theirs)
 
     def compare(self, ni: int, theirs: Moment) -> None:

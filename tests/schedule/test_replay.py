@@ -91,7 +91,7 @@ class Replay:
 
     def epoch(self, epoch: int) -> Iterator[dict[str, Tensor]]:
         for ni in range(epoch * self.nb, (epoch + 1) * self.nb):
-            yield {"img": self.pictures}
+            yield {"img": self.pictures, "pictures": (len(self.pictures),) * 2}
             self.compare(ni)
 
     def compare(self, ni: int) -> None:

@@ -25,7 +25,7 @@ FOREIGN_KEYS = {
     *YOLOV5_MARKS, "obj_pw", "fl_gamma", "anchors", "copy_paste", "copy_paste_mode", "pose", "kobj",
     "label_smoothing", "cutmix", "bgr", "erasing", "auto_augment", "crop_fraction", "rect", "save",
     "verbose", "profile", "overlap_mask", "mask_ratio", "dropout", "mode", "nms", "dnn", "pretrained",
-    "compile", "angle", "rle", "noautoanchor", "evolve", "bucket", "sync_bn", "quad", "nosave",
+    "compile", "angle", "rle", "noautoanchor", "evolve", "bucket", "quad", "nosave",
     "local_rank", "entity", "upload_dataset", "bbox_interval", "artifact_alias", "half", "plots", "val",
     "giou", "theta", "mixup_prob", "paste_in", "save_dir", "hide_labels", "hide_conf", "evolve_population",
     "resume_evolve", "nc", "notest", "global_rank", "world_size", "total_batch_size", "single_class", "log_imgs",
@@ -39,7 +39,7 @@ FOREIGN_KEYS = {
 # of theirs, at this value the same as left out; another one would have changed the result
 NEUTRAL: dict[str, Any] = {
     "fl_gamma": 0, "label_smoothing": 0, "copy_paste": 0, "cutmix": 0, "bgr": 0, "paste_in": 0, "dropout": 0,
-    "rect": False, "quad": False, "sync_bn": False, "mosaic9": 0, "half": False, "quantize": None,
+    "rect": False, "quad": False, "mosaic9": 0, "half": False, "quantize": None,
 }  # fmt: skip
 # words of ultralytics' command line that say what a script does anyway
 SAME = {("task", "detect"), ("mode", "train"), ("mode", "val"), ("pretrained", "true")}

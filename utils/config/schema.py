@@ -62,6 +62,7 @@ class Hyp(BaseModel):
         None, description="leading layers (a number), or parts: backbone, model.3"
     )
     amp: Literal["auto", "fp16", "bf16", "off"] = Field("auto", description="autocast; auto: fp16 on CUDA, off on CPU")
+    sync_bn: bool = Field(False, description="BatchNorm over the pictures of all ranks (GPUs only)")
     channels_last: Literal["auto", "on", "off"] = Field(
         "auto", description="memory layout of pictures and weights; auto: on, but not on Windows"
     )

@@ -156,6 +156,13 @@ def smallest_of(value: float, ranks: Ranks) -> float:
     return tensor.item()
 
 
+def add_up(value: torch.Tensor) -> torch.Tensor:
+    """The sum of what the ranks hold, on every rank, without gradient; on a GPU nothing waits for it."""
+    value = value.detach().clone()
+    dist.all_reduce(value)
+    return value
+
+
 def thread_count(ranks: Ranks) -> int:
     """Threads of torch: every core on a CPU, shared out over the ranks of a machine; OMP_NUM_THREADS may lower it."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.world_size))

@@ -114,9 +114,9 @@ def evaluations(hyp: Hyp) -> int:
     return 2 + (1 if hyp.noval else -(-hyp.epochs // hyp.val_every))
 
 
-def for_data(hyp: Hyp, n: int, nc: int, ranks: int = 1) -> Hyp:
+def for_data(hyp: Hyp, n: int, nc: int) -> Hyp:
     """The run on `n` pictures of `nc` classes: a batch has at most all, `auto` is settled; what changes is said."""
-    batch = fitting_batch(hyp, n, ranks)
+    batch = fitting_batch(hyp, n)
     for line in of_batch(hyp.batch, batch):
         log.info(f"warning: {line}")
     if hyp.optimizer != "auto":

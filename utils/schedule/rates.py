@@ -85,13 +85,12 @@ def accumulate_at(ni: int, nw: int, target: float, ramp: str = "exact") -> int:
     return max(1, round((target - 1) / nw * ni + 1 if ramp == "interp" else 1 + (target - 1) * ni / nw))
 
 
-def fitting_batch(hyp: Hyp, n: int, ranks: int = 1) -> int:
+def fitting_batch(hyp: Hyp, n: int) -> int:
     """Pictures that a batch really has when `n` are trained on: under `preheat` never more than there are.
 
     Weight decay and the windows follow from it; the other recipes compute with what they are told, as their originals.
     """
-    largest = max(n // ranks * ranks, ranks)
-    return min(hyp.batch, largest) if hyp.recipe == "preheat" else hyp.batch
+    return min(hyp.batch, n) if hyp.recipe == "preheat" else hyp.batch
 
 
 def nominal_accumulate(batch: int, nbs: int) -> int:
