@@ -32,6 +32,8 @@ Options = create_model(
     split=(Literal["val", "test", "train"], Field("val", description="part of the dataset: val | test | train")),
     batch=(int, Field(16, ge=1, description="pictures per forward pass")),
     save_txt=(bool, Field(False, description="also write labels/*.txt: class x y w h score, in 0..1")),
+    errors=(bool, Field(False, description="also errors.html: what is wrong, the worst pictures, labels to look at")),
+    worst=(int, Field(50, ge=0, description="pictures that errors.html shows")),
     project=(str, Field("runs/val", description="folder of the evaluations")),
     name=(str, Field("exp", description="folder of this one inside `project`; numbered when taken")),
     exist_ok=(bool, Field(False, description="write into project/name although it exists")),
@@ -70,6 +72,7 @@ if __name__ == "__main__":
 import logging
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -77,9 +80,11 @@ from data.definition.dataset_yaml import DatasetConfig, find_yaml, load_dataset_
 from data.index.folds import open_part
 from data.index.index import Index
 from data.loading.loader import build_eval_loader
+from data.pictures.decode import load_picture
 from models.detector import check_imgsz, for_evaluation, load_for_eval
 from utils.device.images import memory_format
 from utils.evaluation.bootstrap import Resamples, bootstrap, interval_lines
+from utils.evaluation.diagnosis.page import write_errors
 from utils.evaluation.evaluate import Evaluation, Settings, evaluate, forward
 from utils.evaluation.output import Samples, numbered, speed_line, table_lines, write_json, write_labels, write_pictures
 from utils.evaluation.plots import plot_evaluation
@@ -89,6 +94,7 @@ from utils.run.folder import make_run_folder
 from utils.run.ranks import DTYPES, Ranks, open_device, pick_amp, pick_device, thread_count, worker_count
 
 log = logging.getLogger(__name__)
+SHOWN = 1280  # pixels of the long side of a picture in errors.html
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
@@ -236,10 +242,20 @@ def write_files(
     write_json(folder / "metrics.json", scores | {"options": options.model_dump()})
     if options.save_txt:
         write_labels(folder / "labels", index, result.detections)
+    if options.errors:
+        title = f"{options.weights} on {options.data}, {options.split}"
+        for line in write_errors(folder, index, result, lambda row: picture_of(index, row), options.worst, title):
+            log.info(line)
     if not options.noplots:
         plot_evaluation(folder, result, index.names)
         write_pictures(folder / "pictures.jpg", samples, index, result.detections)
     log.info(f"written to {folder}: {', '.join(sorted(p.name for p in folder.iterdir()))}")
+
+
+def picture_of(index: Index, row: int) -> np.ndarray:
+    """A picture (h, w, 3), uint8 RGB, its long side at most SHOWN pixels."""
+    h, w = index.shapes[row].tolist()
+    return load_picture(index.paths[row], (h, w), min(max(h, w), SHOWN), reduce=True)[..., ::-1]
 
 
 if __name__ == "__main__":

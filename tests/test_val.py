@@ -66,6 +66,20 @@ def test_an_evaluation_writes_what_it_promises(world, capsys):
     assert all(word in printed for word in ("all", "cat", "dog", "mAP50-95", "inference", str(folder)))
 
 
+def test_errors_writes_a_page_a_table_of_pictures_and_one_of_labels(world, capsys):
+    val.main(arguments(world, "--name", "errors", "--errors", "--worst", "2", "--conf", "0.0001", "--noplots"))
+    folder = world / "runs/errors"
+    rows = (folder / "errors.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows[1:]] == [str(world / f"images/{i}.png") for i in range(6)]
+    page = (folder / "errors.html").read_text(encoding="utf-8")
+    assert page.count("truth on the left") == 2
+    labels = (folder / "labels-to-check.csv").read_text().splitlines()
+    assert labels[0].startswith("picture,what,score") and page.count("<h3>") == len(
+        {r.split(",")[1] for r in labels[1:]}
+    )
+    assert "missed" in capsys.readouterr().out
+
+
 def test_size_and_thresholds_are_those_of_the_training_unless_given(world, tmp_path, capsys):
     model, _ = build_detector(str(REPO / "models/demo.yaml"), ["cat", "dog"])
     told = {"imgsz": 96, "max_det": 7, "conf": 0.0002, "iou": "no number"}

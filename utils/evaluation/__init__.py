@@ -10,5 +10,6 @@ coco      the numbers of pycocotools
 metrics   all scores of a set of detections
 evaluate  one pass of a detector over a loader
 output    tables, metrics.json, predictions.json, label files
+diagnosis why a score is low
 plots     curves and the confusion matrix
 """

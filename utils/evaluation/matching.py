@@ -20,14 +20,22 @@ def match(found: np.ndarray, iou: np.ndarray, crowd: np.ndarray, threshold: floa
     As COCO: by falling score each detection takes the free true box of its class that it overlaps most; iou (n, m) is 0
     where the classes differ.
     """
-    free = iou * ~crowd  # (n, m); a taken box is set to 0 below
-    verdict = -(iou[:, crowd] >= threshold).any(1).astype(np.int8)  # of those that take no box
+    in_crowd = -(iou[:, crowd] >= threshold).any(1).astype(np.int8)  # of those that take no box
+    return np.where(take(found, iou * ~crowd, threshold) >= 0, np.int8(1), in_crowd)
+
+
+def take(found: np.ndarray, iou: np.ndarray, threshold: float) -> np.ndarray:
+    """The true box (n,) that each row of found (n, 6) takes, -1 for none; iou (n, m) is 0 where it may take none.
+
+    By falling score each takes the free box that it overlaps most, if by the threshold at least.
+    """
+    taken, free = np.full(len(found), -1), iou.copy()  # (n,), (n, m); a taken box is set to 0 below
     near = (free >= threshold).any(1)  # (n,) the others cannot take one
     for i in np.argsort(-found[:, 4], kind="stable"):
         if near[i] and free[i].max() >= threshold:
-            verdict[i] = 1
-            free[:, free[i].argmax()] = 0
-    return verdict
+            taken[i] = free[i].argmax()
+            free[:, taken[i]] = 0
+    return taken
 
 
 def one_to_one(iou: np.ndarray, threshold: float) -> np.ndarray:
