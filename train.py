@@ -58,7 +58,8 @@ from models.training.optim import all_finite, applied_rates, first_lost, optimiz
 from models.training.state import Training, build_training, scored_as_stored
 from models.weights.save import add_thresholds, save_ultralytics
 from utils.config.schema import Command, Hyp
-from utils.device.images import in_channels_last, memory_format, preprocess
+from utils.device.images import ToDevice, in_channels_last, memory_format
+from utils.device.streams import sent_ahead
 from utils.evaluation.bootstrap import bootstrap, interval_lines, keep_draws
 from utils.evaluation.evaluate import Validation
 from utils.run.console import closing_lines, configure_console, data_lines, epoch_line, model_lines, progress_bar
@@ -88,6 +89,12 @@ class Run:
     resumed: bool
     demand: Demand | None = None  # of a training step, by which a full GPU is explained
     dtype: torch.dtype | None = None  # of autocast; None: full precision
+
+    @property
+    def to_device(self) -> ToDevice:
+        """What makes pictures on the device of a batch of the loader; they are resized in full precision."""
+        dtype = None if self.hyp.multi_scale else self.dtype
+        return ToDevice(self.ranks.device, in_channels_last(self.hyp.channels_last), dtype)
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
@@ -223,13 +230,12 @@ def train_one_epoch(
     meter = Meter(device, t.loss_fn.names, bar, progress.skipped_in_row)
     if t.schedule.drops_at(progress.ni):
         t.optimizer.zero_grad()
-    for batch in meter.waiting(bar):
+    for batch, images in sent_ahead(meter.waiting(bar), device, run.to_device):  # images (b, 3, h, w) in 0..1
         stop_if_signalled()
         ni = progress.ni
         rates = t.schedule(ni, progress.history)
         set_rates(t.optimizer, rates)
         applied = applied_rates(t.optimizer) | {"accumulate": rates.accumulate}
-        images = preprocess(batch["img"], device, in_channels_last(hyp.channels_last))  # (b, 3, h, w) in 0..1
         images = resize(images, random_size(hyp.seed, ni, hyp.imgsz, hyp.multi_scale, run.stride))
         pictures, steps = batch["pictures"][1], t.schedule.is_step(ni, progress.last_step)  # pictures of all ranks
         with adding_up(forward, steps):

@@ -16,6 +16,7 @@ from torch import nn
 from models.loss import DetectionLoss
 from models.training.freeze import keep_frozen_bn_eval
 from utils.config.schema import Hyp
+from utils.device.images import preprocess
 from utils.errors import UserError
 from utils.run.ranks import DTYPES, Ranks, join_ranks, pick_amp, smallest_of
 
@@ -105,8 +106,8 @@ def trial_step(
 ) -> torch.Tensor:
     """Forward, criterion and backward as in training, of `batch` pictures with `boxes` boxes each; returns the loss."""
     device = next(model.parameters()).device
-    images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8, device=device)
-    images = images.to(torch.float32, memory_format=torch.channels_last).div_(255)
+    pixels = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8, device=device)
+    images, _ahead = (preprocess(pixels, device, True) for _ in range(2))  # the next batch is on its way by then
     side = torch.linspace(0.02, 0.5, boxes)  # of every size: large boxes have more candidates
     rows = torch.stack((torch.full_like(side, 0.5), torch.full_like(side, 0.5), side, side), 1)
     place = torch.arange(batch, dtype=torch.float32).repeat_interleave(boxes)

@@ -18,7 +18,7 @@ from data.index.index import Index, build_index
 from data.loading.loader import build_eval_loader
 from utils.boxes import xywhn_to_xyxy
 from utils.config.schema import Hyp
-from utils.device.images import memory_format, preprocess
+from utils.device.images import ToDevice, memory_format, preprocess
 from utils.evaluation.evaluate import BEHIND, Settings, evaluate
 
 CPU = torch.device("cpu")
@@ -272,7 +272,13 @@ def test_real_weights_score_what_pycocotools_says_and_what_ultralytics_detects(t
 def test_the_layout_is_channels_last_but_on_windows(monkeypatch, choice, platform, expected):
     monkeypatch.setattr(sys, "platform", platform)
     settings = Settings.of(Hyp(channels_last=choice), None)
-    images = preprocess(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), CPU, settings.channels_last)
+    images = ToDevice(CPU, settings.channels_last)({"img": torch.zeros(2, 3, 8, 8, dtype=torch.uint8)})
     weight = nn.Conv2d(3, 4, 3).to(memory_format=memory_format(choice)).weight
     for tensor in (images, weight):
         assert tensor.is_contiguous(memory_format=torch.channels_last) is expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_pictures_in_the_type_of_autocast_are_those_that_it_would_make(dtype):
+    levels = torch.arange(256, dtype=torch.uint8).expand(1, 3, 2, 256)
+    assert torch.equal(preprocess(levels, CPU, dtype=dtype), preprocess(levels, CPU).to(dtype))

@@ -3,7 +3,8 @@
 import gc
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,7 @@ from data.index.index import Index, build_index
 from data.loading import transfer
 from data.loading.loader import TrainLoader, build_eval_loader, build_train_loader
 from utils.config.schema import Hyp
+from utils.device.streams import Batch, sent_ahead
 from utils.run.ranks import Ranks, worker_count
 
 HYP = Hyp(imgsz=64, epochs=3)
@@ -24,7 +26,13 @@ class LateGPU:
 
     def __init__(self, refuses: bool):
         self.refuses, self.registered, self.asked = refuses, set(), []
-        self.queue: list[Callable[[], object]] = []
+        self.main = self.current = LateStream(self)
+        self.left: list[list[torch.Tensor]] = []  # of each copy, what is not copied yet
+
+    @property
+    def queue(self) -> list[Callable[[], object]]:
+        """Copies that the current stream has not made yet."""
+        return self.current.queue
 
     def cudaHostRegister(self, address: int, size: int, flags: int) -> int:  # noqa: N802
         self.asked.append(address)
@@ -50,17 +58,46 @@ class LateGPU:
 
         def synchronize() -> None:
             for copy in behind:
-                if copy in self.queue:
-                    self.queue.remove(copy)
-                    copy()
+                copy()
 
-        return SimpleNamespace(record=lambda: behind.extend(self.queue), synchronize=synchronize)
+        return SimpleNamespace(record=lambda: behind.extend(self.queue), synchronize=synchronize, behind=behind)
+
+    def stream(self, device: torch.device) -> "LateStream":
+        """As torch.cuda.Stream."""
+        return LateStream(self)
+
+    @contextmanager
+    def inside(self, stream: "LateStream") -> Iterator[None]:
+        """As torch.cuda.stream."""
+        before, self.current = self.current, stream
+        yield
+        self.current = before
 
     def copy(self, img: torch.Tensor) -> torch.Tensor:
         """A copy that is made later."""
-        to = torch.zeros_like(img)
-        self.queue.append(lambda: to.copy_(img))
+        to, left = torch.zeros_like(img), [img]
+        self.left.append(left)
+        self.queue.append(lambda: [to.copy_(img) for img in left] and left.clear())
+        to.record_stream = lambda stream: stream.uses.append(to)
         return to
+
+
+class LateStream:
+    """As torch.cuda.Stream: what it is given waits until a host waits for it."""
+
+    def __init__(self, gpu: LateGPU):
+        self.gpu, self.queue, self.uses = gpu, [], []
+
+    def record_event(self) -> SimpleNamespace:
+        event = self.gpu.event()
+        event.behind.extend(self.queue)
+        return event
+
+    def wait_event(self, event: SimpleNamespace) -> None:
+        self.queue.extend(event.behind)
+
+    def wait_stream(self, stream: "LateStream") -> None:
+        self.wait_event(stream.record_event())
 
 
 @pytest.fixture(params=[False, True], ids=["registers", "refuses"])
@@ -69,6 +106,9 @@ def gpu(request, monkeypatch) -> LateGPU:
     monkeypatch.setattr(torch.cuda, "cudart", lambda: gpu)
     monkeypatch.setattr(torch.cuda, "check_error", gpu.check_error)
     monkeypatch.setattr(torch.cuda, "Event", gpu.event)
+    monkeypatch.setattr(torch.cuda, "Stream", gpu.stream)
+    monkeypatch.setattr(torch.cuda, "stream", gpu.inside)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: gpu.current)
     monkeypatch.setattr(transfer, "_said", [])
     return gpu
 
@@ -78,25 +118,40 @@ def index(toy) -> Index:
     return build_index(load_dataset_yaml(toy), "train")
 
 
+@pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_no_buffer_is_written_over_before_its_copy_has_been_made(gpu, index, workers, caplog):
-    """Also when the loop is left: the copy of its last batch may still be on its way when the next epoch begins."""
+def test_no_buffer_is_written_over_before_its_copy_has_been_made(gpu, index, workers, ahead, caplog):
+    """Also when the loop is left: the copy of its last batch may still be on its way when the next epoch begins.
+
+    ahead: each batch is sent in a stream of its own before the loop has got the one in front of it.
+    """
     caplog.set_level("INFO")
     oracle = build_train_loader(index, HYP, batch=4, workers=0)
     loader = build_train_loader(index, HYP, batch=4, workers=workers, pin=True)
     arrived, wanted = [], []
     for epoch, count in ((0, 2), (1, 5), (1, 3)):
-        for made in (arrived, wanted):
-            for k, batch in enumerate((loader if made is arrived else oracle).epoch(epoch)):
-                made.append(gpu.copy(batch["img"]) if made is arrived else batch["img"].clone())
-                if k + 1 == count:
-                    break
-    gpu.event().synchronize()
+        wanted += [batch["img"].clone() for _, batch in zip(range(count), oracle.epoch(epoch), strict=False)]
+        for k, there in enumerate(sent(gpu, loader.epoch(epoch), ahead)):
+            arrived.append(there)
+            if k + 1 == count:
+                break
+    loader.close()
+    del loader
+    gc.collect()
+    assert gpu.refuses or not workers or not any(gpu.left), "memory was let go with a copy on its way"
     for copy in gpu.queue:
         copy()
+    assert not ahead or len(gpu.main.uses) == 10
     assert len(arrived) == 10 and all(torch.equal(a, b) for a, b in zip(arrived, wanted, strict=True))
     assert sum("locks no memory" in line for line in caplog.messages) == (gpu.refuses or not workers)
-    loader.close()
+
+
+def sent(gpu: LateGPU, batches: Iterator[Batch], ahead: bool) -> Iterator[torch.Tensor]:
+    """The pictures of batches on the GPU."""
+    if ahead:
+        yield from (img for _, img in sent_ahead(batches, torch.device("cuda"), lambda batch: gpu.copy(batch["img"])))
+    else:
+        yield from (gpu.copy(batch["img"]) for batch in batches)
 
 
 def test_memory_is_registered_as_long_as_its_ring_lives(gpu, index):

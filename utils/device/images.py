@@ -1,6 +1,8 @@
 """Pictures as a network wants them: where they lie, their layout in memory and their type."""
 
 import sys
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +21,24 @@ def memory_format(choice: str) -> torch.memory_format:
     return torch.channels_last if in_channels_last(choice) else torch.contiguous_format
 
 
-def preprocess(images: Tensor, device: torch.device, channels_last: bool = False) -> Tensor:
-    """uint8 (b, 3, h, w) on the host -> float32 in 0..1 on the device."""
+def preprocess(
+    images: Tensor, device: torch.device, channels_last: bool = False, dtype: torch.dtype | None = None
+) -> Tensor:
+    """uint8 (b, 3, h, w) on the host -> 0..1 on the device, in the type of autocast; None: in float32.
+
+    Autocast would make the same bits of float32: a network begins with a convolution.
+    """
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    return images.to(device, non_blocking=True).to(torch.float32, memory_format=layout).div_(255)
+    return images.to(device, non_blocking=True).to(dtype or torch.float32, memory_format=layout).div_(255)
+
+
+@dataclass(frozen=True)
+class ToDevice:
+    """Makes of a batch of the loader the pictures (b, 3, h, w) that a network is given."""
+
+    device: torch.device
+    channels_last: bool
+    dtype: torch.dtype | None = None  # see `preprocess`
+
+    def __call__(self, batch: dict[str, Any]) -> Tensor:
+        return preprocess(batch["img"], self.device, self.channels_last, self.dtype)

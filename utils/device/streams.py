@@ -1,12 +1,15 @@
-"""Work beside other work: time without waiting for it, a second stream, results that are taken up one batch later."""
+"""Work beside other work: time without waiting for it, further streams, batches that are made or taken up later."""
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
+
+Batch = dict[str, Any]
 
 
 class Stopwatch:
@@ -72,3 +75,38 @@ def held_back(items: Iterable[Any], count: int) -> Iterator[Any]:
         if len(waiting) > count:
             yield waiting.popleft()
     yield from waiting
+
+
+def sent_ahead(
+    batches: Iterable[Batch], device: torch.device, prepare: Callable[[Batch], Tensor]
+) -> Iterator[tuple[Batch, Tensor]]:
+    """Each batch with its pictures as `prepare` makes them on the device.
+
+    On a GPU that is done in a stream of its own while the batch before is worked on. What the loader does when it is
+    asked for a batch belongs to that stream, too: it gives a buffer back when the copy has been made, no later. By then
+    only `prepare` may have looked at the pixels of the batch itself.
+    """
+    if device.type != "cuda":
+        yield from ((batch, prepare(batch)) for batch in batches)
+        return
+    stream, main = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    try:
+        for batch, images, there in held_back(_sent(iter(batches), stream, prepare), 1):
+            main.wait_event(there)
+            images.record_stream(main)  # else the memory would be the stream's again when the loop lets go of it
+            yield batch, images
+    finally:  # also when the loop is left, with a copy on its way
+        main.wait_stream(stream)
+
+
+def _sent(
+    batches: Iterator[Batch], stream: torch.cuda.Stream, prepare: Callable[[Batch], Tensor]
+) -> Iterator[tuple[Batch, Tensor, torch.cuda.Event]]:
+    """Each batch with its pictures, which are there when the event has happened."""
+    while True:
+        with torch.cuda.stream(stream):
+            batch = next(batches, None)
+            if batch is None:
+                return
+            images = prepare(batch)
+        yield batch, images, stream.record_event()

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from utils.device.images import in_channels_last, preprocess
-from utils.device.streams import Lane, Stopwatch, held_back
+from utils.device.images import ToDevice, in_channels_last
+from utils.device.streams import Lane, Stopwatch, held_back, sent_ahead
 from utils.evaluation.coco import CocoScores, coco_results, coco_scores
 from utils.evaluation.losses import Criterion, Means, targets
 from utils.evaluation.metrics import F1Curves, confusion_matrix, f1_curves
@@ -110,10 +110,16 @@ def _passes(
     model: nn.Module, loader: Iterable[dict[str, Any]], device: torch.device, s: Settings, watch: Stopwatch, lane: Lane
 ) -> Iterator[tuple[Tensor, Any, dict[str, Any], Any]]:
     """Decoded and raw output of the network for each batch, the batch, and what to wait for before they are used."""
-    for batch in loader:
+    to_device = ToDevice(device, s.channels_last, s.dtype)
+
+    def prepare(batch: dict[str, Any]) -> Tensor:
         watch.start()
-        images = preprocess(batch["img"], device, s.channels_last)
+        images = to_device(batch)
         watch.lap("preprocess")
+        return images
+
+    for batch, images in sent_ahead(loader, device, prepare):
+        watch.start()
         pred, raw = forward_both(model, images, s.dtype)
         watch.lap("inference")
         yield pred, raw, batch, lane.here()
