@@ -82,7 +82,7 @@ def over_folds(folds: int, repeats: int, count: int) -> list[float]:
     shared = math.sqrt(1 / folds) * rng.standard_normal((count, 1))
     noise = SD * (shared + math.sqrt(1 - 1 / folds) * rng.standard_normal((count, folds * repeats)))
     share = 1 / (folds - 1)
-    return [float(np.mean([folded(e + d, share, 1.0).p <= 0.05 for d in noise])) for e in EFFECTS]
+    return [float(np.mean(folded(e + noise, share, 1.0).p <= 0.05)) for e in EFFECTS]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Every test runs from the repo root with the environment that the scripts set, and a cache folder of its own."""
 
+import contextlib
 import gc
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,7 +13,9 @@ import pytest
 
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
-os.environ.setdefault("PREHEAT_CACHE", tempfile.mkdtemp(prefix="preheat-test-cache-"))
+FIRST = "PYTEST_XDIST_WORKER" not in os.environ  # the process that starts the others, whose cache they share
+if FIRST:
+    os.environ["PREHEAT_CACHE"] = tempfile.mkdtemp(prefix="preheat-test-cache-")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks are tiny: threads would only wait for each other
 
@@ -19,6 +23,7 @@ import utils.env  # noqa: E402, F401  (sets the libraries' environment before an
 
 import data.formats.header  # noqa: E402, F401  isort: skip  (as in the scripts, before ultralytics replaces PIL's Image.open)
 from hypothesis import settings  # noqa: E402  isort: skip
+from PIL import Image  # noqa: E402  isort: skip
 
 settings.register_profile("preheat", deadline=None)  # a busy machine is no failure
 settings.load_profile("preheat")
@@ -46,6 +51,18 @@ def toy(tmp_path_factory) -> Path:
     return file
 
 
+@pytest.fixture(scope="session")
+def small_demo(toy) -> None:
+    """The data sets of the demo, which would be drawn on first use, are there already, as small as the toy."""
+    for name in ("source-v1", "target-v1"):
+        root = Path(os.environ["PREHEAT_CACHE"], "toy", name)
+        part = Path(tempfile.mkdtemp(dir=os.environ["PREHEAT_CACHE"])) / name
+        shutil.copytree(toy.parent, part)
+        root.parent.mkdir(exist_ok=True)
+        with contextlib.suppress(OSError):  # another process of the tests was first
+            part.rename(root)
+
+
 @pytest.fixture
 def toy_args(toy) -> list[str]:
     """Options of a run of a fraction of a second: few tensors, 64 pixels, accumulation windows that cross epochs."""
@@ -53,6 +70,16 @@ def toy_args(toy) -> list[str]:
         *("--weights", str(REPO / "tests/helpers/tiny.yaml"), "--data", str(toy), "--imgsz", "64", "--epochs", "3"),
         *("--batch", "8", "--workers", "0", "nbs=32", "warmup_epochs=1", "ema_tau=5", "--noplots", "--device", "cpu"),
     ]
+
+
+@pytest.fixture
+def undrawn(monkeypatch) -> None:
+    """Figures are composed but not rendered, and saved as a pixel: where a test looks at words and at what is there."""
+
+    def savefig(figure: object, file: object, **settings: object) -> None:
+        Image.new("RGB", (1, 1)).save(file, "png")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
 
 
 @pytest.fixture
@@ -73,3 +100,9 @@ def pytest_collection_finish() -> None:
     """What is imported by now stays: the collector need not look through it again, nor touch it in a fork."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Nothing stays of the cache folder."""
+    if FIRST:
+        shutil.rmtree(os.environ["PREHEAT_CACHE"], ignore_errors=True)

@@ -10,6 +10,7 @@ import yaml
 
 import compare
 from tests.helpers.compared import make_comparison
+from tests.helpers.runs import guesser
 from utils.compare.cells.answer import answer
 from utils.compare.cells.declare import Asked, declaration, read_asked
 from utils.compare.cells.family import Family, choose_root, new_family, open_family, read_family, write_family
@@ -24,7 +25,6 @@ from utils.compare.scores import expected_scores
 from utils.compare.statistics.folds import expected, folded
 from utils.errors import UserError
 
-REPO = Path(__file__).resolve().parents[2]
 PAIR = ["--arm", "warm", "finetune", "--arm", "cold", "finetune", "warmup_epochs=0"]
 RUN = ["--data", "d.yaml", "--weights", "w.pt"]
 
@@ -180,7 +180,7 @@ def test_under_four_data_sets_nothing_is_claimed_in_general(tmp_path):
     assert told.kind == "none" and "under 4 of them nothing is claimed in general" in told.sentence
 
 
-def test_no_answer_before_every_run_has_ended(tmp_path):
+def test_no_answer_before_every_run_has_ended(tmp_path, undrawn):
     family = make_family(tmp_path, {"a": 2.0, "b": 2.0, "c": 2.0, "d": 2.0}, c={("cold", 3): "missing"})
     assert family.answers == [] and family.answered is None and family.state == "incomplete"
     write_family_report(tmp_path)
@@ -248,14 +248,12 @@ def test_other_cells_after_an_answer_begin_a_new_folder(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_whole_comparison_over_two_data_sets(toy, tmp_path, forked_runs, capsys):
+def test_a_whole_comparison_over_two_data_sets(toy, tmp_path, forked_runs, undrawn):
     """From the command line to the page; then one run is lost, and only that one is made again."""
     other = tmp_path / "other.yaml"
-    other.write_text(toy.read_text().replace("path:", f"path: {toy.parent}  #") if "path:" in toy.read_text() else "")
-    if not other.read_text():
-        other.write_text(f"path: {toy.parent}\n{toy.read_text()}")
+    other.write_text(f"path: {toy.parent}\n{toy.read_text()}")
     line = ["--imgsz", "64", "--epochs", "1", "--batch", "8", "--hyp", "demo", "--jobs", "2", "--workers", "0"]
-    line += ["--weights", str(REPO / "models/demo.pt"), "--project", str(tmp_path / "runs"), "--seeds", "2"]
+    line += ["--weights", str(guesser()), "--project", str(tmp_path / "runs"), "--seeds", "2"]
     line += ["--data", str(toy), str(other), "--arm", "a", "--arm", "b", "lr0=0.003"]
     family = compare.main(line)
     folder = tmp_path / "runs/exp"
@@ -290,7 +288,7 @@ def test_what_does_not_go_with_folds_is_refused(words):
         read_asked([*RUN, *PAIR, "--folds", "3", *words])
 
 
-def test_the_verdict_over_folds_is_the_corrected_one_and_waits_for_all(tmp_path):
+def test_the_verdict_over_folds_is_the_corrected_one_and_waits_for_all(tmp_path, undrawn):
     make_comparison(tmp_path, {"warm": 0.0, "cold": 1.0}, 6, folds=6, verdicts={}, looks=[])
     record = read_record(tmp_path)
     conclude(tmp_path, record)
@@ -375,7 +373,7 @@ def test_what_another_comparison_has_made_is_taken_over(tmp_path):
     assert not any(run.ended for run in record.runs)
 
 
-def test_all_comparisons_of_a_project_are_listed_and_drawn_again(tmp_path, capsys):
+def test_all_comparisons_of_a_project_are_listed_and_drawn_again(tmp_path, undrawn, capsys):
     make_family(tmp_path / "many", {"a": 2.0, "b": 2.0, "c": 2.0, "d": 2.1})
     make_comparison(tmp_path / "one")
     assert compare.answered(["--list", "--project", str(tmp_path)])

@@ -156,7 +156,6 @@ def test_markdown_tells_the_same(two):
     assert "python compare.py --data 'blood cells.yaml'" in text and "no tests, no claims" in text
 
 
-@pytest.mark.slow
 def test_it_can_be_written_again_and_leaves_nothing_beside(two):
     before = sorted(p.name for p in two.iterdir())
     first = html_of(two)
@@ -178,7 +177,6 @@ def test_the_first_batches_are_read_whole_and_no_further(two):
         assert title in titles
 
 
-@pytest.mark.slow
 def test_three_arms_have_a_verdict_and_a_picture_each(tmp_path):
     make_comparison(tmp_path, {"warm": 0.0, "cold": 2.4, "gentle": -0.1}, seeds=8)
     page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
@@ -189,8 +187,7 @@ def test_three_arms_have_a_verdict_and_a_picture_each(tmp_path):
     assert {a["class"] for a in page.all("section") if "class" in a} == {"verdict helps", "verdict no-difference"}
 
 
-@pytest.mark.slow
-def test_a_diverged_run_is_counted_and_said(tmp_path):
+def test_a_diverged_run_is_counted_and_said(tmp_path, undrawn):
     make_comparison(tmp_path, ended={("cold", 2): "diverged"})
     page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
     lost = 100 * told(tmp_path)["runs"][2]["score"]
@@ -218,8 +215,7 @@ def test_hostile_names_and_messages_stay_text(tmp_path):
     assert "Incomplete: 10 of 12 runs have ended" in page.within("ul") and "(exit code 1)" in page.within("summary")
 
 
-@pytest.mark.slow
-def test_broken_files_are_named_and_stop_nothing(tmp_path):
+def test_broken_files_are_named_and_stop_nothing(tmp_path, undrawn):
     make_comparison(tmp_path)
     runs = tmp_path / "runs"
     (runs / "warm/seed0/metrics.csv").write_text("epoch,ni,val/mAP50-95\n1,10,zero\n")
@@ -249,8 +245,7 @@ def test_broken_files_are_named_and_stop_nothing(tmp_path):
     assert len(page.all("a")) == 11 and told(tmp_path)["verdicts"]["cold"]["sentence"] in page.within("main")
 
 
-@pytest.mark.slow
-def test_without_files_the_page_still_says_what_is_known(tmp_path):
+def test_without_files_the_page_still_says_what_is_known(tmp_path, undrawn):
     make_comparison(tmp_path)
     shutil.rmtree(tmp_path / "runs")
     page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
@@ -259,7 +254,7 @@ def test_without_files_the_page_still_says_what_is_known(tmp_path):
 
 
 @pytest.mark.parametrize(("seeds", "words"), [(1, "a single pair has ended"), (0, "no pair of runs has ended")])
-def test_without_two_pairs_there_is_no_verdict(tmp_path, seeds, words):
+def test_without_two_pairs_there_is_no_verdict(tmp_path, undrawn, seeds, words):
     make_comparison(tmp_path, seeds=max(seeds, 1), ended={} if seeds else {("cold", 0): "missing"})
     page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
     assert "cold against warm: no verdict yet" in page.within("h2") and words in page.within("main")

@@ -177,7 +177,7 @@ def test_where_nothing_says_what_to_work_on_it_is_the_demo():
     assert read_command(["--epochs", "2"])[2][0].hyp.data == demo.data
 
 
-def test_the_demo_is_found_from_any_folder(tmp_path, monkeypatch, capsys):
+def test_the_demo_is_found_from_any_folder(small_demo, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for file in (REPO / "hyps").glob("demo*.yaml"):
         named = load_hyp_file(file.stem)[0]

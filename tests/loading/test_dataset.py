@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -148,10 +149,10 @@ def ultralytics_dataset(root: Path, copy: Path, imgsz: int, split: str, augment:
 
 def statistics(samples: Iterable[dict]) -> tuple[np.ndarray, np.ndarray]:
     """Boxes a picture, share of it inside boxes, mean and std of each colour: their means (8,) and standard errors."""
-    rows = [
-        [len(s["bboxes"]), s["bboxes"].prod(1).sum(), *s["img"].float().mean((1, 2)), *s["img"].float().std((1, 2))]
-        for s in samples
-    ]
+    rows = []
+    for s in samples:
+        mean, std = cv2.meanStdDev(s["img"].permute(1, 2, 0).numpy())  # of uint8, many times as fast as torch
+        rows.append([len(s["bboxes"]), s["bboxes"].prod(1).sum(), *mean[:, 0], *std[:, 0]])
     table = np.array(rows, float)  # (samples, 8)
     return table.mean(0), table.std(0) / len(table) ** 0.5
 
@@ -162,7 +163,7 @@ def statistics(samples: Iterable[dict]) -> tuple[np.ndarray, np.ndarray]:
 )
 def test_distribution_is_that_of_ultralytics(testdata, tmp_path, mosaic, more):
     """Boxes and pixels within 2 %, beyond what chance explains."""
-    epochs, imgsz = 6, 96
+    epochs, imgsz = 4, 96
     changes = {"mosaic": mosaic, "hsv_v": 0.1, **more}  # a weaker value gain: less noise in the mean of the pixels
     theirs = ultralytics_dataset(testdata / "bccd", tmp_path, imgsz, "train", True, **changes)
     index = build_index(load_dataset_yaml(testdata / "bccd/bccd.yaml"), "train")

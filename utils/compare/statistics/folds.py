@@ -27,15 +27,18 @@ def widened(sd: Any, n: int, share: float) -> Any:
 
 @dataclass(frozen=True)
 class Folded:
-    """An arm against the reference over n folds, all repeats together; in the unit of the differences."""
+    """An arm against the reference over n folds, all repeats together; in the unit of the differences.
+
+    Every field but n is an array where several comparisons were given at once.
+    """
 
     n: int
-    mean: float
-    sd: float  # of the differences
-    low: float  # 95 % interval of the mean
-    high: float
-    p: float  # two-sided
-    p_equivalence: float
+    mean: float | np.ndarray
+    sd: float | np.ndarray  # of the differences
+    low: float | np.ndarray  # 95 % interval of the mean
+    high: float | np.ndarray
+    p: float | np.ndarray  # two-sided
+    p_equivalence: float | np.ndarray
 
 
 def folded(differences: ArrayLike, share: float, margin: float) -> Folded:
@@ -43,14 +46,13 @@ def folded(differences: ArrayLike, share: float, margin: float) -> Folded:
 
     The variance of the mean is (1 / n + share) * sd**2 instead of sd**2 / n, for the models of different folds learn
     from mostly the same pictures; equation 9 supposes a correlation of val / all pictures between them. share: pictures
-    of a fold's val / those of its train, 1 / (K - 1) for K folds. differences: (n,), n >= 2, n = K * repeats.
+    of a fold's val / those of its train, 1 / (K - 1) for K folds. differences: (..., n), n >= 2, n = K * repeats.
 
     Models that hardly depend on which pictures they saw are less alike than supposed, and fewer claims are made than
     the 5 % allow: 1 to 5 % of equal arms were told apart, without the share 5 to 55 % (tests/compare/test_kfold.py).
     """
     d = np.asarray(differences, float)
-    n, mean, sd = len(d), float(d.mean()), float(d.std(ddof=1))
+    n, mean, sd = d.shape[-1], d.mean(-1), d.std(-1, ddof=1)
     wide = widened(sd, n, share)
-    low, high = t_interval(mean, wide, n)
-    p, p_alike = float(t_test_p(mean, wide, n)), float(equivalence_p(mean, wide, n, margin))
-    return Folded(n, mean, sd, float(low), float(high), p, p_alike)
+    found = mean, sd, *t_interval(mean, wide, n), t_test_p(mean, wide, n), equivalence_p(mean, wide, n, margin)
+    return Folded(n, *(map(float, found) if d.ndim == 1 else found))
