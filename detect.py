@@ -85,6 +85,7 @@ from data.index.subset import class_id
 from data.toy.draw import draw
 from models.detector import check_imgsz, for_evaluation, load_for_eval
 from utils.device.images import memory_format, preprocess
+from utils.device.ranks import DTYPES, Ranks, open_device, pick_amp, pick_device, thread_count, worker_count
 from utils.env import cache_dir
 from utils.evaluation.evaluate import Settings, choose, forward, to_original
 from utils.evaluation.nms import raise_thresholds
@@ -93,7 +94,6 @@ from utils.run.detection.names import Names
 from utils.run.detection.thresholds import least_scores, read_thresholds
 from utils.run.detection.write import Output
 from utils.run.folder import make_run_folder
-from utils.run.ranks import DTYPES, Ranks, open_device, pick_amp, pick_device, thread_count, worker_count
 
 log = logging.getLogger(__name__)
 SHOWN = 10  # files that are skipped and named one by one

@@ -59,7 +59,9 @@ from models.training.state import Training, build_training, scored_as_stored
 from models.weights.save import add_thresholds, save_ultralytics
 from utils.config.schema import Command, Hyp
 from utils.device.images import ToDevice, in_channels_last, memory_format
+from utils.device.ranks import Ranks, start_ranks, thread_count, worker_count
 from utils.device.streams import sent_ahead
+from utils.device.together import from_rank_zero, join_ranks, stop_ranks
 from utils.evaluation.bootstrap import bootstrap, interval_lines, keep_draws
 from utils.evaluation.evaluate import Validation
 from utils.run.console import closing_lines, configure_console, data_lines, epoch_line, model_lines, progress_bar
@@ -69,7 +71,6 @@ from utils.run.log import RunLog, open_wandb
 from utils.run.meter import GIVE_UP, Meter
 from utils.run.pictures import plot_run, show_training, show_validation
 from utils.run.profile import first_profiled
-from utils.run.ranks import Ranks, from_rank_zero, join_ranks, start_ranks, stop_ranks, thread_count, worker_count
 from utils.run.state.checkpoint import Resumed, check_data, open_resume, open_run_folder, resume_command
 from utils.run.state.progress import judged, require_score
 from utils.run.state.seed import set_seed

@@ -83,6 +83,7 @@ from data.loading.loader import build_eval_loader
 from data.pictures.decode import load_picture
 from models.detector import check_imgsz, for_evaluation, load_for_eval
 from utils.device.images import memory_format
+from utils.device.ranks import DTYPES, Ranks, open_device, pick_amp, pick_device, thread_count, worker_count
 from utils.evaluation.bootstrap import Resamples, bootstrap, interval_lines
 from utils.evaluation.diagnosis.page import write_errors
 from utils.evaluation.evaluate import Evaluation, Settings, evaluate, forward
@@ -91,7 +92,6 @@ from utils.evaluation.plots import plot_evaluation
 from utils.evaluation.truth import LIMIT
 from utils.run.console import configure_console, progress_bar
 from utils.run.folder import make_run_folder
-from utils.run.ranks import DTYPES, Ranks, open_device, pick_amp, pick_device, thread_count, worker_count
 
 log = logging.getLogger(__name__)
 SHOWN = 1280  # pixels of the long side of a picture in errors.html

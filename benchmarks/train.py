@@ -31,8 +31,8 @@ import torch
 from ultralytics import YOLO
 
 from data.definition.dataset_yaml import load_dataset_yaml
+from utils.device.ranks import DTYPES
 from utils.run.meter import bound_by
-from utils.run.ranks import DTYPES
 
 RATES = {"lr0": 0.001, "momentum": 0.9, "nbs": 16, "warmup_epochs": 1, "close_mosaic": 0, "seed": 0}  # of both
 

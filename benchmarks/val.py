@@ -25,9 +25,9 @@ from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import build_index
 from data.loading.loader import build_eval_loader
 from models.detector import for_evaluation, load_for_eval
+from utils.device.ranks import DTYPES, open_device
 from utils.evaluation.coco import coco_scores
 from utils.evaluation.evaluate import Evaluation, Settings, evaluate
-from utils.run.ranks import DTYPES, open_device
 
 
 class Ours:

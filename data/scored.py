@@ -11,8 +11,8 @@ from data.index.index import Index
 from data.loading.dataset import TrainDataset
 from data.loading.loader import open_val_loader
 from utils.config.schema import Hyp
+from utils.device.ranks import DTYPES
 from utils.evaluation.evaluate import Settings, Validation
-from utils.run.ranks import DTYPES
 
 
 def open_validation(

@@ -18,7 +18,7 @@ from ultralytics.utils.ops import xywh2xyxy
 
 from models.shared import Shared
 from utils.config.schema import Hyp
-from utils.run.ranks import add_up
+from utils.device.together import add_up
 
 log = logging.getLogger(__name__)
 FULL = (torch.float32, torch.float64)  # types that a criterion is computed in

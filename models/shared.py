@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from utils.run.ranks import add_up
+from utils.device.together import add_up
 
 
 class Shared:

@@ -17,8 +17,9 @@ from models.loss import DetectionLoss
 from models.training.freeze import keep_frozen_bn_eval
 from utils.config.schema import Hyp
 from utils.device.images import preprocess
+from utils.device.ranks import DTYPES, Ranks, pick_amp
+from utils.device.together import join_ranks, smallest_of
 from utils.errors import UserError
-from utils.run.ranks import DTYPES, Ranks, join_ranks, pick_amp, smallest_of
 
 log = logging.getLogger(__name__)
 SHARE = 0.9  # of what is free: pieces that nobody can use, and batches with more boxes than expected, need the rest

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from utils.run.ranks import Ranks, add_up
+from utils.device.ranks import Ranks
+from utils.device.together import add_up
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from models.training.freeze import freeze
 from models.training.optim import build_optimizer, parameter_groups, with_kernels_of
 from models.weights.save import as_stored
 from utils.config.schema import Hyp
+from utils.device.ranks import Ranks
 from utils.errors import Diverged
-from utils.run.ranks import Ranks
 from utils.run.state.checkpoint import collect, restore
 from utils.run.state.progress import Progress
 from utils.run.state.writer import Writer

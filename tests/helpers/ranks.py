@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from utils.run.ranks import Ranks
+from utils.device.ranks import Ranks
 
 
 def on_ranks(world_size: int, job: Callable[[Ranks], Any], seconds: float = 120) -> list[Any]:

@@ -15,8 +15,8 @@ from data.index.index import Index, build_index
 from data.loading import transfer
 from data.loading.loader import TrainLoader, build_eval_loader, build_train_loader
 from utils.config.schema import Hyp
+from utils.device.ranks import Ranks, worker_count
 from utils.device.streams import Batch, sent_ahead
-from utils.run.ranks import Ranks, worker_count
 
 HYP = Hyp(imgsz=64, epochs=3)
 

@@ -16,7 +16,7 @@ from models.training.join import adding_up, join_model, share_window
 from models.weights.find import read_model_yaml
 from tests.helpers.ranks import on_ranks
 from utils.config.schema import Hyp
-from utils.run.ranks import Ranks
+from utils.device.ranks import Ranks
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks")
 NAMES = ["a", "b", "c"]

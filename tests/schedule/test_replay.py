@@ -16,7 +16,7 @@ from models.training.optim import applied_rates, build_optimizer, parameter_grou
 from tests.helpers.traces import GOLDEN, load
 from train import Run, Training, run_epochs
 from utils.config.schema import Hyp
-from utils.run.ranks import Ranks
+from utils.device.ranks import Ranks
 from utils.run.state.progress import Progress
 from utils.run.state.writer import Writer
 from utils.schedule.plan import make_plan

@@ -5,7 +5,6 @@ state     what a run goes on from, and how it is written
 console   what a run prints
 plots     rates, losses and scores as pictures
 detection  what detect.py finds: thresholds, drawings, files
-ranks     device and ranks
 log       metrics.csv and TensorBoard
 meter     what an epoch adds up to
 profile   where the time of the first batches goes

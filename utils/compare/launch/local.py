@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from utils.device.ranks import pick_device
 from utils.env import REPO, cores
-from utils.run.ranks import pick_device
 
 PATIENCE = 20.0  # seconds that a run has to save its state before it is killed
 POLL = 0.2  # seconds until the processes are asked again whether they have ended

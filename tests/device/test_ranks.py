@@ -9,8 +9,8 @@ import time
 import pytest
 import torch
 
+from utils.device.ranks import pick_device
 from utils.errors import UserError
-from utils.run.ranks import pick_device
 
 
 @pytest.fixture
