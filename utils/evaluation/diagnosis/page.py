@@ -94,7 +94,7 @@ def kinds_table(judged: Diagnosis, counts: Counts) -> Table:
         whole = judged.missed.sum() if number == MISSED else (judged.kind == number).sum()
         at = "" if number == MISSED else str(total[word])
         rows.append([word, MEANING[word], f"{100 * judged.gain[word]:+.2f}", at, str(int(whole))])
-    head = ("kind", "a detection", "mAP50 if mended, points", f"at score {counts.threshold:.3f}", "at any score")
+    head = ("kind", "meaning", "mAP50 if mended, points", f"at score {counts.threshold:.3f}", "at any score")
     return Table("Errors by kind", head, rows, left=2)
 
 
