@@ -1,6 +1,7 @@
 """WHAT is trained. Only this folder imports ultralytics. Rooms, lowest first; a room imports only those above it:
 
 shared    one normaliser of the loss for the pictures of all ranks
+eval_loss the losses of an evaluation, without the dense tables of training
 loss      the criterion and the decoding of boxes, in full precision
 weights   files -> tensors, and back; nothing in a file runs
 build     a model yaml -> network

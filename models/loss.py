@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.ops import xywh2xyxy
 
+from models.eval_loss import Truth, loss_sums, softplus_sum
 from models.shared import Shared
 from utils.config.schema import Hyp
 from utils.device.together import add_up
 
 log = logging.getLogger(__name__)
 FULL = (torch.float32, torch.float64)  # types that a criterion is computed in
-AT_ONCE = 2**21  # numbers of a head's raw output that an evaluation's losses are computed of, on a CPU
+AT_ONCE = 2**20  # logits that an evaluation's losses are computed of at a time on a CPU: what fits into its cache
+MOST = 2**24  # pairs of a box and an anchor that they are computed of at a time
 
 
 def class_weights(counts: np.ndarray, power: float) -> np.ndarray:
@@ -112,7 +113,7 @@ def _zeros(shape: tuple[int, ...], pin: bool) -> Tensor:
 def _keep_anchors(criterion: Any) -> None:
     """Let a criterion of one branch make its anchors once for each size of picture: each time costs nine waits.
 
-    Its own code, but for the name `make_anchors`; the tensors are only ever read.
+    Its own code, but for the name `make_anchors`; the tensors are only ever read. Others ask its `make_anchors`.
     """
     code, kept = type(criterion).get_assigned_targets_and_loss, {}
     make = code.__globals__["make_anchors"]
@@ -123,29 +124,10 @@ def _keep_anchors(criterion: Any) -> None:
             kept[key] = make(feats, strides, offset)
         return kept[key]
 
+    criterion.make_anchors = make_anchors
     names = code.__globals__ | {"make_anchors": make_anchors}
     own = FunctionType(code.__code__, names, code.__name__, code.__defaults__, code.__closure__)
     criterion.get_assigned_targets_and_loss = MethodType(own, criterion)
-
-
-class SummedBCE:
-    """In place of a criterion's own where only sums matter: it writes no table of all losses, and is told `aimed`."""
-
-    aimed: Tensor  # sum of the scores that were aimed at, 0-dim
-
-    def __call__(self, logits: Tensor, wanted: Tensor) -> Tensor:
-        """Sums of binary cross-entropy by class (1, 1, nc) of logits and wanted scores (b, a, nc)."""
-        self.aimed = wanted.sum()
-        return (F.softplus(logits).sum((0, 1)) - (logits * wanted).sum((0, 1)))[None, None]
-
-
-def part_of(batch: dict[str, Any], first: int, end: int) -> dict[str, Any]:
-    """The pictures `first` to `end` of a batch of boxes, or of a head's raw output."""
-    if "batch_idx" not in batch:
-        return {k: [v[first:end] for v in value] if k == "feats" else value[first:end] for k, value in batch.items()}
-    mine = (batch["batch_idx"] >= first) & (batch["batch_idx"] < end)
-    boxes = {key: batch[key][mine] for key in ("cls", "bboxes", "batch_idx")}
-    return boxes | {"batch_idx": boxes["batch_idx"] - first}
 
 
 class DetectionLoss:
@@ -170,6 +152,7 @@ class DetectionLoss:
         for branch in branches if all(branches) else [self.criterion]:
             branch.preprocess = self.targets.preprocess
             _keep_anchors(branch)
+            branch.aligned = branch.assigner  # as it is: an evaluation counts by itself
             if world_size > 1:
                 Shared(branch)
         self.world_size = world_size
@@ -191,30 +174,34 @@ class DetectionLoss:
         return parts.sum(), means if self.world_size == 1 else add_up(means)
 
     @torch.no_grad()
-    def parts(self, raw: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def parts(self, raw: Any, batch: dict[str, Tensor], decoded: Tensor | None = None) -> dict[str, Tensor]:
         """The means of `__call__` by name, for the raw output of a network in evaluation mode.
 
-        They are those of the branch that detects: of two branches the one-to-one alone is computed. On a CPU a few
-        pictures at a time: what fits into its cache takes half the time.
+        They are those of the branch that detects: of two branches the one-to-one alone is computed. `decoded`
+        (b, 4 + nc, a) is what the head made of it, boxes xywh in pixels; of another shape it is not looked at.
         """
-        criterion = self.criterion
+        criterion, device = self.criterion, self.targets.device
         if hasattr(criterion, "one2one"):
-            criterion, raw = criterion.one2one, raw["one2one"]
-        pictures, _, anchors = raw["boxes"].shape
-        turns = -(-pictures * criterion.no * anchors // AT_ONCE) if self.targets.device.type == "cpu" else 1
-        few = -(-pictures // turns)
-        bce, criterion.bce = criterion.bce, SummedBCE()
-        sums, share = 0, 0  # of the losses (3,); of the scores that were aimed at, which they are divided by
-        try:
-            for first in range(0, pictures, few):
-                with torch.autocast(self.targets.device.type, enabled=False):
-                    some = self.targets.of(part_of(batch, first, first + few))
-                    items = criterion(in_full(part_of(raw, first, first + few)), some)[1]
-                sums = sums + torch.stack(list(items.values())) * criterion.bce.aimed.clamp(min=1)
-                share = share + criterion.bce.aimed
-        finally:
-            criterion.bce = bce
-        return dict(zip(self.names, sums / share.clamp(min=1), strict=True))
+            criterion, raw, decoded = criterion.one2one, raw["one2one"], None
+        anchors = criterion.make_anchors([_of_shape(feat) for feat in raw["feats"]], criterion.stride, 0.5)
+        size = torch.tensor(raw["feats"][0].shape[2:], device=device) * criterion.stride[0]
+        scores, weights = raw["scores"], criterion.class_weights
+        weights = weights if weights is None else weights.flatten()  # (nc,)
+        few = max(AT_ONCE // scores[0].numel(), 1) if device.type == "cpu" else len(scores)
+        with torch.autocast(device.type, enabled=False):
+            if decoded is not None and decoded.shape[2] == scores.shape[2]:
+                boxes = xywh2xyxy(decoded[:, :4].transpose(1, 2))  # (b, a, 4)
+            else:
+                boxes = criterion.bbox_decode(anchors[0], raw["boxes"].float().transpose(1, 2)) * anchors[1]
+            truth = Truth.of(batch, size[[1, 0, 1, 0]], device)
+            low = sum(softplus_sum(some.float(), weights) for some in scores.split(few))
+            losses, share = torch.stack((low * 0, low, low * 0)), low * 0
+            for some in truth.split(MOST // scores.shape[2]):
+                more, aimed = loss_sums(criterion, raw, boxes, some, anchors, size)
+                losses, share = losses + more, share + aimed
+        gains = [getattr(criterion.hyp, name) for name in ("box", "cls", "dfl")]
+        losses = losses * losses.new_tensor(gains) / share.clamp(min=1)
+        return dict(zip(self.names, losses, strict=True))
 
     def end_epoch(self) -> None:
         """Move the weights of the two branches; once after each epoch, as ultralytics' trainer does."""

@@ -96,7 +96,7 @@ def test_detections_that_are_chosen_a_batch_later_are_the_same(index, end2end, m
     """As on a GPU: the network is given its next batch before the detections of the last one are chosen."""
     told, results = [], []
 
-    def criterion(raw, batch) -> dict[str, Tensor]:
+    def criterion(raw, batch, pred) -> dict[str, Tensor]:
         told.append(("chosen", len(batch["index"])))
         return {"box": batch["bboxes"].sum()}
 

@@ -94,7 +94,7 @@ def evaluate(
             with lane.after(made):
                 watch.start()
                 if criterion:
-                    losses.add(criterion(raw, targets(batch, truth)))
+                    losses.add(criterion(raw, targets(batch, truth), pred))
                     watch.lap("loss")
                 pred = pred if mapped is None else mapped(pred, end2end)
                 found = choose(pred, settings, end2end)

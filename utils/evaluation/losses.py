@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Criterion = Callable[[Any, dict[str, Any]], dict[str, Tensor]]  # a head's raw output, a batch -> parts of the loss
+# a head's raw output, a batch, the head's decoded output -> parts of the loss
+Criterion = Callable[[Any, dict[str, Any], Tensor], dict[str, Tensor]]
 
 
 def targets(batch: dict[str, Any], index: Any) -> dict[str, Any]:
