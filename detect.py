@@ -14,12 +14,11 @@ from utils.errors import StoppedBySignal, UserError, answer_first, run_script
 SHARED = (
     "imgsz", "device", "workers", "amp", "channels_last", "iou", "max_det", "agnostic_nms", "classes",
 )  # fmt: skip
-DEMO = "no options given: the embedded demo, 24 drawn pictures and the network that was pretrained on their kind"
-DEMO_PICTURES = 24
+DEMO = "neither --weights nor --source is given: the embedded demo, pictures of the kind its network was pretrained on"
 Options = create_model(
     "Options",
     __config__=ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False),
-    weights=(str | None, Field(None, description="checkpoint (.pt)")),
+    weights=(str | None, Field(None, description="checkpoint (.pt), or an exported file")),
     source=(
         str | list[str] | None,
         Field(
@@ -71,7 +70,7 @@ if __name__ == "__main__":
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -82,14 +81,14 @@ from data.frames.inputs import Inputs, find_inputs
 from data.frames.stills import read_stills
 from data.frames.video import open_video, read_video
 from data.index.subset import class_id
-from data.toy.draw import draw
-from models.detector import check_imgsz, for_evaluation, load_for_eval
-from utils.device.images import memory_format, preprocess
+from data.toy.demo import demo_pictures
+from models.detector import check_imgsz, for_evaluation
+from models.export.read import check_size, open_weights
+from utils.device.images import memory_format
 from utils.device.ranks import DTYPES, Ranks, open_device, pick_amp, pick_device, thread_count, worker_count
-from utils.env import cache_dir
-from utils.evaluation.evaluate import Settings, choose, forward, to_original
-from utils.evaluation.nms import raise_thresholds
+from utils.evaluation.evaluate import Settings
 from utils.run.console import PictureBar, configure_console
+from utils.run.detection.detect import Detect, detector
 from utils.run.detection.names import Names
 from utils.run.detection.thresholds import least_scores, read_thresholds
 from utils.run.detection.write import Output
@@ -97,7 +96,6 @@ from utils.run.folder import make_run_folder
 
 log = logging.getLogger(__name__)
 SHOWN = 10  # files that are skipped and named one by one
-Detect = Callable[[dict[str, Any]], dict[int, np.ndarray]]  # a batch -> (n, 6) of each of its frames
 
 
 def main(argv: list[str] | None = None) -> dict[str, int]:
@@ -109,12 +107,13 @@ def main(argv: list[str] | None = None) -> dict[str, int]:
         return {}
     ranks = Ranks(0, 1, pick_device(options.device))
     torch.set_num_threads(thread_count(ranks))
-    model = load_for_eval(options.weights, options.download)
+    model = open_weights(options.weights, options.download)
     options, more = as_trained(options, model.args, ("imgsz",))
     for note in notes + more:
         log.info(note)
     stride, classes = int(model.stride.max()), list(model.names.values())
     check_imgsz(options.imgsz, stride)
+    rect = check_size(model, options)
     wanted = None if options.classes is None else [class_id(word, classes) for word in options.classes]
     least = least_scores(options.conf, classes, read_thresholds(model.thresholds), wanted)
     inputs = find_inputs(sources_of(options), options.split, options.download)
@@ -130,7 +129,7 @@ def main(argv: list[str] | None = None) -> dict[str, int]:
     try:
         with Output(folder, names, classes, options, threads, category_ids) as output:
             with detecting(model, least, ranks.device, options) as detect:
-                run(batches(inputs, stride, threads, output, options, bar, broken), detect, output, bar, counts)
+                run(batches(inputs, stride, rect, threads, output, options, bar, broken), detect, output, bar, counts)
     except StoppedBySignal:
         log.info("stopped: what has been found until now is kept")
         raise
@@ -149,23 +148,14 @@ def detecting(model: nn.Module, least: np.ndarray, device: torch.device, options
     settings = Settings.of(options.model_copy(update={"conf": float(least.min())}), dtype)
     open_device(device)
     model.to(device, memory_format=memory_format(options.channels_last))
-    thresholds, differ = torch.tensor(least, dtype=torch.float32, device=device), len(set(least.tolist())) > 1
-
-    with for_evaluation(model) as folded:
-        end2end = bool(getattr(folded, "end2end", False))
-
-        def detect(batch: dict[str, Any]) -> dict[int, np.ndarray]:
-            pred = forward(folded, preprocess(batch["img"], device, settings.channels_last), dtype)
-            if differ:
-                pred = raise_thresholds(pred, thresholds, end2end, settings.multi_label)
-            return to_original(choose(pred, settings, end2end), batch)
-
-        yield detect
+    with for_evaluation(model) as prepared:
+        yield detector(prepared, device, settings, least)
 
 
 def batches(
     inputs: Inputs,
     stride: int,
+    rect: bool,
     threads: int,
     output: Output,
     options: Any,
@@ -173,7 +163,7 @@ def batches(
     broken: list[tuple[str, str]],
 ) -> Iterator[dict[str, Any]]:
     """Batches of all pictures, then those of each video; `broken` takes up what cannot be decoded, and why."""
-    sizes = {"imgsz": options.imgsz, "stride": stride, "batch": options.batch}
+    sizes = {"imgsz": options.imgsz, "stride": stride, "batch": options.batch, "rect": rect}
     if inputs.pictures:
         bar.expect(len(inputs.pictures))
         hear = lambda path, why: broken.append((path, why))  # noqa: E731
@@ -209,9 +199,7 @@ def run(
 def sources_of(options: Any) -> list[str]:
     """What is to be looked at, as a list; for the demo some pictures are drawn."""
     if options.source is None:
-        root = cache_dir() / "toy/detect-v1"
-        draw("source", root, {"val": DEMO_PICTURES})
-        return [str(root / "images/val")]
+        return [demo_pictures()]
     return [options.source] if isinstance(options.source, str) else options.source
 
 

@@ -27,7 +27,7 @@ TRAINED = (
 Options = create_model(
     "Options",
     __config__=ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False),
-    weights=(str | None, Field(None, description="checkpoint (.pt)")),
+    weights=(str | None, Field(None, description="checkpoint (.pt), or an exported file")),
     data=(str | None, Field(None, description="dataset yaml")),
     split=(Literal["val", "test", "train"], Field("val", description="part of the dataset: val | test | train")),
     batch=(int, Field(16, ge=1, description="pictures per forward pass")),
@@ -81,7 +81,8 @@ from data.index.folds import open_part
 from data.index.index import Index
 from data.loading.loader import build_eval_loader
 from data.pictures.decode import load_picture
-from models.detector import check_imgsz, for_evaluation, load_for_eval
+from models.detector import check_imgsz, for_evaluation
+from models.export.read import check_size, open_weights
 from utils.device.images import memory_format
 from utils.device.ranks import DTYPES, Ranks, open_device, pick_amp, pick_device, thread_count, worker_count
 from utils.evaluation.bootstrap import Resamples, bootstrap, interval_lines
@@ -109,7 +110,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
     ranks = Ranks(0, 1, pick_device(options.device))
     torch.set_num_threads(thread_count(ranks))
-    model = load_for_eval(options.weights, options.download)
+    model = open_weights(options.weights, options.download)
     same_data = trained_on(options.data, model.args)
     keys = (*TRAINED, "fold", "fold_seed", "batch") if same_data and options.split != "test" else TRAINED
     options, notes = as_trained(options, model.args, keys)
@@ -117,6 +118,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         log.info(note)
     stride = int(model.stride.max())
     check_imgsz(options.imgsz, stride)
+    rect = check_size(model, options)
     config = load_dataset_yaml(options.data, options.download)
     index = open_part(config, options.split, options, options.trust_index)
     names = list(model.names.values())
@@ -124,7 +126,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     folder = make_run_folder(options.project, options.name, options.exist_ok)
 
     loader = build_eval_loader(
-        index, imgsz=options.imgsz, stride=stride, batch=options.batch,
+        index, imgsz=options.imgsz, stride=stride, batch=options.batch, rect=rect,
         workers=worker_count(options.workers, ranks), pin=ranks.device.type == "cuda",
     )  # fmt: skip
     if loader.pin:  # the workers are forked before the GPU is opened

@@ -112,9 +112,16 @@ def _join_branches(block: nn.Module) -> None:
         block.fuse_convs()
 
 
+class AsItIs(nn.Module):
+    """Something that detects and is evaluated as it is: an exported file, or several detectors as one."""
+
+
 @contextmanager
 def for_evaluation(model: nn.Module) -> Iterator[nn.Module]:
     """The copy of `model` to evaluate: folded, and its head decodes boxes in full precision under any autocast."""
+    if isinstance(model, AsItIs):
+        yield model
+        return
     folded = fold(model)
     with decoding_in_full(folded):
         yield folded

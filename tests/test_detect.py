@@ -15,6 +15,7 @@ import detect
 import val
 from data.frames.inputs import find_inputs
 from data.frames.video import open_video, read_video
+from data.toy.demo import PICTURES
 from models.weights.load import load_weights
 from tests.helpers.runs import TOY_NAMES, guesser, run_train
 from utils.env import REPO
@@ -211,7 +212,7 @@ def test_a_threshold_is_where_f1_peaks():
 
 def test_the_demo_needs_no_file(tmp_path, capsys):
     counts = detect.main(["--project", str(tmp_path), "--device", "cpu"])
-    assert counts["pictures"] == detect.DEMO_PICTURES and counts["boxes"] > counts["pictures"]
+    assert counts["pictures"] == PICTURES and counts["boxes"] > counts["pictures"]
     assert "demo" in capsys.readouterr().out
 
 

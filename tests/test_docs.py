@@ -10,6 +10,7 @@ import pytest
 
 import compare
 import detect
+import export
 import train
 import val
 from data.report.main import Options
@@ -66,7 +67,7 @@ def test_a_command_that_needs_no_own_data_runs(command, toy, small_demo, tmp_pat
     places = {"your.yaml": str(toy), "docs/pictures/schedules.png": str(tmp_path / "schedules.png")}
     words = [places.get(word, word) for word in shlex.split(command)[1:]]
     if words[0].endswith(".py") and "--help" not in words:
-        tiny = ["--device", "cpu"] if words[0] == "detect.py" else TINY
+        tiny = {"detect.py": ["--device", "cpu"], "export.py": ["--pictures", "2"]}.get(words[0], TINY)
         words += [*([] if "--plan" in words else tiny), "--project", str(tmp_path)]
         if words[0] == "compare.py":
             many = ["--weights", str(guesser()), "--imgsz", "64"]  # of 10 anchors at least
@@ -108,9 +109,9 @@ def test_every_command_is_understood(page, command, forked_runs):
             at = plans.index("--hyp")
             del plans[at : at + 2]
         parse_args(plans)
-    elif script in ("val.py", "detect.py"):
-        fields = {"val.py": val, "detect.py": detect}[script].Options.model_fields
-        words, _ = take_lists(words, ("weights", "source"), fields)
+    elif script in ("val.py", "detect.py", "export.py"):
+        fields = {"val.py": val, "detect.py": detect, "export.py": export}[script].Options.model_fields
+        words, _ = take_lists(words, ("weights", "source", "format"), fields)
         parse_tokens(words, fields)
     else:
         assert script == "compare.py"
@@ -118,7 +119,7 @@ def test_every_command_is_understood(page, command, forked_runs):
             read_asked(words)
 
 
-@pytest.mark.parametrize("script", [train, val, compare, detect], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("script", [train, val, compare, detect, export], ids=lambda m: m.__name__)
 def test_help_is_printed(script, capsys):
     script.main(["--help"])
     assert f"usage: python {script.__name__}.py" in capsys.readouterr().out

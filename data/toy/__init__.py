@@ -2,4 +2,5 @@
 
 shapes  outlines and textures
 draw    the datasets
+demo    a few pictures for models/demo.pt
 """

@@ -42,6 +42,15 @@ def find_weights(weights: str, download: bool = False) -> Path:
     raise UserError(_not_found(weights, places))
 
 
+def find_file(name: str) -> Path:
+    """Absolute path of an exported file or folder, looked for where weights are."""
+    places = weight_places(name)
+    for path in places:
+        if path.exists():
+            return path.absolute()
+    raise UserError(_not_found(name, places))
+
+
 def _best_in(folder: Path) -> Path | None:
     """The weights that a folder stands for: its best.pt, or the only .pt in it."""
     for path in (folder / "weights/best.pt", folder / "best.pt"):
