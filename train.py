@@ -45,6 +45,7 @@ from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.folds import open_parts
 from data.index.identity import traits
 from data.index.subset import open_also
+from data.loading.device.colour import recolour
 from data.loading.loader import TrainLoader, build_train_loader, first_batch
 from data.loading.multiscale import random_size, resize
 from data.loading.order import class_counts, most_boxes
@@ -95,7 +96,8 @@ class Run:
     def to_device(self) -> ToDevice:
         """What makes pictures on the device of a batch of the loader; they are resized in full precision."""
         dtype = None if self.hyp.multi_scale else self.dtype
-        return ToDevice(self.ranks.device, in_channels_last(self.hyp.channels_last), dtype)
+        colour = partial(recolour, mode=self.hyp.hsv_mode)
+        return ToDevice(self.ranks.device, in_channels_last(self.hyp.channels_last), dtype, colour)
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:

@@ -8,7 +8,7 @@ order       which picture stands at which position
 shared      arrays in memory that processes share
 blocks      pictures decoded once for all workers
 dataset     one sample
-transfer    host memory that a GPU copies from
+device      on the way to a device, and on it
 slots       evaluation's batches in shared memory
 ring        batches through shared buffers
 loader      batches: which samples, by how many processes

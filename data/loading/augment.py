@@ -17,17 +17,19 @@ TURN = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)  # cross pr
 Work = tuple[np.ndarray, np.ndarray]  # room for another picture (h, w, 3) and for three planes (3, h, w)
 
 
-def change_colour(
-    img: np.ndarray, work: tuple[np.ndarray, np.ndarray], rng: np.random.Generator, hyp: Hyp
-) -> np.ndarray:
-    """Random hue shift, saturation and value gain of a BGR picture (h, w, 3) uint8, which may be written over.
+def draw_gains(rng: np.random.Generator, hyp: Hyp) -> np.ndarray:
+    """Random change of hue (a fraction of the circle), saturation and value (factors less 1), (3,)."""
+    return rng.uniform(-1, 1, 3) * (hyp.hsv_h, hyp.hsv_s, hyp.hsv_v)
 
-    The result may stand in work[0]: allocating room for every picture costs as much as a step.
+
+def change_colour(img: np.ndarray, work: Work, gain: np.ndarray, mode: str) -> np.ndarray:
+    """Hue, saturation and value of a BGR picture (h, w, 3) uint8, which may be written over, changed by gain (3,).
+
+    mode: see hsv_mode. The result may stand in work[0]: allocating room for every picture costs as much as a step.
     """
-    gain = rng.uniform(-1, 1, 3) * (hyp.hsv_h, hyp.hsv_s, hyp.hsv_v)
     if not gain.any():
         return img
-    if hyp.hsv_mode == "matrix":
+    if mode == "matrix":
         return cv2.transform(img, colour_matrix(*gain.tolist()), dst=work[0])
     return through_hsv(img, work, *gain.tolist())
 

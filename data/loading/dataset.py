@@ -7,7 +7,15 @@ import numpy as np
 import torch
 
 from data.index.index import Index
-from data.loading.augment import PixelTransforms, blend, change_colour, draw_flips, flip_boxes, split_flipped
+from data.loading.augment import (
+    PixelTransforms,
+    blend,
+    change_colour,
+    draw_flips,
+    draw_gains,
+    flip_boxes,
+    split_flipped,
+)
 from data.loading.blocks import Blocks
 from data.loading.mosaic import compose, draw_centre, draw_geometry, place_four, place_one
 from data.loading.order import BLOCK, block_of, epoch_order, generator, picture_weights
@@ -38,6 +46,7 @@ class TrainDataset(torch.utils.data.Dataset):
         self.index, self.hyp, self.imgsz = index, hyp, imgsz
         self.names, self.nc = index.names, index.nc
         self.pixel_transforms = PixelTransforms(hyp.albumentations) if hyp.albumentations else None
+        self.coloured_later = hyp.hsv_on == "device" and any((hyp.hsv_h, hyp.hsv_s, hyp.hsv_v))
         self.weights, self.n = picture_weights(index, hyp.balance), index.per_epoch
         remember = min(KEEP, KEEP_BYTES // (3 * imgsz**2))
         self.pictures = open_pictures(index, imgsz, hyp.cache, True, remember, hyp.cache_gb, hyp.strict)
@@ -63,10 +72,15 @@ class TrainDataset(torch.utils.data.Dataset):
         return epoch < self.hyp.epochs - self.hyp.close_mosaic
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
-        """img uint8 (3, imgsz, imgsz) RGB, cls (n,) float32, bboxes (n, 4) float32 xywhn."""
+        """img uint8 (3, imgsz, imgsz) RGB, cls (n,) float32, bboxes (n, 4) float32 xywhn; gains (3,) of `recolour`."""
         img = np.empty((3, self.imgsz, self.imgsz), np.uint8)
         rows = torch.from_numpy(self.write(*key, img))
-        return {"img": torch.from_numpy(img), "cls": rows[:, 0], "bboxes": rows[:, 1:]}
+        sample = {"img": torch.from_numpy(img), "cls": rows[:, 0], "bboxes": rows[:, 1:]}
+        return sample | ({"gains": self.gains(*key)} if self.coloured_later else {})
+
+    def gains(self, epoch: int, position: int) -> np.ndarray:
+        """How the colours of a sample are to change, (3,): by its worker, or on the device (hsv_on)."""
+        return draw_gains(generator(self.hyp.seed, epoch, position, "colour"), self.hyp)
 
     def write(self, epoch: int, position: int, out: np.ndarray) -> np.ndarray:
         """Write a sample into out (3, imgsz, imgsz) uint8, RGB; returns its boxes (n, 5): class, xywhn."""
@@ -78,7 +92,8 @@ class TrainDataset(torch.utils.data.Dataset):
         if self.pixel_transforms:
             seed = int(generator(hyp.seed, epoch, position, "pixels").integers(2**31))
             img = self.pixel_transforms(img, seed)
-        img = change_colour(img, (spare, out), generator(hyp.seed, epoch, position, "colour"), hyp)
+        if not self.coloured_later:
+            img = change_colour(img, (spare, out), self.gains(epoch, position), hyp.hsv_mode)
         flips = draw_flips(generator(hyp.seed, epoch, position, "flip"), hyp)
         split_flipped(img, flips, out)
         rows = np.empty((len(boxes), 5), np.float32)

@@ -16,9 +16,10 @@ from torch.utils.data import DataLoader
 
 from data.index.index import Index
 from data.loading.dataset import EvalDataset, Sample, TrainDataset
+from data.loading.device.colour import recolour
+from data.loading.device.transfer import Copies, locked_copy, page_locked
 from data.loading.ring import Ring, died
 from data.loading.slots import LISTED, SlottedDataset
-from data.loading.transfer import Copies, locked_copy, page_locked
 from data.pictures.cache import Pictures, open_pictures
 from utils.config.schema import Hyp
 from utils.errors import UserError
@@ -29,8 +30,12 @@ SHM = Path("/dev/shm")  # where torch passes batches between processes on Linux
 
 
 def collate(samples: list[Sample]) -> Batch:
-    """img (b, 3, h, w) uint8, cls (n,), bboxes (n, 4), batch_idx (n,) float32, sorted; evaluation adds lists."""
+    """img (b, 3, h, w) uint8, cls (n,), bboxes (n, 4), batch_idx (n,) float32, sorted; evaluation adds lists.
+
+    gains (b, 3), where colours are changed later.
+    """
     batch = {key: [s[key] for s in samples] for key in LISTED if key in samples[0]}
+    batch |= {"gains": np.stack([s["gains"] for s in samples])} if "gains" in samples[0] else {}
     counts = torch.tensor([len(s["cls"]) for s in samples])
     return batch | {
         "img": torch.from_numpy(np.stack([s["img"].numpy() for s in samples])),  # torch.stack wakes all threads: slower
@@ -143,15 +148,21 @@ class TrainLoader:
         """Views of the ring's buffers."""
         for b in range(start_batch, len(self)):
             slot = self.ring.wait_for(epoch, b)
-            n = len(self.sampler.share(b))
+            n = len(positions := self.sampler.share(b))
             rows = [self.ring.rows.array[slot, k, :count] for k, count in enumerate(self.ring.counts.array[slot, :n])]
-            batch = pack(self.ring.img.array[slot, :n], rows)
+            batch = pack(self.ring.img.array[slot, :n], rows) | self._gains(epoch, positions)
             if self.pin and not self.ring.locked:
                 batch["img"] = locked_copy(batch["img"])
             try:
                 yield batch
             finally:  # also when the loop is left
                 self.ring.release()
+
+    def _gains(self, epoch: int, positions: list[int]) -> dict[str, np.ndarray]:
+        """What a batch carries for `recolour`, if it is to be called."""
+        if not self.dataset.coloured_later:
+            return {}
+        return {"gains": np.array([self.dataset.gains(epoch, position) for position in positions]).reshape(-1, 3)}
 
     def _by_itself(self, epoch: int, start_batch: int) -> Iterator[Batch]:
         """Made in this process; on CUDA into two buffers by turns, so that one is filled while the other is copied."""
@@ -164,7 +175,7 @@ class TrainLoader:
             self.copies.wait(but=len(self.room) - 1)
             rows = [self.dataset.write(epoch, p, to) for p, to in zip(positions, img, strict=False)]
             try:
-                yield pack(img[: len(positions)], rows)
+                yield pack(img[: len(positions)], rows) | self._gains(epoch, positions)
             finally:  # also when the loop is left
                 if self.pin:
                     self.copies.begun()
@@ -247,9 +258,12 @@ def _end_workers(iterator: Any) -> None:
 
 
 def first_batch(dataset: TrainDataset | EvalDataset, n: int) -> Batch:
-    """The first `n` samples, at most all, in the process itself; of epoch 0 where there are epochs."""
+    """The first `n` samples, at most all, made in the process itself, in their colours; of epoch 0 if there are any."""
     keys = range(min(n, len(dataset)))
-    return collate([dataset[(0, k) if isinstance(dataset, TrainDataset) else k] for k in keys])
+    batch = collate([dataset[(0, k) if isinstance(dataset, TrainDataset) else k] for k in keys])
+    if "gains" in batch:
+        batch["img"] = recolour(batch["img"], batch["gains"], dataset.hyp.hsv_mode)
+    return batch
 
 
 def build_train_loader(

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from data.loading.dataset import EvalDataset
+from data.loading.device.transfer import locked_copy
 from data.loading.shared import SharedArray
-from data.loading.transfer import locked_copy
 
 Batch = dict[str, Any]
 LISTED = ("index", "letterbox", "ori_shape")  # kept as lists

@@ -12,6 +12,7 @@ from data.loading.augment import (
     change_colour,
     colour_matrix,
     draw_flips,
+    draw_gains,
     flip_boxes,
     multiply,
     split_flipped,
@@ -34,12 +35,16 @@ def test_hsv_is_that_of_ultralytics(seed, gains):
     h, s, v = gains
     np.random.seed(seed)
     theirs = RandomHSV(h, s, v).apply_image({"img": IMG.copy()})["img"]
-    ours = change_colour(IMG.copy(), work(), np.random.RandomState(seed), Hyp(hsv_h=h, hsv_s=s, hsv_v=v))
+    ours = change_colour(
+        IMG.copy(), work(), draw_gains(np.random.RandomState(seed), Hyp(hsv_h=h, hsv_s=s, hsv_v=v)), "exact"
+    )
     np.testing.assert_array_equal(ours, theirs)
 
 
 def test_hsv_of_zero_changes_nothing():
-    ours = change_colour(IMG.copy(), work(), np.random.default_rng(0), Hyp(hsv_h=0, hsv_s=0, hsv_v=0))
+    ours = change_colour(
+        IMG.copy(), work(), draw_gains(np.random.default_rng(0), Hyp(hsv_h=0, hsv_s=0, hsv_v=0)), "exact"
+    )
     np.testing.assert_array_equal(ours, IMG)
 
 
@@ -71,7 +76,7 @@ def test_colour_matrix_keeps_grey_and_stretches_colour():
     np.testing.assert_allclose(colour_matrix(0.0, 0.0, 0.0), np.eye(3), atol=1e-12)
     hyp = Hyp(hsv_mode="matrix", hsv_h=0.0, hsv_s=0.0, hsv_v=0.5)
     gain = 1 + np.random.default_rng(3).uniform(-1, 1, 3)[2] * 0.5
-    ours = change_colour(IMG.copy(), work(), np.random.default_rng(3), hyp)
+    ours = change_colour(IMG.copy(), work(), draw_gains(np.random.default_rng(3), hyp), hyp.hsv_mode)
     np.testing.assert_allclose(ours, np.clip(IMG * gain, 0, 255), atol=0.51)
 
 

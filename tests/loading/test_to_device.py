@@ -12,7 +12,7 @@ import torch
 
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import Index, build_index
-from data.loading import transfer
+from data.loading.device import transfer
 from data.loading.loader import TrainLoader, build_eval_loader, build_train_loader
 from utils.config.schema import Hyp
 from utils.device.ranks import Ranks, worker_count

@@ -28,7 +28,7 @@ from utils.errors import UserError, suggest
 TEXTS = {"device", "name", "project", "weights", "data", "resume", "hyp", "split", "source"}  # never read as a number
 CHOICES = {  # words of a short list; `off` is no boolean
     "cache", "amp", "optimizer", "warmup", "decay", "head", "recipe", "decay_from", "clock", "warmup_accumulate",
-    "scale_lr", "loader", "hsv_mode", "channels_last",
+    "scale_lr", "loader", "hsv_mode", "hsv_on", "channels_last",
 }  # fmt: skip
 FREE = {"name", "project", "hyp", "resume", "sweep", "source"}  # may hold key=value: a run is named after what it tries
 DEMO = "demo"  # the hyp file of the embedded demo

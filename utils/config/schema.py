@@ -187,6 +187,9 @@ class Hyp(BaseModel):
     hsv_mode: Literal["exact", "matrix"] = Field(
         "exact", description="through the HSV space | one 3x3 colour matrix: faster, and another augmentation"
     )
+    hsv_on: Literal["host", "device"] = Field(
+        "host", description="colours are changed by the data workers | on the GPU, a batch at once: equal to one level"
+    )
     hsv_h: float = Field(0.015, ge=0, le=1, description="largest change of hue, fraction")
     hsv_s: float = Field(0.7, ge=0, le=1, description="largest change of saturation, fraction")
     hsv_v: float = Field(0.4, ge=0, le=1, description="largest change of value, fraction")

@@ -1,6 +1,7 @@
 """Pictures as a network wants them: where they lie, their layout in memory and their type."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,10 @@ class ToDevice:
     device: torch.device
     channels_last: bool
     dtype: torch.dtype | None = None  # see `preprocess`
+    recolour: Callable[[Tensor, Any], Tensor] | None = None  # of whole pictures; called where a batch has `gains`
 
     def __call__(self, batch: dict[str, Any]) -> Tensor:
-        return preprocess(batch["img"], self.device, self.channels_last, self.dtype)
+        images = batch["img"].to(self.device, non_blocking=True)
+        if self.recolour and "gains" in batch:
+            images = self.recolour(images, batch["gains"])
+        return preprocess(images, self.device, self.channels_last, self.dtype)

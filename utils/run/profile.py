@@ -109,7 +109,8 @@ def kind_of(operator: str) -> str:
 def advice(wait: float, amp: str, cuda: bool, busy: float) -> str:
     """What may help most."""
     if bound_by(wait) == "loader-bound":
-        return "more --workers, --cache ram or disk, hsv_mode=matrix; a larger network costs nothing while it waits"
+        colour = "hsv_on=device or hsv_mode=matrix" if cuda else "hsv_mode=matrix"
+        return f"more --workers, --cache ram or disk, {colour}; a larger network costs nothing while it waits"
     if cuda and busy < 0.7:
         return "a larger --batch: the GPU waits for the program that gives it work"
     lower = (
