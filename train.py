@@ -29,6 +29,7 @@ def answered(argv: list[str]) -> bool:
 if __name__ == "__main__":
     answer_first(lambda: answered(sys.argv[1:]))  # before torch is loaded
 
+import copy
 import logging
 import math
 import time
@@ -119,7 +120,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         metrics = resumed.state["progress"]["metrics"]
     else:
         metrics = fine_tune(command, hyp, ranks, resumed)
-    stop_ranks()  # not after an error: the others, disconnected, would end with a traceback before it can be told
+    stop_ranks()
     return metrics
 
 
@@ -141,10 +142,9 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     share = {"rank": ranks.rank, "world_size": ranks.world_size}
     train_loader = build_train_loader(train_index, hyp, batch=hyp.batch, workers=workers, pin=pin, **share)
     require_statistics(model, hyp, train_loader.sampler.fewest)
-    val = open_validation(val_index, also, hyp, stride, workers, ranks.device, scored_as_stored, train_loader.dataset)
+    val = open_validation(val_index, also, hyp, stride, workers, ranks, scored_as_stored, train_loader.dataset)
     if pin:  # the workers are forked before the GPU is opened
-        if ranks.rank == 0:
-            val.start()
+        val.start()
         train_loader.start(state["progress"]["epoch"] if state else 0)
     join_ranks(ranks)
     model.to(ranks.device, memory_format=memory_format(hyp.channels_last))
@@ -152,33 +152,33 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     train_loader.epoch = first_profiled(train_loader.epoch, folder, hyp.amp, command.profile and ranks.rank == 0)
     run = Run(hyp, ranks, folder, stride, data, resumed is not None, demand, val.settings.dtype)
     training, plan = build_training(model, run.hyp, len(train_loader), demand.counts, ranks, run.dtype, state)
-    val = replace(val, criterion=training.loss_fn.parts)
+    val = replace(val, criterion=training.loss_fn.sums)
     if changed:
         training.progress.rescale(len(train_loader))
-    if ranks.rank > 0:
-        run_epochs(training, train_loader, val, run, None, command.stop_after)
-        return training.progress.metrics
-
     about = [f"folder    {run.folder}", f"device    {ranks.describe()}, amp {run.hyp.amp}, torch {torch.__version__}"]
     for line in about + data_lines(train_index, val_index) + model_lines(model, len(frozen), transfer):
         log.info(line)
-    announce(plan, training.schedule, run.hyp, run.folder)
+    if ranks.rank == 0:
+        announce(plan, training.schedule, run.hyp, run.folder)
     return train_and_log(training, train_loader, val, run, transfer, command)
 
 
 def train_and_log(
     training: Training, train_loader: TrainLoader, val: Validation, run: Run, head: Transfer | None, command: Command
 ) -> dict[str, float]:
-    """The part of rank 0: the epochs with what is written about them, and the end of the run."""
+    """The epochs and the end of the run, with what is written about them, which rank 0 does."""
     progress = training.progress
     if run.resumed:
         log.info(f"going on after epoch {progress.epoch} of {run.hyp.epochs}")
-    mirror = open_wandb(run.folder, run.hyp.model_dump()) if command.wandb else None
-    runlog = RunLog(run.folder, progress.epoch, progress.ni, run.resumed, mirror)
+    runlog = None
+    if run.ranks.rank == 0:
+        mirror = open_wandb(run.folder, run.hyp.model_dump()) if command.wandb else None
+        runlog = RunLog(run.folder, progress.epoch, progress.ni, run.resumed, mirror)
     try:
         if not run.resumed:
-            runlog.begin(run.hyp.model_dump())
-            if not run.hyp.noplots:
+            if runlog:
+                runlog.begin(run.hyp.model_dump())
+            if runlog and not run.hyp.noplots:
                 show_training(run.folder, runlog, train_loader.dataset.index, first_batch(train_loader.dataset, 9))
             score_untrained(training, val, run, runlog, head)
         run_epochs(training, train_loader, val, run, runlog, command.stop_after)
@@ -189,14 +189,22 @@ def train_and_log(
         log.info(f"kept: the state of the last finished epoch. Go on from it: {resume_command(run.folder)}")
         raise
     finally:
-        for used in (runlog, train_loader, val.loader):
+        for used in filter(None, (runlog, train_loader, val.loader)):
             used.close()
 
 
 def run_epochs(
-    training: Training, train_loader: TrainLoader, val: Validation, run: Run, runlog: RunLog | None, stop: int | None
+    training: Training,
+    train_loader: TrainLoader,
+    val: Validation | None,
+    run: Run,
+    runlog: RunLog | None,
+    stop: int | None,
 ) -> None:
-    """Epoch after epoch, `stop` of them at most as if interrupted; rank 0 evaluates, decides and writes."""
+    """Epoch after epoch, `stop` of them at most as if interrupted; rank 0 alone has a runlog, and writes.
+
+    val None: nothing is scored.
+    """
     progress, hyp = training.progress, run.hyp
     until = min(hyp.epochs, progress.epoch + stop) if stop else hyp.epochs
     forward = join_model(training.model, run.ranks, hyp.sync_bn)
@@ -208,13 +216,9 @@ def run_epochs(
         training.loss_fn.end_epoch()
         progress.epoch += 1
         progress.hours += (time.perf_counter() - began) / 3600
-        over = training.is_over(hyp)
+        over = bool(from_rank_zero(training.is_over(hyp), run.ranks))  # their clocks differ
         share_window(training.model, run.ranks)
-        if runlog:
-            over = end_epoch(training, losses, val, run, runlog, over)
-        over = bool(from_rank_zero(over, run.ranks))
-        seen = from_rank_zero(progress.history[-1] if runlog else math.nan, run.ranks)
-        progress.history[progress.epoch - 1 :] = [seen]  # every rank must know the scores that a plateau is found by
+        over = end_epoch(training, losses, val, run, runlog, over)
 
 
 def train_one_epoch(
@@ -266,16 +270,17 @@ def train_one_epoch(
 
 
 def end_epoch(
-    training: Training, losses: dict[str, float], val: Validation, run: Run, runlog: RunLog, over: bool
+    training: Training, losses: dict[str, float], val: Validation | None, run: Run, runlog: RunLog | None, over: bool
 ) -> bool:
-    """Evaluate, log and save after an epoch; returns whether the run is over."""
+    """Evaluate, log and save after an epoch; returns whether the run is over: all ranks know the scores, and agree."""
     progress, hyp, ema = training.progress, run.hyp, training.ema
     row = dict(losses)
-    if over or (progress.epoch % hyp.val_every == 0 and not hyp.noval):
+    if val and (over or (progress.epoch % hyp.val_every == 0 and not hyp.noval)):
         metrics = progress.metrics = (result := val.score(ema.model)).metrics
         row |= metrics
         best = run.folder / "weights/best.pt"
-        if progress.is_best(judged(metrics, hyp.best_metric), hyp.patience_from) or not best.exists():
+        better = progress.is_best(judged(metrics, hyp.best_metric), hyp.patience_from)
+        if runlog and (better or not best.exists()):
             save_ultralytics(best, ema.model, val.truth.names, hyp.model_dump(), progress.epoch, metrics)
         schedule = training.schedule
         if (
@@ -287,10 +292,13 @@ def end_epoch(
             log.info(f"{why}: stopping early")
             over = True
         if over:  # the raw weights beside their average: did the average help?
-            keep_draws(run.folder, "last", bootstrap(val.truth, result))
+            if runlog:
+                keep_draws(run.folder, "last", bootstrap(val.truth, result))
             row["raw/mAP50-95"] = val.score(training.model).metrics["val/mAP50-95"]
     progress.history.append(row.get(hyp.plateau_metric, math.nan))
     progress.finished = over
+    if runlog is None:
+        return over
     runlog.epoch(progress.epoch, progress.ni, row)
     files = [run.folder / "weights/last.pt"]
     if hyp.save_period and progress.epoch % hyp.save_period == 0:
@@ -319,26 +327,32 @@ def start_folder(hyp: Hyp, ranks: Ranks, data: dict, resumed: Resumed | None, ch
     return folder
 
 
-def score_untrained(training: Training, val: Validation, run: Run, runlog: RunLog, transfer: Transfer | None) -> None:
+def score_untrained(
+    training: Training, val: Validation, run: Run, runlog: RunLog | None, transfer: Transfer | None
+) -> None:
     """Epoch 0: the score before the first batch, where a class name was carried over; and a state to go on from."""
     if run.hyp.noval or not (transfer and transfer.carried_names):
         log.info(f"epoch 0/{run.hyp.epochs}  not evaluated: {'noval' if run.hyp.noval else 'head fresh'}")
     else:
         metrics = val.score(training.ema.model).metrics
         log.info(epoch_line(0, run.hyp.epochs, metrics))
-        runlog.epoch(0, 0, metrics)
-    training.save([run.folder / "weights/last.pt"], run.hyp, run.data)
+        if runlog:
+            runlog.epoch(0, 0, metrics)
+    if runlog:
+        training.save([run.folder / "weights/last.pt"], run.hyp, run.data)
 
 
-def finish(training: Training, val: Validation, run: Run, runlog: RunLog) -> dict[str, float]:
+def finish(training: Training, val: Validation, run: Run, runlog: RunLog | None) -> dict[str, float]:
     """Close a run: score best.pt as read back from disk, draw the plots. An interrupted run says how to go on."""
     progress = training.progress
     if not progress.finished:
         log.info(f"stopped after epoch {progress.epoch} of {run.hyp.epochs}. Go on: {resume_command(run.folder)}")
         return progress.metrics
     best = run.folder / "weights/best.pt"
-    model = load_for_eval(str(best)).to(run.ranks.device, memory_format=val.settings.layout)
-    result = val.score(model)
+    model = load_for_eval(str(best)) if runlog else copy.deepcopy(training.ema.model)  # becomes that of rank 0
+    result = val.score(model.to(run.ranks.device, memory_format=val.settings.layout))
+    if runlog is None:
+        return progress.metrics
     add_thresholds(best, model, best_thresholds(result.f1, val.truth.names).plain())
     runlog.classes(result.per_class)
     if not run.hyp.noplots:

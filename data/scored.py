@@ -4,14 +4,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from data.definition.names import class_of
 from data.index.index import Index
 from data.loading.dataset import TrainDataset
 from data.loading.loader import open_val_loader
 from utils.config.schema import Hyp
-from utils.device.ranks import DTYPES
+from utils.device.ranks import DTYPES, Ranks
 from utils.evaluation.evaluate import Settings, Validation
 
 
@@ -21,7 +19,7 @@ def open_validation(
     hyp: Hyp,
     stride: int,
     workers: int,
-    device: torch.device,
+    ranks: Ranks,
     around: Callable[..., Any],
     train: TrainDataset,
 ) -> Validation:
@@ -29,15 +27,14 @@ def open_validation(
 
     around: see Validation. train: whose decoded pictures share the cache's room.
     """
-    settings, pin = Settings.of(hyp, DTYPES[hyp.amp]), device.type == "cuda"
-    beside = [train.pictures]
-    loader = open_val_loader(val, hyp, stride, workers, pin, beside)
-    first = Validation(loader, val, device, settings, around)
+    settings, beside = Settings.of(hyp, DTYPES[hyp.amp]), [train.pictures]
+    loader = open_val_loader(val, hyp, stride, workers, ranks, beside)
+    first = Validation(loader, val, ranks.device, settings, around, world_size=ranks.world_size)
     if also is None:
         return first
-    loader = open_val_loader(also, hyp, stride, workers, pin, [*beside, loader.dataset.pictures])
+    loader = open_val_loader(also, hyp, stride, workers, ranks, [*beside, loader.dataset.pictures])
     by_name = replace(settings, class_map=class_map(val.names, also.names))
-    return replace(first, also=Validation(loader, also, device, by_name, around))
+    return replace(first, also=replace(first, loader=loader, truth=also, settings=by_name))
 
 
 def class_map(names: list[str], truth: list[str]) -> list[int] | None:

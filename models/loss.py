@@ -19,6 +19,7 @@ from models.eval_loss import Truth, loss_sums, softplus_sum
 from models.shared import Shared
 from utils.config.schema import Hyp
 from utils.device.together import add_up
+from utils.evaluation.losses import AIMED
 
 log = logging.getLogger(__name__)
 FULL = (torch.float32, torch.float64)  # types that a criterion is computed in
@@ -174,9 +175,10 @@ class DetectionLoss:
         return parts.sum(), means if self.world_size == 1 else add_up(means)
 
     @torch.no_grad()
-    def parts(self, raw: Any, batch: dict[str, Tensor], decoded: Tensor | None = None) -> dict[str, Tensor]:
-        """The means of `__call__` by name, for the raw output of a network in evaluation mode.
+    def sums(self, raw: Any, batch: dict[str, Tensor], decoded: Tensor | None = None) -> dict[str, Tensor]:
+        """What the means of `__call__` are made of, by name, for the raw output of a network in evaluation mode.
 
+        `aimed` is the sum of the scores that were aimed at; a mean is a sum divided by that, or by 1 where it is less.
         They are those of the branch that detects: of two branches the one-to-one alone is computed. `decoded`
         (b, 4 + nc, a) is what the head made of it, boxes xywh in pixels; of another shape it is not looked at.
         """
@@ -200,8 +202,7 @@ class DetectionLoss:
                 more, aimed = loss_sums(criterion, raw, boxes, some, anchors, size)
                 losses, share = losses + more, share + aimed
         gains = [getattr(criterion.hyp, name) for name in ("box", "cls", "dfl")]
-        losses = losses * losses.new_tensor(gains) / share.clamp(min=1)
-        return dict(zip(self.names, losses, strict=True))
+        return dict(zip(self.names, losses * losses.new_tensor(gains), strict=True)) | {AIMED: share}
 
     def end_epoch(self) -> None:
         """Move the weights of the two branches; once after each epoch, as ultralytics' trainer does."""

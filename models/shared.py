@@ -28,8 +28,6 @@ class Shared:
     def __call__(self, preds: dict[str, Tensor], batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """This rank's summands of the loss (3,) times the batch size, and of the means, by name."""
         parts, items = self.own(preds, batch)
-        if "pictures" not in batch:  # of an evaluation, which a rank does alone
-            return parts, items
         mine, of_all = batch["pictures"]
         counts = float(mine > 0)  # a rank without a picture has one that does not
         aimed = add_up(self.aimed * counts)

@@ -22,6 +22,7 @@ from data.loading.ring import Ring, died
 from data.loading.slots import LISTED, SlottedDataset
 from data.pictures.cache import Pictures, open_pictures
 from utils.config.schema import Hyp
+from utils.device.ranks import Ranks
 from utils.errors import UserError
 
 Batch = dict[str, object]
@@ -201,15 +202,20 @@ def pack(img: np.ndarray, rows: list[np.ndarray]) -> Batch:
 
 
 class EvalLoader:
-    """Batches of a split, the same at every iteration; a batch is valid until the next one is asked for."""
+    """Batches of a split, or a rank's shares of them, the same at every iteration.
 
-    def __init__(self, dataset: EvalDataset, batch: int, workers: int, pin: bool):
+    A batch is valid until the next one is asked for. How a picture is padded depends on the whole batch.
+    """
+
+    def __init__(self, dataset: EvalDataset, sampler: EpochSampler, workers: int, pin: bool):
         self.dataset, self.pin = dataset, pin
-        workers = min(workers, -(-len(dataset) // batch))
+        shares = [sampler.share(b) for b in range(len(sampler)) if sampler.pictures(b)[0]]
+        workers = min(workers, len(shares))
         self.started: Iterator[Any] | None = None  # a pass whose batches are being made already
         settings = _processes(workers, pin=False) | ({"prefetch_factor": EVAL_AHEAD} if workers else {})
-        self.slotted = SlottedDataset(dataset, batch, EVAL_AHEAD * workers + 1 if workers else 0)
-        self.loader = DataLoader(self.slotted, batch_size=batch, collate_fn=_as_it_is, **settings)
+        count = EVAL_AHEAD * workers + 1 if workers else 0
+        self.slotted = SlottedDataset(dataset, sampler.batch, count, sampler.most)
+        self.loader = DataLoader(self.slotted, batch_sampler=shares, collate_fn=_as_it_is, **settings)
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -291,9 +297,15 @@ def build_eval_loader(
     rect: bool = True,
     pin: bool = False,
     pictures: Pictures | None = None,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> EvalLoader:
-    """Loader of letterboxed batches in a fixed order; pictures None: decoded for every pass."""
-    return EvalLoader(EvalDataset(index, imgsz, stride, batch, rect, pictures=pictures), batch, workers, pin)
+    """Loader of letterboxed batches in a fixed order; pictures None: decoded for every pass.
+
+    `batch` counts the pictures of all ranks, of which each gets its share.
+    """
+    dataset = EvalDataset(index, imgsz, stride, batch, rect, pictures=pictures)
+    return EvalLoader(dataset, EpochSampler(index.n, batch, rank, world_size), workers, pin)
 
 
 def _processes(workers: int, pin: bool) -> dict[str, object]:
@@ -327,10 +339,12 @@ def _start_worker(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def open_val_loader(index: Index, hyp: Hyp, stride: int, workers: int, pin: bool, beside: list[Any]) -> Any:
-    """The evaluation loader of a run; its decoded pictures share the cache's room with those of `beside`."""
+def open_val_loader(index: Index, hyp: Hyp, stride: int, workers: int, ranks: Ranks, beside: list[Any]) -> EvalLoader:
+    """A rank's evaluation loader in a run; its decoded pictures share the cache's room with those of `beside`."""
     pictures = open_pictures(
         index, hyp.imgsz, hyp.cache, reduce=False, cache_gb=hyp.cache_gb, strict=hyp.strict, beside=beside
     )
     sizes = {"imgsz": hyp.imgsz, "stride": stride, "batch": hyp.batch}
-    return build_eval_loader(index, **sizes, workers=workers, pin=pin, pictures=pictures)
+    share = {"rank": ranks.rank, "world_size": ranks.world_size}
+    pin = ranks.device.type == "cuda"
+    return build_eval_loader(index, **sizes, **share, workers=workers, pin=pin, pictures=pictures)

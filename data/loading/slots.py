@@ -24,17 +24,18 @@ class SlottedDataset(torch.utils.data.Dataset):
     Without slots (count 0, or no memfd) the pixels travel with the batch.
     """
 
-    def __init__(self, dataset: EvalDataset, batch: int, count: int):
+    def __init__(self, dataset: EvalDataset, batch: int, count: int, most: int):
+        """most: samples that are asked for at once, part of a batch where ranks share it."""
         self.dataset, self.batch, self.count = dataset, batch, count
         pixels = int(dataset.shapes.prod(1).max()) * 3
         slots = count and hasattr(os, "memfd_create")
-        self.slots = SharedArray((count, batch * pixels), np.uint8) if slots else None
+        self.slots = SharedArray((count, most * pixels), np.uint8) if slots else None
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitems__(self, places: list[int]) -> Batch:
-        """The samples at places that follow each other, the first a multiple of `batch`; `open` makes tensors of it."""
+        """The samples at places that follow each other inside one batch; `open` makes tensors of it."""
         number = places[0] // self.batch
         shape = (len(places), 3, *self.dataset.shapes[number].tolist())
         img = np.empty(shape, np.uint8) if self.slots is None else self._slot(number, shape)

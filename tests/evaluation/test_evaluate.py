@@ -20,6 +20,7 @@ from utils.boxes import xywhn_to_xyxy
 from utils.config.schema import Hyp
 from utils.device.images import ToDevice, memory_format, preprocess
 from utils.evaluation.evaluate import BEHIND, Settings, evaluate
+from utils.evaluation.losses import AIMED
 
 CPU = torch.device("cpu")
 
@@ -98,7 +99,7 @@ def test_detections_that_are_chosen_a_batch_later_are_the_same(index, end2end, m
 
     def criterion(raw, batch, pred) -> dict[str, Tensor]:
         told.append(("chosen", len(batch["index"])))
-        return {"box": batch["bboxes"].sum()}
+        return {"box": batch["bboxes"].sum(), AIMED: torch.ones(())}
 
     for behind in (0, 1, 99):
         loader = loader_of(index)
@@ -175,7 +176,7 @@ def test_losses_are_the_criterion_on_each_batch_and_crowds_are_no_targets(index,
             raw = model.eval()(preprocess(batch["img"], CPU))[1]
         expected.append(loss_fn(raw, batch)[1])
     for dtype, tolerance in [(None, 1e-4), (torch.bfloat16, 0.05)]:
-        result = evaluate(model, loader_of(crowded), crowded, CPU, Settings(dtype=dtype), loss_fn.parts)
+        result = evaluate(model, loader_of(crowded), crowded, CPU, Settings(dtype=dtype), loss_fn.sums)
         losses = [result.metrics[f"val/{name}"] for name in loss_fn.names]
         assert losses == pytest.approx(torch.stack(expected).mean(0).tolist(), rel=tolerance)
     assert "loss" in result.speed
@@ -190,7 +191,7 @@ def test_the_losses_of_pictures_without_boxes_are_numbers(index):
     model, _ = build_detector("yolov8n.yaml", list(index.names))
     loss_fn = DetectionLoss(model, Hyp())
     everywhere = dataclasses.replace(index, crowd=np.ones_like(index.crowd))
-    metrics = evaluate(model, loader_of(index), everywhere, CPU, criterion=loss_fn.parts).metrics
+    metrics = evaluate(model, loader_of(index), everywhere, CPU, criterion=loss_fn.sums).metrics
     assert metrics["val/box"] == metrics["val/dfl"] == 0 < metrics["val/cls"] < float("inf")
 
 

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from utils.device.ranks import Ranks
+from utils.device.together import stop_ranks
 
 
 def on_ranks(world_size: int, job: Callable[[Ranks], Any], seconds: float = 120) -> list[Any]:
@@ -37,11 +38,12 @@ def _fork(ranks: Ranks, job: Callable[[Ranks], Any], folder: Path, seconds: floa
     code, result = 1, folder / str(ranks.rank)
     try:
         torch.set_num_threads(1)
+        os.environ.update(RANK=str(ranks.rank), LOCAL_RANK=str(ranks.rank), WORLD_SIZE=str(ranks.world_size))
         store = dist.FileStore(str(folder / "store"), ranks.world_size)
         gloo = {"store": store, "rank": ranks.rank, "world_size": ranks.world_size}
         dist.init_process_group("gloo", timeout=timedelta(seconds=seconds), **gloo)
         result.write_bytes(pickle.dumps(job(ranks)))
-        dist.barrier()
+        stop_ranks()
         code = 0
     except BaseException:
         result.with_suffix(".txt").write_text(f"rank {ranks.rank}: {traceback.format_exc()}")

@@ -19,6 +19,7 @@ from models.eval_loss import softplus_sum
 from models.loss import DetectionLoss, class_weights, decoding_in_full
 from utils.config.schema import Hyp
 from utils.evaluation.evaluate import forward
+from utils.evaluation.losses import AIMED
 
 NAMES = ["a", "b", "c"]
 
@@ -281,16 +282,22 @@ def test_the_parts_of_an_evaluation_are_the_means_that_training_logs(yaml, cls_p
     batch = random_batch(pictures=3, boxes=40)  # many anchors lie in several boxes
     decoded, raw = model(batch["img"])
     expected = loss_fn(raw, batch)[1]
-    parts = loss_fn.parts(raw, batch)
+
+    def means(*decoded: torch.Tensor) -> dict[str, torch.Tensor]:
+        sums = loss_fn.sums(raw, batch, *decoded)
+        aimed = sums.pop(AIMED)
+        return {name: value / aimed.clamp(min=1) for name, value in sums.items()}
+
+    parts = means()
     assert tuple(parts) == loss_fn.names and not any(part.requires_grad for part in parts.values())
     close = {"rtol": 1e-4, "atol": 1e-4}  # theirs takes differences of nearly equal numbers
     torch.testing.assert_close(torch.stack(list(parts.values())), expected, **close)
     for name in ("AT_ONCE", "MOST"):  # picture by picture
         monkeypatch.setattr(f"models.loss.{name}", 1)
-    torch.testing.assert_close(torch.stack(list(loss_fn.parts(raw, batch, decoded).values())), expected, **close)
-    parts = loss_fn.parts(raw, batch)
+    torch.testing.assert_close(torch.stack(list(means(decoded).values())), expected, **close)
+    parts = means()
     loss_fn.end_epoch()
-    assert loss_fn.parts(raw, batch) == parts
+    assert means() == parts
 
 
 @pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 2.0, 0.0])])

@@ -4,7 +4,6 @@ The recordings were made with a network of 14 numbers that start at 0.5, each wi
 """
 
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -128,7 +127,7 @@ def test_our_loop_repeats_the_recorded_one(recipe, name, tmp_path):
     ours = {group["weight_decay"] for group in training.optimizer.param_groups}
     assert sorted(ours) == pytest.approx(sorted({group["weight_decay"] for group in trace["groups"]}))
     run = Run(hyp, Ranks(0, 1, torch.device("cpu")), tmp_path, 32, {}, False)
-    run_epochs(training, Replay(training, nb, hyp.batch, columns), SimpleNamespace(), run, None, None)
+    run_epochs(training, Replay(training, nb, hyp.batch, columns), None, run, None, None)
 
     ends = trace.get("final_mean_model_ema") or {key: [mean] for key, mean in trace["final_mean"].items()}
     averaged = dict(training.ema.model.named_parameters())

@@ -4,9 +4,11 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from utils.device.ranks import Ranks, open_device
 
@@ -15,9 +17,10 @@ def join_ranks(ranks: Ranks) -> None:
     """Open the device and join the process group, once: as late as can be, for data workers are forked before."""
     open_device(ranks.device)
     if ranks.world_size > 1 and not dist.is_initialized():
+        # what lies on the host goes by gloo, and waits for no GPU
+        backend = "cpu:gloo,cuda:nccl" if ranks.device.type == "cuda" else "gloo"
         with _signals_end_it():
-            # ranks wait while rank 0 evaluates
-            dist.init_process_group("nccl" if ranks.device.type == "cuda" else "gloo", timeout=timedelta(hours=3))
+            dist.init_process_group(backend, timeout=timedelta(hours=3))  # ranks wait while rank 0 draws and writes
 
 
 @contextmanager
@@ -35,8 +38,12 @@ def _signals_end_it() -> Iterator[None]:
 
 
 def stop_ranks() -> None:
-    """Leave the process group, where there is one."""
+    """Leave the process group, where there is one, when all ranks have come here.
+
+    Not after an error: who waits for a rank that has left waits for the time-out, or ends with a traceback.
+    """
     if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(torch.zeros(()))
         dist.destroy_process_group()
 
 
@@ -44,7 +51,7 @@ def from_rank_zero(value: float | bool, ranks: Ranks) -> float:
     """The value that rank 0 holds, on every rank."""
     if ranks.world_size == 1:
         return value
-    tensor = torch.tensor([value], dtype=torch.float64, device=ranks.device)
+    tensor = torch.tensor([value], dtype=torch.float64)
     dist.broadcast(tensor, 0)
     return tensor.item()
 
@@ -53,7 +60,7 @@ def smallest_of(value: float, ranks: Ranks) -> float:
     """The smallest of what the ranks hold, on every rank."""
     if ranks.world_size == 1:
         return value
-    tensor = torch.tensor([value], dtype=torch.float64, device=ranks.device)
+    tensor = torch.tensor([value], dtype=torch.float64)
     dist.all_reduce(tensor, dist.ReduceOp.MIN)
     return tensor.item()
 
@@ -63,3 +70,34 @@ def add_up(value: torch.Tensor) -> torch.Tensor:
     value = value.detach().clone()
     dist.all_reduce(value)
     return value
+
+
+def gathered(value: Any, world_size: int) -> list[Any] | None:
+    """What the ranks hold, in their order, on rank 0; None on the others."""
+    if world_size == 1:
+        return [value]
+    values = [None] * world_size if dist.get_rank() == 0 else None
+    dist.gather_object(value, values, 0)
+    return values
+
+
+def told(value: Any, world_size: int) -> Any:
+    """What rank 0 holds, whatever it is, on every rank."""
+    values = [value]
+    if world_size > 1:
+        dist.broadcast_object_list(values, 0)
+    return values[0]
+
+
+@torch.no_grad()
+def copy_first(model: nn.Module, world_size: int) -> None:
+    """Make the weights and statistics of a network those of rank 0: BatchNorm's differ from rank to rank."""
+    if world_size == 1:
+        return
+    state = list(model.state_dict().values())
+    for dtype in dict.fromkeys(tensor.dtype for tensor in state):
+        mine = [tensor for tensor in state if tensor.dtype == dtype]
+        flat = torch.cat([tensor.flatten() for tensor in mine])
+        dist.broadcast(flat, 0)
+        for tensor, part in zip(mine, flat.split([tensor.numel() for tensor in mine]), strict=True):
+            tensor.copy_(part.view_as(tensor))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from utils.device.images import ToDevice, in_channels_last
 from utils.device.streams import Lane, Stopwatch, held_back, sent_ahead
+from utils.device.together import copy_first, gathered, told
 from utils.evaluation.coco import CocoScores, coco_results, coco_scores
 from utils.evaluation.losses import Criterion, Means, targets
 from utils.evaluation.metrics import F1Curves, confusion_matrix, f1_curves
@@ -74,17 +75,19 @@ def evaluate(
     device: torch.device,
     settings: Settings = Settings(),  # noqa: B008  (frozen)
     criterion: Criterion | None = None,
+    world_size: int = 1,
 ) -> Evaluation:
     """Detects on every picture of the loader and scores the result against the index `truth`.
 
     Pictures that the loader leaves out count as pictures without detections. The mode of the model is restored.
     A criterion adds its losses, means over the batches as those of an epoch of training are. On a GPU the detections of
-    a batch are chosen while the network is at work on the next one.
+    a batch are chosen while the network is at work on the next one. world_size: ranks that do so together, each with
+    its share of every batch; the first one scores, and the others are told all but detections and predictions.
     """
     end2end = bool(getattr(model, "end2end", False))
     class_map, nc = settings.class_map, len(truth.names)
     mapped = None if class_map is None else ClassMap(class_map, nc, device)
-    watch, losses, lane = Stopwatch(device), Means("val/"), Lane(device)
+    watch, losses, lane = Stopwatch(device), Means(), Lane(device)
     detections: dict[int, np.ndarray] = {}
     was_training = model.training
     model.eval()
@@ -102,8 +105,15 @@ def evaluate(
             detections |= to_original(found, batch)
     finally:
         model.train(was_training)
-    result = score(truth, dict(sorted(detections.items())), watch.seconds())
-    return replace(result, metrics=result.metrics | losses.values())
+    shares = gathered((detections, watch.seconds(), losses.table()), world_size)
+    result = None
+    if shares is not None:
+        detections = {row: found for share, _, _ in shares for row, found in share.items()}
+        seconds = {name: sum(s.get(name, 0.0) for _, s, _ in shares) for name in shares[0][1]}
+        result = score(truth, dict(sorted(detections.items())), seconds)
+        result = replace(result, metrics=result.metrics | losses.values("val/", [table for _, _, table in shares]))
+    brief = told(result and replace(result, detections={}, predictions=[]), world_size)
+    return result or brief
 
 
 def _passes(
@@ -143,6 +153,7 @@ class Validation:
     prepared: Callable[[nn.Module], AbstractContextManager[nn.Module]] = nullcontext  # the model -> what makes the pass
     criterion: Criterion | None = None
     also: "Validation | None" = None  # a second set
+    world_size: int = 1  # ranks that score together
 
     def start(self) -> None:
         """Start the workers of the loaders."""
@@ -151,9 +162,14 @@ class Validation:
             self.also.start()
 
     def score(self, model: nn.Module) -> Evaluation:
-        """One pass over all pictures, and one over those of the second set: also/mAP50-95 and also/mAP50."""
+        """One pass over all pictures, and one over those of the second set: also/mAP50-95 and also/mAP50.
+
+        Ranks do it together, with the network of rank 0.
+        """
+        copy_first(model, self.world_size)
         with self.prepared(model) as prepared:
-            result = evaluate(prepared, self.loader, self.truth, self.device, self.settings, self.criterion)
+            way = (self.settings, self.criterion, self.world_size)
+            result = evaluate(prepared, self.loader, self.truth, self.device, *way)
         if self.also is None:
             return result
         second = self.also.score(model).metrics

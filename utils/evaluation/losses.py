@@ -1,14 +1,16 @@
 """The losses of an evaluation: what is to be found, and means over the batches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-# a head's raw output, a batch, the head's decoded output -> parts of the loss
-Criterion = Callable[[Any, dict[str, Any], Tensor], dict[str, Tensor]]
+Sums = dict[str, Tensor]  # of a batch by part of the loss, and under `AIMED` what they are to be divided by
+AIMED = "aimed"  # sum of the scores that were aimed at; at least 1 is divided by
+# a head's raw output, a batch, the head's decoded output -> its sums
+Criterion = Callable[[Any, dict[str, Any], Tensor], Sums]
 
 
 def targets(batch: dict[str, Any], index: Any) -> dict[str, Any]:
@@ -22,16 +24,29 @@ def targets(batch: dict[str, Any], index: Any) -> dict[str, Any]:
 
 
 class Means:
-    """Means over batches of 0-dim tensors by name, kept on their device until somebody asks."""
+    """Means over batches of a criterion's sums, kept on their device until somebody asks."""
 
-    def __init__(self, prefix: str) -> None:
-        self.prefix, self.sums, self.batches = prefix, {}, 0
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.batches: list[Tensor] = []  # (k + 1,) each
 
-    def add(self, parts: dict[str, Tensor]) -> None:
-        """Count a batch."""
-        self.sums = {name: self.sums.get(name, 0) + part for name, part in parts.items()}
-        self.batches += 1
+    def add(self, sums: Sums) -> None:
+        """Count a batch, or this rank's share of one."""
+        self.names = list(sums)
+        self.batches.append(torch.stack(list(sums.values())))
 
-    def values(self) -> dict[str, float]:
-        """The means as plain numbers; none of no batch."""
-        return {self.prefix + name: float(total) / self.batches for name, total in self.sums.items()}
+    def table(self) -> Tensor:
+        """Sums of the batches (batches, k + 1) on the host; of no batch (0, 0)."""
+        return torch.stack(self.batches).cpu() if self.batches else torch.zeros(0, 0)
+
+    def values(self, prefix: str, tables: Iterable[Tensor]) -> dict[str, float]:
+        """The means over the batches whose shares are the rows of the tables, as plain numbers; none of no batch."""
+        whole: list[Tensor] = []
+        for table in tables:
+            rows = list(table)
+            together = [a + b for a, b in zip(whole, rows, strict=False)]
+            whole = together + whole[len(rows) :] + rows[len(whole) :]
+        aimed = self.names.index(AIMED) if whole else 0
+        total = sum(row / row[aimed].clamp(min=1) for row in whole)
+        parts = [name for name in self.names if name != AIMED] if whole else []
+        return {prefix + name: float(total[self.names.index(name)]) / len(whole) for name in parts}
