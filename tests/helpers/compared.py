@@ -2,7 +2,11 @@
 
 import json
 import math
+import os
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +95,21 @@ def write_run(folder: Path, arm: str, seed: int, effect: float, status: str, mes
     if status == "failed":
         (folder / name).mkdir(parents=True)
         return line | {"exit": 1, "message": message}
+    made, numbers = drawn_run(arm, seed, effect, status == "diverged")
+    shutil.copytree(made, folder / name)
+    if status == "diverged":
+        return line | {"exit": 3, "message": "diverged: the loss is NaN or infinite at batch 23, in epoch 3"}
+    return line | {"score": numbers["score"], "secondary": {k: v for k, v in numbers.items() if k != "score"}}
+
+
+@cache
+def drawn_run(arm: str, seed: int, effect: float, diverges: bool) -> tuple[Path, dict[str, float]]:
+    """A run folder to be copied, for many comparisons have the same run, and its score and secondary measures."""
+    folder = Path(tempfile.mkdtemp(prefix="preheat-test-run-", dir=os.environ["PREHEAT_CACHE"]))
     rng = np.random.default_rng([seed, *arm.encode()])
     shared = np.random.default_rng(seed).normal(0, 0.012)  # what the arms of a pair have in common
     last = 0.55 + shared + effect / 100 + rng.normal(0, 0.004)
-    (folder / name).mkdir(parents=True)
-    books = RunLog(folder / name)
+    books = RunLog(folder)
     spike, norm = 0.0, 0.0
     curve = []
     for ni in range(NB * EPOCHS):
@@ -104,7 +118,7 @@ def write_run(folder: Path, arm: str, seed: int, effect: float, status: str, mes
         rates = {"lr/bias": 0.1 + (lr - 0.1) * t, "lr/norm": lr, "lr/weight": lr, "momentum": 0.8 + 0.137 * t}
         bump = (1 - t + (t if not warmup(arm) else 0) * 1.4 * math.exp(-((ni - 2) ** 2) / 4)) * 0.6
         parts = {part: scale * (math.exp(-ni / 15) + 0.6 + bump + rng.normal(0, 0.05)) for part, scale in LOSS.items()}
-        if status == "diverged" and ni == 2 * NB + 3:
+        if diverges and ni == 2 * NB + 3:
             parts = dict.fromkeys(LOSS, math.nan)
         tensors = {f"train/{part}": torch.tensor(value) for part, value in parts.items()}
         if ni % 2:  # two batches a step
@@ -120,10 +134,9 @@ def write_run(folder: Path, arm: str, seed: int, effect: float, status: str, mes
             row = {"train/clip_rate": 0.5, "val/mAP50-95": curve[-1], "val/mAP50": curve[-1] + 0.25}
             books.epoch(epoch, ni + 1, row)
     books.close()
-    if status == "diverged":
-        return line | {"exit": 3, "message": "diverged: the loss is NaN or infinite at batch 23, in epoch 3"}
-    told = {"best": max(curve), "best_epoch": EPOCHS, "mAP50": last + 0.25, "area": float(np.mean(curve))}
-    return line | {"score": last, "secondary": told | {"epochs_to_90": 2, "loss_spike": spike / 20, "grad_norm": norm}}
+    numbers = {"score": last, "best": max(curve), "best_epoch": EPOCHS, "mAP50": last + 0.25}
+    numbers |= {"area": float(np.mean(curve)), "epochs_to_90": 2, "loss_spike": spike / 20, "grad_norm": norm}
+    return folder, numbers
 
 
 LOSS = {"box": 1.5, "cls": 4.0, "dfl": 1.0}

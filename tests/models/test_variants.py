@@ -121,7 +121,7 @@ def test_a_file_is_the_network_that_was_saved(name, tmp_path):
     assert momenta[0] == momenta[1]
 
 
-@pytest.mark.parametrize("head", ["keep", "rebuild"])
+@pytest.mark.parametrize("head", ["keep", pytest.param("rebuild", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", (*VARIANTS, *FAMILIES))
 def test_saving_and_reloading_changes_no_output(name, head, tmp_path):
     """best.pt by way of its pickled modules, last.pt by way of the yaml alone."""
