@@ -18,7 +18,12 @@ DEMO = "neither --weights nor --source is given: the embedded demo, pictures of 
 Options = create_model(
     "Options",
     __config__=ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False),
-    weights=(str | None, Field(None, description="checkpoint (.pt), or an exported file")),
+    weights=(
+        str | list[str] | None,
+        Field(None, description="checkpoint or exported file; several: an ensemble"),
+    ),
+    fusion=(Literal["nms", "wbf"], Field("nms", description="of an ensemble: one suppression, or weighted box fusion")),
+    tta=(bool, Field(False, description="look at every picture three times: as it is, smaller and flipped, smaller")),
     source=(
         str | list[str] | None,
         Field(
@@ -51,7 +56,7 @@ def read_options(argv: list[str]) -> tuple[Any, list[str]]:
         lines = ["usage: python detect.py --weights best.pt --source folder [--key value | key=value ...]", ""]
         print("\n".join(lines + option_lines(Options)))
         return None, []
-    argv, lists = take_lists(argv, ("source",), Options.model_fields)
+    argv, lists = take_lists(argv, ("weights", "source"), Options.model_fields)
     given_options, notes = parse_tokens(argv, Options.model_fields)
     options = check(given_options | lists, Options)
     if options.weights is None and options.source is None:
@@ -82,8 +87,9 @@ from data.frames.stills import read_stills
 from data.frames.video import open_video, read_video
 from data.index.subset import class_id
 from data.toy.demo import demo_pictures
+from models.combined.open import as_one, open_detectors
 from models.detector import check_imgsz, for_evaluation
-from models.export.read import check_size, open_weights
+from models.export.read import check_size
 from utils.device.images import memory_format
 from utils.device.ranks import DTYPES, Ranks, open_device, pick_amp, pick_device, thread_count, worker_count
 from utils.evaluation.evaluate import Settings
@@ -107,13 +113,14 @@ def main(argv: list[str] | None = None) -> dict[str, int]:
         return {}
     ranks = Ranks(0, 1, pick_device(options.device))
     torch.set_num_threads(thread_count(ranks))
-    model = open_weights(options.weights, options.download)
+    models = open_detectors(options.weights, options.download)
+    model = models[0]
     options, more = as_trained(options, model.args, ("imgsz",))
     for note in notes + more:
         log.info(note)
-    stride, classes = int(model.stride.max()), list(model.names.values())
+    stride, classes = max(int(one.stride.max()) for one in models), list(model.names.values())
     check_imgsz(options.imgsz, stride)
-    rect = check_size(model, options)
+    rect = all([check_size(one, options) for one in models])
     wanted = None if options.classes is None else [class_id(word, classes) for word in options.classes]
     least = least_scores(options.conf, classes, read_thresholds(model.thresholds), wanted)
     inputs = find_inputs(sources_of(options), options.split, options.download)
@@ -128,7 +135,7 @@ def main(argv: list[str] | None = None) -> dict[str, int]:
     began = time.perf_counter()
     try:
         with Output(folder, names, classes, options, threads, category_ids) as output:
-            with detecting(model, least, ranks.device, options) as detect:
+            with detecting(models, least, ranks.device, options) as detect:
                 run(batches(inputs, stride, rect, threads, output, options, bar, broken), detect, output, bar, counts)
     except StoppedBySignal:
         log.info("stopped: what has been found until now is kept")
@@ -142,10 +149,11 @@ def main(argv: list[str] | None = None) -> dict[str, int]:
 
 
 @contextmanager
-def detecting(model: nn.Module, least: np.ndarray, device: torch.device, options: Any) -> Iterator[Detect]:
+def detecting(models: list[nn.Module], least: np.ndarray, device: torch.device, options: Any) -> Iterator[Detect]:
     """What finds the boxes of a batch, in pixels of the original pictures, best first; least (nc,) of least_scores."""
     dtype = DTYPES[pick_amp(options.amp, device)]
     settings = Settings.of(options.model_copy(update={"conf": float(least.min())}), dtype)
+    model = as_one(models, options.weights, options.tta, options.fusion, settings)
     open_device(device)
     model.to(device, memory_format=memory_format(options.channels_last))
     with for_evaluation(model) as prepared:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, create_model
 
-from utils.config.options import as_trained, option_lines, or_demo, parse_tokens
+from utils.config.options import as_trained, option_lines, parse_tokens, take_lists
 from utils.config.schema import Command, Hyp, check
 from utils.errors import UserError, answer_first, run_script
 
@@ -24,10 +24,18 @@ TRAINED = (
     "agnostic_nms",
     "single_cls",
 )  # of the weights unless given
+DEMO = {"weights": "models/demo.pt", "data": "toy-source"}
+DEMO_NOTE = "neither --weights nor --data is given: the embedded demo, on the drawn world that it was pretrained on"
 Options = create_model(
     "Options",
     __config__=ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False),
-    weights=(str | None, Field(None, description="checkpoint (.pt), or an exported file")),
+    weights=(
+        str | list[str] | None,
+        Field(None, description="checkpoint or exported file; several: an ensemble"),
+    ),
+    average=(list[str] | None, Field(None, min_length=2, description="in place of weights: the mean of checkpoints")),
+    fusion=(Literal["nms", "wbf"], Field("nms", description="of an ensemble: one suppression, or weighted box fusion")),
+    tta=(bool, Field(False, description="look at every picture three times: as it is, smaller and flipped, smaller")),
     data=(str | None, Field(None, description="dataset yaml")),
     split=(Literal["val", "test", "train"], Field("val", description="part of the dataset: val | test | train")),
     batch=(int, Field(16, ge=1, description="pictures per forward pass")),
@@ -48,11 +56,15 @@ def read_options(argv: list[str]) -> tuple[Any, list[str]]:
     if {"--help", "-h"} & set(argv):
         print(help_text())
         return None, []
+    argv, lists = take_lists(argv, ("weights", "average"), Options.model_fields)
     given_options, notes = parse_tokens(argv, Options.model_fields)
-    given_options, demo = or_demo(given_options, ("weights", "data"))
-    options = check(given_options, Options)
+    given_options |= lists
+    demo = [] if {"weights", "data", "average"} & given_options.keys() else [DEMO_NOTE]
+    options = check((DEMO if demo else {}) | given_options, Options)
+    if options.average and options.weights:
+        raise UserError("--average and --weights are both given: name all checkpoints of the mean behind --average.")
     for key in ("weights", "data"):
-        if getattr(options, key) is None:
+        if getattr(options, key) is None and not (key == "weights" and options.average):
             meaning = Options.model_fields[key].description
             raise UserError(
                 f"--{key} is missing: {meaning}. Without both the embedded demo is evaluated. All options: --help"
@@ -81,9 +93,12 @@ from data.index.folds import open_part
 from data.index.index import Index
 from data.loading.loader import build_eval_loader
 from data.pictures.decode import load_picture
-from models.detector import check_imgsz, for_evaluation
-from models.export.read import check_size, open_weights
-from utils.device.images import memory_format
+from models.combined.average import average, estimate_statistics
+from models.combined.open import as_one, open_detectors
+from models.detector import check_imgsz, for_evaluation, load_for_eval
+from models.export.read import check_size
+from models.weights.save import save_ultralytics
+from utils.device.images import memory_format, preprocess
 from utils.device.ranks import DTYPES, Ranks, open_device, pick_amp, pick_device, thread_count, worker_count
 from utils.evaluation.bootstrap import Resamples, bootstrap, interval_lines
 from utils.evaluation.diagnosis.page import write_errors
@@ -95,6 +110,7 @@ from utils.run.console import configure_console, progress_bar
 from utils.run.folder import make_run_folder
 
 log = logging.getLogger(__name__)
+FOR_STATISTICS = 512  # training pictures that BatchNorm statistics of a mean are estimated on, at most
 SHOWN = 1280  # pixels of the long side of a picture in errors.html
 
 
@@ -110,20 +126,28 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
     ranks = Ranks(0, 1, pick_device(options.device))
     torch.set_num_threads(thread_count(ranks))
-    model = open_weights(options.weights, options.download)
+    if options.average:
+        models = [average(options.average, options.download)]
+    else:
+        models = open_detectors(options.weights, options.download)
+    model = models[0]
     same_data = trained_on(options.data, model.args)
     keys = (*TRAINED, "fold", "fold_seed", "batch") if same_data and options.split != "test" else TRAINED
     options, notes = as_trained(options, model.args, keys)
-    for note in notes + seen_before(options, model.args, same_data):
+    for note in notes + [line for one in models for line in seen_before(options, one.args, same_data)]:
         log.info(note)
-    stride = int(model.stride.max())
+    stride = max(int(one.stride.max()) for one in models)
     check_imgsz(options.imgsz, stride)
-    rect = check_size(model, options)
+    rect = all([check_size(one, options) for one in models])
     config = load_dataset_yaml(options.data, options.download)
     index = open_part(config, options.split, options, options.trust_index)
     names = list(model.names.values())
     class_map = [0] * len(names) if options.single_cls else match_names(names, index.names, options)
+    settings = Settings.of(options, None)
+    model = as_one(models, options.weights, options.tta, options.fusion, settings)
     folder = make_run_folder(options.project, options.name, options.exist_ok)
+    if options.average:
+        model = write_average(model, config, options, stride, folder)
 
     loader = build_eval_loader(
         index, imgsz=options.imgsz, stride=stride, batch=options.batch, rect=rect,
@@ -159,6 +183,18 @@ def run(
         if device.type == "cuda":  # the first pass loads kernels: not a cost of the first picture
             forward(model, torch.zeros(1, 3, options.imgsz, options.imgsz, device=device), dtype)
         return evaluate(model, bar, index, device, Settings.of(options, dtype, class_map))
+
+
+def write_average(model: nn.Module, config: DatasetConfig, options: Any, stride: int, folder: Path) -> nn.Module:
+    """The mean of checkpoints with BatchNorm statistics of training pictures, as average.pt, and as read from there."""
+    index = open_part(config, "train", options, options.trust_index)
+    index = index.take(np.unique(np.linspace(0, index.n - 1, min(index.n, FOR_STATISTICS)).astype(int)))
+    loader = build_eval_loader(index, imgsz=options.imgsz, stride=stride, batch=options.batch, workers=0)
+    n = estimate_statistics(model, (preprocess(batch["img"], torch.device("cpu")) for batch in loader))
+    path = folder / "average.pt"
+    save_ultralytics(path, model, list(model.names.values()), model.args, 0, {})
+    log.info(f"average of {len(options.average)} checkpoints, BatchNorm statistics of {n} training pictures: {path}")
+    return load_for_eval(str(path))
 
 
 def trained_on(data: str, trained_with: dict[str, Any]) -> bool:
@@ -206,7 +242,7 @@ def match_names(model_names: list[str], data_names: list[str], options: Any) -> 
     unknown = [name for name, folded in zip(data_names, ours, strict=True) if folded not in theirs]
     if unknown:
         raise UserError(
-            f"{options.data} names {_some(unknown)}, which {options.weights} does not know: it was trained on "
+            f"{options.data} names {_some(unknown)}, which {weights_of(options)} does not know: it was trained on "
             f"{_some(model_names)}. Correct 'names', choose other weights, evaluate some classes only (--classes "
             f"{','.join(name for name in data_names if name not in unknown) or 'NAME'}), or ignore them: --single-cls."
         )
@@ -216,6 +252,12 @@ def match_names(model_names: list[str], data_names: list[str], options: Any) -> 
         + (f"; not in the data and left out: {_some(extra)}" if extra else "")
     )
     return [ours.index(name) if name in ours else -1 for name in theirs]
+
+
+def weights_of(options: Any) -> str:
+    """What is evaluated, in words."""
+    weights = options.average or options.weights
+    return weights if isinstance(weights, str) else " + ".join(weights)
 
 
 def _folded(name: str) -> str:
@@ -245,7 +287,7 @@ def write_files(
     if options.save_txt:
         write_labels(folder / "labels", index, result.detections)
     if options.errors:
-        title = f"{options.weights} on {options.data}, {options.split}"
+        title = f"{weights_of(options)} on {options.data}, {options.split}"
         for line in write_errors(folder, index, result, lambda row: picture_of(index, row), options.worst, title):
             log.info(line)
     if not options.noplots:

@@ -8,5 +8,6 @@ build     a model yaml -> network
 head      what passes to a detector with other classes
 detector  detectors from weights on disk; the copy of one that is evaluated
 export    ONNX, TorchScript, OpenVINO: detectors as files for other programs, and from them
+combined  several detectors, or several looks at a picture, as one
 training  what a training consists of: built, fitted to the device, saved and restored together
 """

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 import torch
@@ -113,14 +113,23 @@ def _join_branches(block: nn.Module) -> None:
 
 
 class AsItIs(nn.Module):
-    """Something that detects and is evaluated as it is: an exported file, or several detectors as one."""
+    """Something that detects and is no network of its own: an exported file, or several detectors as one."""
+
+    def members(self) -> list[nn.Module]:
+        """The detectors that it is made of."""
+        return []
+
+    def of(self, parts: list[nn.Module]) -> nn.Module:
+        """The same made of others."""
+        return self
 
 
 @contextmanager
 def for_evaluation(model: nn.Module) -> Iterator[nn.Module]:
     """The copy of `model` to evaluate: folded, and its head decodes boxes in full precision under any autocast."""
     if isinstance(model, AsItIs):
-        yield model
+        with ExitStack() as stack:
+            yield model.of([stack.enter_context(for_evaluation(part)) for part in model.members()]).eval()
         return
     folded = fold(model)
     with decoding_in_full(folded):
