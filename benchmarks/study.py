@@ -62,7 +62,7 @@ def main() -> None:
         table.writerows(rows)
     if chances:
         histogram(chances, args.out / "trust.png")
-    once = {(row["cell"], row["settings_sha256"], row["seed"]): float(row["seconds"] or 0) for row in rows}
+    once = {(row["settings_sha256"], row["seed"]): float(row["seconds"] or 0) for row in rows}
     print(f"\n{len(rows)} rows, {len(once)} runs, {sum(once.values()) / 3600:.1f} hours of run time")
 
 
