@@ -12,11 +12,13 @@ import compare
 import detect
 import export
 import train
+import tune
 import val
 from data.report.main import Options
 from tests.helpers.runs import guesser
 from utils.compare.cells.declare import read_asked
 from utils.config.options import parse_args, parse_tokens, take_lists
+from utils.tune.options import read_run
 
 REPO = Path(__file__).resolve().parent.parent
 PAGES = [REPO / "README.md", REPO / "CONTRIBUTING.md", *sorted((REPO / "docs").glob("*.md"))]
@@ -69,6 +71,8 @@ def test_a_command_that_needs_no_own_data_runs(command, toy, small_demo, tmp_pat
     if words[0].endswith(".py") and "--help" not in words:
         tiny = {"detect.py": ["--device", "cpu"], "export.py": ["--pictures", "2"]}.get(words[0], TINY)
         words += [*([] if "--plan" in words else tiny), "--project", str(tmp_path)]
+        if words[0] == "tune.py":
+            words += {"lr": ["--steps", "20", "--seeds", "1"]}[words[1]]
         if words[0] == "compare.py":
             many = ["--weights", str(guesser()), "--imgsz", "64"]  # of 10 anchors at least
             words += ["--seeds", "2", *(many if "--hyp" in words else [])]
@@ -109,6 +113,8 @@ def test_every_command_is_understood(page, command, forked_runs):
             at = plans.index("--hyp")
             del plans[at : at + 2]
         parse_args(plans)
+    elif script == "tune.py":
+        read_run(words[1:], tune.MODELS[words[0]])
     elif script in ("val.py", "detect.py", "export.py"):
         fields = {"val.py": val, "detect.py": detect, "export.py": export}[script].Options.model_fields
         words, _ = take_lists(words, ("weights", "source", "format"), fields)
@@ -119,7 +125,7 @@ def test_every_command_is_understood(page, command, forked_runs):
             read_asked(words)
 
 
-@pytest.mark.parametrize("script", [train, val, compare, detect, export], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("script", [train, val, compare, detect, export, tune], ids=lambda m: m.__name__)
 def test_help_is_printed(script, capsys):
     script.main(["--help"])
     assert f"usage: python {script.__name__}.py" in capsys.readouterr().out

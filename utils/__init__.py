@@ -5,11 +5,11 @@ env         the environment of the libraries, the cache folder, the number of co
 errors      what ends a script early, and its exit code
 files       state, digest and lock of a file
 drawing     figures, and boxes on pictures
-parallel    jobs by all cores
 config      everything a run is told
-device      between the host and the device that a network runs on
+device      all cores of a machine, and the device that a network runs on
 evaluation  detections -> COCO scores
 run         one run's folder, console, log and state
 schedule    rates from the batch number, and the plan of a run
 compare     the experiment: arms, runs, verdict, report
+tune        the range test, checks before a long run, search
 """

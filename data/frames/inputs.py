@@ -15,8 +15,8 @@ from data.formats.find import SUFFIXES
 from data.formats.header import picture_shape
 from data.formats.text import NotText, decode_text
 from data.sources.split import open_source
+from utils.device.parallel import MOST, do_all
 from utils.errors import UserError
-from utils.parallel import MOST, do_all
 
 VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
 CHUNK = 200  # headers that a process reads in one go

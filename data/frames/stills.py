@@ -9,8 +9,8 @@ import numpy as np
 from data.frames.batch import Frame, Placed, batch_of, placed
 from data.pictures.decode import decode
 from data.pictures.letterbox import rect_batches
+from utils.device.parallel import ahead
 from utils.errors import UserError
-from utils.parallel import ahead
 
 AHEAD = 2  # batches that are decoded while one is looked at
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from data.frames.batch import Frame, Placed, batch_of, placed
 from data.pictures.letterbox import rect_batches
+from utils.device.parallel import ahead
 from utils.errors import UserError
-from utils.parallel import ahead
 
 log = logging.getLogger(__name__)
 TRIES = 25  # frames in a row that may be broken before a stream counts as ended

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.parallel import parallel
+from utils.device.parallel import parallel
 
 TAIL = 4096  # bytes at the end of a file that tell nearly all files of one size apart
 CHUNK = 256  # files per task

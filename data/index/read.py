@@ -17,7 +17,7 @@ from data.index.table import Problems, Table, join, pack
 from data.sources.checks import all_background, counted_from_one
 from data.sources.share import group_of
 from data.sources.split import Source
-from utils.parallel import MOST, do_all
+from utils.device.parallel import MOST, do_all
 
 CHUNK = 100  # pictures that a process reads in one go
 TICK = 0.02  # seconds; the clock that files are dated by stands still for up to 10 ms

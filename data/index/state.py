@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 
 from data.index.columns import Paths
+from utils.device.parallel import MOST, do_all
 from utils.files import sha256, stamp
-from utils.parallel import MOST, do_all
 
 CHUNK = 4096  # files that a process looks at in one go ...
 FEW = 4  # ... and up to so many of these are no work for several

@@ -18,8 +18,8 @@ import numpy as np
 
 from data.pictures.decode import Decoder
 from data.pictures.packed import Packed, for_each
+from utils.device.parallel import parallel
 from utils.files import stamp, write_whole
-from utils.parallel import parallel
 
 HEADER = np.dtype([("magic", "S8"), ("cached", "<i8"), ("build", "<u8")])
 ROW = np.dtype([("size", "<i8"), ("mtime", "<i8"), ("digest", "V16"), ("shape", "<i4", 2)])  # shape: h, w in the file

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from utils.device.parallel import do_all
 from utils.env import REPO
 from utils.errors import UserError
-from utils.parallel import do_all
 
 
 def fail(number: int) -> int:
@@ -50,7 +50,7 @@ def test_a_process_that_was_killed_is_an_error():
 SCRIPT = """
 import os, sys, time
 sys.path.insert(0, {repo!r})
-from utils.parallel import do_all
+from utils.device.parallel import do_all
 from utils.errors import run_script
 
 def job():

@@ -1,5 +1,6 @@
-"""Between the host and the device that a network runs on. Rooms, lowest first; a room imports only those above it:
+"""All cores of a machine, and the device of a network. Rooms, lowest first; a room imports only those above it:
 
+parallel jobs by all cores
 ranks    device and ranks: one process, or as many as torchrun started
 together what several ranks do together
 streams  time without a wait, a second stream, results that are taken up later

@@ -167,11 +167,11 @@ def _as_words(content: Mapping[str, Any]) -> list[str]:
     """Options, settings and arms of a file as the words that would say the same."""
     options = {key: content[key] for key in Compare.model_fields if key in content and key != "sweep"}
     options |= content.get("settings") or {}
-    words = [f"--{key}={_text(value)}" for key, value in options.items()]
+    words = [f"--{key}={as_word(value)}" for key, value in options.items()]
     sweep = content.get("sweep")
     if sweep is not None:
         if isinstance(sweep, dict) and len(sweep) == 1 and isinstance(next(iter(sweep.values())), list):
-            sweep = "".join(f"{key}={','.join(_text(v) for v in values)}" for key, values in sweep.items())
+            sweep = "".join(f"{key}={','.join(as_word(v) for v in values)}" for key, values in sweep.items())
         words.append(f"--sweep={sweep}")
     arms = content.get("arms") or {}
     if not isinstance(arms, dict):
@@ -180,13 +180,13 @@ def _as_words(content: Mapping[str, Any]) -> list[str]:
         words += ["--arm", str(name)]
         if isinstance(own, dict):
             words += [str(own["hyp"])] if "hyp" in own else []
-            words += [f"{key}={_text(value)}" for key, value in own.items() if key != "hyp"]
+            words += [f"{key}={as_word(value)}" for key, value in own.items() if key != "hyp"]
         else:
             words += [str(word) for word in _as_list(own)]
     return words
 
 
-def _text(value: Any) -> str:
+def as_word(value: Any) -> str:
     """A value of YAML as a word of a command line."""
     if isinstance(value, list | dict):
         return yaml.safe_dump(value, default_flow_style=True).strip()
