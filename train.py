@@ -56,6 +56,7 @@ from models.head import Transfer
 from models.training.fit import Demand, largest_batch, require_statistics, settle, told_when_full
 from models.training.freeze import freeze, keep_frozen_bn_eval
 from models.training.join import adding_up, join_model, share_window
+from models.training.kept import keep_epoch, score_kept
 from models.training.optim import all_finite, applied_rates, first_lost, optimizer_step, set_rates
 from models.training.state import Training, build_training, scored_as_stored
 from models.weights.save import add_thresholds, save_ultralytics
@@ -295,6 +296,7 @@ def end_epoch(
             if runlog:
                 keep_draws(run.folder, "last", bootstrap(val.truth, result))
             row["raw/mAP50-95"] = val.score(training.model).metrics["val/mAP50-95"]
+    keep_epoch(run.folder / "weights" if runlog else None, ema.model, hyp, progress, row, training.schedule, over)
     progress.history.append(row.get(hyp.plateau_metric, math.nan))
     progress.finished = over
     if runlog is None:
@@ -351,6 +353,7 @@ def finish(training: Training, val: Validation, run: Run, runlog: RunLog | None)
     best = run.folder / "weights/best.pt"
     model = load_for_eval(str(best)) if runlog else copy.deepcopy(training.ema.model)  # becomes that of rank 0
     result = val.score(model.to(run.ranks.device, memory_format=val.settings.layout))
+    together = score_kept(best.parent, model, progress, val, runlog is not None, result.metrics["val/mAP50-95"])
     if runlog is None:
         return progress.metrics
     add_thresholds(best, model, best_thresholds(result.f1, val.truth.names).plain())
@@ -363,7 +366,7 @@ def finish(training: Training, val: Validation, run: Run, runlog: RunLog | None)
     for line in closing_lines(progress, result.metrics, best, interval_lines(draws), run.hyp.data):
         log.info(line)
     final = progress.metrics | {f"best/{key.removeprefix('val/')}": value for key, value in result.metrics.items()}
-    runlog.result(run.hyp.model_dump(), final)
+    runlog.result(run.hyp.model_dump(), final := final | together)
     return final
 
 

@@ -28,7 +28,7 @@ class Combined(AsItIs):
         first = parts[0]
         self.parts = nn.ModuleList(parts)
         self.names, self.stride, self.end2end = first.names, first.stride, False
-        self.args, self.thresholds = first.args, getattr(first, "thresholds", None)
+        self.args, self.thresholds = getattr(first, "args", {}), getattr(first, "thresholds", None)
         self.fixed = next((part.fixed for part in parts if getattr(part, "fixed", None)), None)
 
     def members(self) -> list[nn.Module]:

@@ -93,6 +93,14 @@ class Hyp(BaseModel):
         description="score by which best.pt and patience judge; F1: of precision and recall; val_loss: the smallest",
     )
     val_every: int = Field(1, ge=1, description="epochs between evaluations; the last epoch is always evaluated")
+    keep_best: int = Field(
+        1,
+        ge=1,
+        description="also keep weights/best-epochN.pt of the k best epochs, and score their ensemble; 1: none",
+    )
+    snapshots: bool = Field(
+        False, description="of cosine_restarts: keep the end of each cycle, and score the ensemble of all"
+    )
     save_period: int = Field(0, ge=0, description="also keep weights/epochN.pt every N epochs; 0: never")
     time: float | None = Field(None, gt=0, description="stop after the epoch that passes this many hours")
     noval: bool = Field(False, description="evaluate only at the end")
@@ -262,6 +270,11 @@ class Hyp(BaseModel):
                 self.scale_lr != "none" and self.optimizer in SUMS,
                 "scale_lr is for adam and adamw: with sgd the loss is summed over the pictures of a step, so a larger "
                 "batch already makes a larger step. Remove scale_lr",
+            ),
+            (
+                self.snapshots and self.decay != "cosine_restarts",
+                "snapshots: the end of each cycle is kept, and only decay: cosine_restarts has cycles. Set it, or "
+                "leave snapshots out",
             ),
             (self.decay == "exponential" and final == 0, "decay: exponential never arrives at 0. Give lrf or min_lr"),
             (

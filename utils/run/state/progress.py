@@ -28,6 +28,19 @@ class Progress:
     finished: bool = False
     metrics: dict[str, float] = field(default_factory=dict)  # of the last evaluation
     history: list[float] = field(default_factory=list)  # plateau_metric of every finished epoch; nan: not evaluated
+    kept: list[list[float]] = field(default_factory=list)  # [score, epoch] of the keep_best best, the best first
+    snapshots: list[int] = field(default_factory=list)  # epochs that ended a cycle of the schedule
+
+    def keep(self, value: float, most: int) -> tuple[bool, int | None]:
+        """Whether the epoch just finished, of score `value`, is one of the `most` best; and the epoch that is no more.
+
+        Of equal ones the earlier stays; NaN is never kept.
+        """
+        if math.isnan(value):
+            return False, None
+        self.kept = sorted([*self.kept, [value, self.epoch]], key=lambda one: (-one[0], one[1]))
+        gone = int(self.kept.pop()[1]) if len(self.kept) > most else None
+        return gone != self.epoch, None if gone == self.epoch else gone
 
     def rescale(self, nb: int) -> None:
         """Set the clock to where it would stand with `nb` batches an epoch; the open window keeps its length."""
