@@ -13,6 +13,7 @@ from PIL import Image
 
 import detect
 import val
+from data.frames.batch import Frame
 from data.frames.inputs import find_inputs
 from data.frames.video import open_video, read_video
 from data.toy.demo import PICTURES
@@ -21,7 +22,9 @@ from tests.helpers.runs import TOY_NAMES, guesser, run_train
 from utils.env import REPO
 from utils.errors import UserError, run_script
 from utils.evaluation.metrics import f1_curves
+from utils.run.detection.names import Names
 from utils.run.detection.thresholds import best_thresholds, least_scores, read_thresholds
+from utils.run.detection.write import Output
 
 SIZE = ("--imgsz", "64", "--conf", "0.001", "--device", "cpu")
 
@@ -157,6 +160,23 @@ def test_a_cut_video_gives_the_frames_that_are_there(video, tmp_path, toy, capsy
     counts, rows = run(tmp_path, "cut", "--source", tmp_path / "in", "--max-det", "1")
     assert counts["pictures"] >= 3 and {"cut.mp4", "0.jpg"} == {row["file_name"] for row in rows}
     assert "none.mp4" in capsys.readouterr().out
+
+
+def test_what_was_found_is_kept_when_a_run_is_stopped(video, tmp_path):
+    """A whole video file and predictions.json of the frames until then."""
+    options, _ = detect.read_options(["--weights", "a.pt", "--source", str(video)])
+    names, path = Names([str(video)]), str(video)
+    with pytest.raises(KeyboardInterrupt), Output(tmp_path, names, TOY_NAMES, options, 1, [1, 2, 3, 4]) as output:
+        output.begin_video(path, 12.0)
+        for number in range(3):
+            frame = Frame(path, (64, 96), number, np.zeros((64, 96, 3), np.uint8))
+            output.add(frame, np.array([[1.0, 2, 30, 40, 0.5, 1]]))
+        raise KeyboardInterrupt
+    rows = json.loads((tmp_path / "predictions.json").read_text())
+    assert [(row["frame"], row["category_id"], row["bbox"]) for row in rows] == [
+        (k, 2, [1, 2, 29, 38]) for k in range(3)
+    ]
+    assert open_video(str(tmp_path / f"{video.stem}.mp4")).frames == 3
 
 
 def test_classes_and_thresholds_of_a_class_leave_the_others_as_they_are(toy, tmp_path):
