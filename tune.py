@@ -1,4 +1,4 @@
-"""Which learning rate? python tune.py lr --weights yolo11n.pt --data data.yaml --hyp finetune. Read downward."""
+"""Which rate, which settings? python tune.py lr | search --weights yolo11n.pt --data data.yaml. Read downward."""
 
 import utils.env  # noqa: F401, I001  (first: sets the environment that the libraries read on import)
 
@@ -9,12 +9,15 @@ from utils.config.options import option_lines
 from utils.config.schema import Command, Hyp
 from utils.errors import UserError, answer_first, run_script, stop_if_signalled, suggest
 from utils.tune.options import ONCE, Lr, read_run, train_line
+from utils.tune.search.asked import Search, read_search
 
-USAGE = """usage: python tune.py lr [--key value | key=value ...]
+USAGE = """usage: python tune.py lr | search [--key value | key=value ...]
 
   lr       range test: a rate that rises step by step, and what the loss says to it; suggests lr0
+  search   many runs over a space, as lr0=log:1e-4:1e-1 mosaic=0:1 optimizer=sgd|adamw; its winner is run again on
+           fresh seeds against the settings as given, and hyps/tuned.yaml is written if it is certainly better
 """
-MODELS = {"lr": Lr}
+MODELS = {"lr": Lr, "search": Search}
 
 
 def answered(argv: list[str]) -> bool:
@@ -26,7 +29,10 @@ def answered(argv: list[str]) -> bool:
     if name not in MODELS:
         what = f"'{name}' is no command of tune.py." if name else "name a command of tune.py."
         raise UserError(f"{what}{suggest(name, list(MODELS))} There is: {', '.join(MODELS)}. All options: --help")
-    read_run(argv[1:], MODELS[name])
+    if name == "search":
+        read_search(argv[1:])
+    else:
+        read_run(argv[1:], MODELS[name])
     return False
 
 
@@ -65,6 +71,7 @@ from utils.schedule.preview import for_data
 from utils.schedule.rates import Rates
 from utils.tune.picture import draw_ramps
 from utils.tune.ramp import Ramp, Suggestion, has_diverged, rates, remarks, suggest_rates
+from utils.tune.search.main import search
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +97,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     configure_console()
     if answered(argv):
         return {}
+    if argv[0] == "search":
+        return search(argv[1:])
     options, command, hyp, notes, words = read_run(argv[1:], MODELS[argv[0]])
     for note in notes:
         log.info(note)

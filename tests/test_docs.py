@@ -19,6 +19,7 @@ from tests.helpers.runs import guesser
 from utils.compare.cells.declare import read_asked
 from utils.config.options import parse_args, parse_tokens, take_lists
 from utils.tune.options import read_run
+from utils.tune.search.asked import read_search
 
 REPO = Path(__file__).resolve().parent.parent
 PAGES = [REPO / "README.md", REPO / "CONTRIBUTING.md", *sorted((REPO / "docs").glob("*.md"))]
@@ -46,6 +47,8 @@ def commands() -> list[tuple[str, str]]:
 def needs_nothing(words: list[str]) -> bool:
     """Whether a command works on a fresh checkout, or needs a dataset yaml alone and makes no run."""
     if "..." in words or words[0] != "python" or words[1].startswith("benchmarks/") or "pytest" in words:
+        return False
+    if words[1:3] == ["tune.py", "search"]:  # needs an extra, and is tested with it
         return False
     if {"--list", "--report-only"} & set(words) or words[-1].endswith("declaration.yaml"):  # of comparisons, of data
         return False
@@ -114,7 +117,7 @@ def test_every_command_is_understood(page, command, forked_runs):
             del plans[at : at + 2]
         parse_args(plans)
     elif script == "tune.py":
-        read_run(words[1:], tune.MODELS[words[0]])
+        read_search(words[1:]) if words[0] == "search" else read_run(words[1:], tune.MODELS[words[0]])
     elif script in ("val.py", "detect.py", "export.py"):
         fields = {"val.py": val, "detect.py": detect, "export.py": export}[script].Options.model_fields
         words, _ = take_lists(words, ("weights", "source", "format"), fields)

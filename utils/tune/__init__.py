@@ -3,4 +3,5 @@
 options  what tune.py is told beside a run
 ramp     rates that rise, losses that fall, and the rates that they suggest
 picture  the range test as a picture
+search   a search over keys of a hyp, its winner verified
 """

@@ -6,7 +6,7 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ def engine(options: Any) -> Callable[..., Iterator[tuple[Child, int]]]:
 
 
 def run_all_on_ray(
-    jobs: Sequence[Job],
+    jobs: Iterable[Job],
     slots: Sequence[str],
     threads: int,
     before: Callable[[], None],
@@ -39,17 +39,17 @@ def run_all_on_ray(
     """
     ray = _open_ray(address, threads, len(slots))
     remote = ray.remote(num_cpus=threads, num_gpus=0 if slots[0] == "cpu" else gpus, max_retries=-1)(_make_run)
-    todo, running = list(jobs), {}
+    todo, running, job = iter(jobs), {}, None
     most = len(slots) if address is None else max(int(ray.cluster_resources().get("CPU", 1) // threads), len(slots))
     try:
-        while todo or running:
-            while todo and len(running) < most:
+        while running or (job := next(todo, None)):
+            while len(running) < most and (job := job or next(todo, None)):
                 before()
-                job = todo.pop(0)
                 settings = job.words[job.words.index("--hyp") + 1] if "--hyp" in job.words else None
                 text = Path(settings).read_text(encoding="utf-8") if settings else None
                 child = Child(job, "cpu" if slots[0] == "cpu" else "0")
                 running[remote.remote(str(job.folder.absolute()), job.words, child.device, threads, text)] = child
+                job = None
             show(list(running.values()))
             for ref in ray.wait(list(running), timeout=POLL)[0]:
                 code, sent = ray.get(ref)

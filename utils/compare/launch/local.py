@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,7 +58,7 @@ def device_slots(devices: str, jobs: int | None) -> list[str]:
 
 
 def run_all(
-    jobs: Sequence[Job],
+    jobs: Iterable[Job],
     slots: Sequence[str],
     threads: int,
     before: Callable[[], None],
@@ -67,19 +67,21 @@ def run_all(
     """Make every run, as many at once as there are slots (a device each, perhaps several times); yields each that ends
     with its exit code.
 
+    jobs: each is asked for when a slot is free, so that it may depend on what earlier ones came to.
     before: called before each start; what it raises ends everything. show: called now and then with the runs under way.
     Whatever ends this, Ctrl-C too, stops all runs first.
     """
-    todo, running = list(jobs), []
+    todo, running, job = iter(jobs), [], None
     try:
-        while todo or running:
-            while todo and len(running) < len(slots):
+        while running or (job := next(todo, None)):
+            while len(running) < len(slots) and (job := job or next(todo, None)):
                 before()
                 taken = [child.device for child in running]
                 free = list(slots)
                 for device in taken:
                     free.remove(device)
-                running.append(start(todo.pop(0), free[0], threads))
+                running.append(start(job, free[0], threads))
+                job = None
             show(running)
             time.sleep(POLL)
             for child in [c for c in running if c.process.poll() is not None]:
