@@ -87,9 +87,9 @@ from data.frames.stills import read_stills
 from data.frames.video import open_video, read_video
 from data.index.subset import class_id
 from data.toy.demo import demo_pictures
-from models.combined.open import as_one, open_detectors
 from models.detector import check_imgsz, for_evaluation
-from models.export.read import check_size
+from models.inference.combined.open import as_one, open_detectors
+from models.inference.export.read import check_size
 from utils.device.images import memory_format
 from utils.device.ranks import DTYPES, Ranks, open_device, pick_amp, pick_device, thread_count, worker_count
 from utils.evaluation.evaluate import Settings

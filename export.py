@@ -69,9 +69,9 @@ from data.frames.inputs import Inputs, find_inputs
 from data.frames.stills import read_stills
 from data.toy.demo import demo_pictures
 from models.detector import check_imgsz, for_evaluation, load_for_eval
-from models.export.metadata import Choices
-from models.export.read import open_weights
-from models.export.write import export
+from models.inference.export.metadata import Choices
+from models.inference.export.read import open_weights
+from models.inference.export.write import export
 from models.weights.find import find_weights
 from utils.device.ranks import Ranks, thread_count
 from utils.evaluation.evaluate import Settings

@@ -93,10 +93,10 @@ from data.index.folds import open_part
 from data.index.index import Index
 from data.loading.loader import build_eval_loader
 from data.pictures.decode import load_picture
-from models.combined.average import average, estimate_statistics
-from models.combined.open import as_one, open_detectors
 from models.detector import check_imgsz, for_evaluation, load_for_eval
-from models.export.read import check_size
+from models.inference.combined.average import average, estimate_statistics
+from models.inference.combined.open import as_one, open_detectors
+from models.inference.export.read import check_size
 from models.weights.save import save_ultralytics
 from utils.device.images import memory_format, preprocess
 from utils.device.ranks import DTYPES, Ranks, open_device, pick_amp, pick_device, thread_count, worker_count

@@ -7,7 +7,6 @@ weights   files -> tensors, and back; nothing in a file runs
 build     a model yaml -> network
 head      what passes to a detector with other classes
 detector  detectors from weights on disk; the copy of one that is evaluated
-export    ONNX, TorchScript, OpenVINO: detectors as files for other programs, and from them
-combined  several detectors, or several looks at a picture, as one
+inference  detectors in use: exported files, ensembles, several looks
 training  what a training consists of: built, fitted to the device, saved and restored together
 """

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import nn
 
-from models.combined.ensemble import Ensemble
 from models.detector import load_for_eval
+from models.inference.combined.ensemble import Ensemble
 from models.weights.save import save_ultralytics
 from utils.config.schema import Hyp
 from utils.evaluation.evaluate import Validation

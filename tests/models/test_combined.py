@@ -12,12 +12,12 @@ from ultralytics import YOLO
 
 import detect
 import val
-from models.combined import tta
-from models.combined.average import average, estimate_statistics
-from models.combined.common import as_candidates
-from models.combined.ensemble import Ensemble, Fused
-from models.combined.tta import Augmented, scaled
 from models.detector import build_detector, for_evaluation, load_for_eval
+from models.inference.combined import tta
+from models.inference.combined.average import average, estimate_statistics
+from models.inference.combined.common import as_candidates
+from models.inference.combined.ensemble import Ensemble, Fused
+from models.inference.combined.tta import Augmented, scaled
 from models.weights.save import save_ultralytics
 from tests.helpers.runs import TINY, TOY_NAMES
 from utils.errors import UserError, run_script

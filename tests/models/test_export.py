@@ -16,10 +16,10 @@ import val
 from data.frames.inputs import find_inputs
 from data.frames.stills import read_stills
 from models.detector import build_detector, for_evaluation, load_for_eval
-from models.export.metadata import Choices, describe, understand
-from models.export.plain import plain_network
-from models.export.read import open_weights
-from models.export.write import export as write
+from models.inference.export.metadata import Choices, describe, understand
+from models.inference.export.plain import plain_network
+from models.inference.export.read import open_weights
+from models.inference.export.write import export as write
 from models.weights.save import add_thresholds, save_ultralytics
 from tests.helpers.runs import TINY, TOY_NAMES, guesser
 from utils.errors import UserError, run_script

@@ -10,9 +10,9 @@ import torch
 import yaml
 from torch import nn
 
-from models.export.extra import extra
-from models.export.metadata import Choices, describe
-from models.export.plain import plain_network
+from models.inference.export.extra import extra
+from models.inference.export.metadata import Choices, describe
+from models.inference.export.plain import plain_network
 from utils.errors import UserError
 
 

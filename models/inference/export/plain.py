@@ -7,7 +7,7 @@ import torchvision
 from torch import Tensor, nn
 
 from models.detector import fold
-from models.export.metadata import Choices
+from models.inference.export.metadata import Choices
 
 CANDIDATES = 1000  # of a picture that enter the suppression: without a fixed number nothing can be traced
 

@@ -5,9 +5,9 @@ from typing import Literal
 
 from torch import nn
 
-from models.combined.ensemble import Ensemble, Fused
-from models.combined.tta import LOOKS, Augmented
-from models.export.read import open_weights
+from models.inference.combined.ensemble import Ensemble, Fused
+from models.inference.combined.tta import LOOKS, Augmented
+from models.inference.export.read import open_weights
 from utils.evaluation.evaluate import Settings
 
 log = logging.getLogger(__name__)

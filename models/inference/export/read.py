@@ -14,8 +14,8 @@ import yaml
 from torch import Tensor, nn
 
 from models.detector import AsItIs, load_for_eval
-from models.export.extra import extra
-from models.export.metadata import Metadata, understand
+from models.inference.export.extra import extra
+from models.inference.export.metadata import Metadata, understand
 from models.weights.find import find_file
 from utils.errors import UserError
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.combined.common import Combined, as_candidates
-from models.export.extra import extra
+from models.inference.combined.common import Combined, as_candidates
+from models.inference.export.extra import extra
 from utils.errors import UserError
 from utils.evaluation.evaluate import Settings, choose
 from utils.evaluation.nms import ClassMap

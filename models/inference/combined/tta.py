@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.combined.common import Combined, as_candidates
+from models.inference.combined.common import Combined, as_candidates
 from utils.errors import UserError
 
 LOOKS = ((1.0, False), (0.83, True), (0.67, False))  # scale, flipped left to right; YOLOv5's

@@ -1,0 +1,5 @@
+"""Detectors in use. Rooms, lowest first; a room imports only those above it:
+
+export    ONNX, TorchScript, OpenVINO: detectors as files for other programs, and from them
+combined  several detectors, or several looks at a picture, as one
+"""
