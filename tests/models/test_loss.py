@@ -1,7 +1,5 @@
 """DetectionLoss against ultralytics' own call of its criterion, and its state over epochs."""
 
-import traceback
-from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import build_index
@@ -17,6 +14,7 @@ from data.loading.loader import build_train_loader
 from models.detector import build_detector
 from models.eval_loss import softplus_sum
 from models.loss import DetectionLoss, class_weights, decoding_in_full
+from tests.helpers.waits import Waits
 from utils.config.schema import Hyp
 from utils.evaluation.evaluate import forward
 from utils.evaluation.losses import AIMED
@@ -220,30 +218,6 @@ def draw_rectangles(root: Path, split: str, n: int) -> None:
         (root / f"labels/{split}/{k}.txt").write_text("" if k % 3 == 0 else f"{k % 3} 0.5 0.5 0.4 0.4\n")
 
 
-class Waits(TorchDispatchMode):
-    """Counts where the host would wait for a GPU, by the source file of ultralytics or of ours that asks.
-
-    Values and shapes that depend on data (nonzero, unique, one number), and host memory copied there and then.
-    """
-
-    ASKS = ("nonzero", "_unique2", "_local_scalar_dense", "lift_fresh")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts, self.on_host = Counter(), []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name, out = func.name().removeprefix("aten::").partition(".")[0], func(*args, **(kwargs or {}))
-        if name == "arange":
-            self.on_host.append(out)
-        sent = name == "_to_copy" and args[0].data_ptr() in [made.data_ptr() for made in self.on_host[-1:]]
-        if name in self.ASKS or sent:
-            names = [f.filename for f in traceback.extract_stack() if "torch/" not in f.filename]
-            theirs = [Path(n).name for n in names if "ultralytics" in n and "models/loss" not in names[-2]]
-            self.counts[theirs[-1] if theirs else "ours"] += 1
-        return out
-
-
 @pytest.mark.parametrize(("yaml", "branches"), [("yolov8n.yaml", 1), ("yolo11n.yaml", 1), ("yolo26n.yaml", 2)])
 def test_the_loss_waits_for_a_gpu_where_the_criterion_must_and_changes_no_bit(yaml, branches):
     """5 waits a branch: two sizes of the picture, the smallest side of a box, two lists of matches; 17 by itself."""
@@ -259,7 +233,7 @@ def test_the_loss_waits_for_a_gpu_where_the_criterion_must_and_changes_no_bit(ya
             leaves = [head[key].detach().requires_grad_() for head in heads for key in ("boxes", "scores")]
             for head in heads:
                 head["boxes"], head["scores"] = leaves[:2] if head is heads[0] else leaves[2:]
-            with Waits() as waits:
+            with Waits(batch.values()) as waits:
                 loss, items = loss_fn(preds, batch) if ours else model.loss(batch, preds)
             loss.sum().backward()
             items = items if ours else torch.stack(list(items.values()))

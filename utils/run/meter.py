@@ -20,6 +20,11 @@ def bound_by(wait: float) -> str:
     return "loader-bound" if wait > LOADER_BOUND else "step-bound"
 
 
+def looks(device: torch.device, batch: int) -> bool:
+    """Whether what stands on the device is looked at after a batch: on a GPU that waits for it."""
+    return device.type == "cpu" or batch % CHECK_EVERY == 0
+
+
 class Meter:
     """Sums of one epoch; losses stay on the device until somebody asks. A loss that is not finite is in no sum."""
 
@@ -72,7 +77,7 @@ class Meter:
 
     def hopeless(self, ni: int) -> bool:
         """Whether GIVE_UP steps in a row were skipped; on a GPU looked at now and then."""
-        return (self.device.type == "cpu" or ni % CHECK_EVERY == 0) and int(self.in_row) >= GIVE_UP
+        return looks(self.device, ni) and int(self.in_row) >= GIVE_UP
 
     def ends_lost(self) -> bool:
         """Whether the epoch ended on losses that are not finite; one of them alone, after others, is an accident."""
@@ -80,7 +85,7 @@ class Meter:
 
     def show(self, rates: dict[str, float]) -> None:
         """Bring the progress bar up to date."""
-        if self.bar is not None and (self.batches % CHECK_EVERY == 0 or self.device.type == "cpu"):
+        if self.bar is not None and looks(self.device, self.batches):
             losses = " ".join(
                 f"{n} {v:.3f}" for n, v in zip(self.names, (self.sums / self.finite).tolist(), strict=True)
             )
