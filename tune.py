@@ -60,6 +60,7 @@ from models.training.fit import Demand, require_statistics, settle
 from models.training.freeze import freeze
 from models.training.state import Training, build_training
 from models.training.steps import restored, take_steps
+from models.weights.find import find_weights
 from utils.device.images import ToDevice, in_channels_last, memory_format
 from utils.device.ranks import DTYPES, Ranks, open_device, pick_device, thread_count, worker_count
 from utils.drawing.figure import save
@@ -98,7 +99,10 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if answered(argv):
         return {}
     if argv[0] == "search":
-        return search(argv[1:])
+        asked = read_search(argv[1:])
+        load_dataset_yaml(asked.hyp.data, asked.command.download)  # what it has to say, it says before any trial
+        find_weights(str(asked.hyp.weights), asked.command.download)
+        return search(asked, argv[1:])
     options, command, hyp, notes, words = read_run(argv[1:], MODELS[argv[0]])
     for note in notes:
         log.info(note)

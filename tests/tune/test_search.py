@@ -9,7 +9,7 @@ from utils.compare.launch.local import Child, Job, run_all
 from utils.compare.record import ArmVerdict
 from utils.config.options import load_hyp_file
 from utils.config.schema import Command, Hyp
-from utils.errors import UserError
+from utils.errors import SomeFailed, UserError
 from utils.tune.search.asked import read_search
 from utils.tune.search.main import search
 from utils.tune.search.page import look, write_search
@@ -178,16 +178,27 @@ def test_jobs_are_asked_for_when_a_slot_is_free(tmp_path):
 
 
 @pytest.mark.slow
+def test_trials_that_all_fail_end_the_search_with_what_they_said(toy, tmp_path):
+    picture = next((toy.parent / "images").rglob("*.*"))
+    broken = tmp_path / "broken.pt"
+    broken.write_bytes(picture.read_bytes()[:100])
+    words = ["--weights", broken, "--data", toy, "--epochs", 1, "--imgsz", 32, "lr0=1e-3:1e-2", "--project", tmp_path]
+    words = [str(word) for word in [*words, "--jobs", 1]]
+    with pytest.raises(SomeFailed, match="3 trials in a row.*(?s:.*)broken.pt"):
+        search(read_search(words), words)
+
+
+@pytest.mark.slow
 def test_a_whole_search(toy, tmp_path, capsys):
     words = ["--weights", "models/demo.yaml", "--data", toy, "--epochs", 1, "--imgsz", 32, "--batch", 8, "--workers", 0]
     words += ["lr0=log:1e-4:1e-2", "optimizer=sgd|adamw", "--trials", 3, "--best", 1, "--project", tmp_path / "a b"]
     words = [str(word) for word in [*words, "--out", tmp_path / "tuned.yaml", "--val-every", 1, "--seeds", 6]]
-    result = search(words)
+    result = search(read_search(words), words)
     page = tmp_path / "a b/search/search.html"
     assert page.is_file() and len(result["verified"]) == 1
     assert json.loads((tmp_path / "a b/search/search.json").read_text())["best"]["trial"] == result["best"]["trial"]
     rows = (tmp_path / "a b/search/trials.csv").read_text().splitlines()
     assert len(rows) == 4
     capsys.readouterr()
-    assert search(words)["verified"] == result["verified"]  # nothing is made again
+    assert search(read_search(words), words)["verified"] == result["verified"]  # nothing is made again
     assert "0 to make" in capsys.readouterr().out

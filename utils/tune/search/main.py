@@ -16,7 +16,7 @@ from utils.env import REPO, cores
 from utils.errors import StoppedBySignal, UserError
 from utils.files import locked
 from utils.tune.options import run_words
-from utils.tune.search.asked import Asked, read_search
+from utils.tune.search.asked import Asked
 from utils.tune.search.page import look, write_result, write_search
 from utils.tune.search.space import settings_of
 from utils.tune.search.study import Study, Told, best_first, open_optuna
@@ -26,9 +26,8 @@ from utils.tune.search.verify import Verified, compare_best, judge, winner, writ
 log = logging.getLogger(__name__)
 
 
-def search(argv: Sequence[str]) -> dict[str, Any]:
-    """One search, from the command line to what came of it, which also stands in its folder."""
-    asked = read_search(argv)
+def search(asked: Asked, argv: Sequence[str]) -> dict[str, Any]:
+    """One search, from what is asked for to what came of it, which also stands in its folder; argv: as given."""
     for note in asked.notes:
         log.info(note)
     options = asked.options
@@ -113,6 +112,13 @@ def make_trials(asked: Asked, study: Study, slots: list[str], threads: int) -> N
         done = sum(t.state in ("complete", "pruned") for t in study.told())
         log.info(f"kept: {done} finished trials. Repeat the command to go on.")
         raise
+    except Exception as e:
+        if type(e).__module__.partition(".")[0] not in ("sqlalchemy", "sqlite3", "optuna"):
+            raise
+        raise UserError(
+            f"the database of the trials does not answer any more ({type(e).__name__}: {str(e)[:300]}). "
+            "Finished trials are kept: mend it (a full disk? a lost connection?), and repeat the command."
+        ) from e
 
 
 class Finish:
