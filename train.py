@@ -59,7 +59,7 @@ from models.training.join import adding_up, join_model, share_window
 from models.training.kept import keep_epoch, score_kept
 from models.training.optim import all_finite, applied_rates, first_lost, optimizer_step, set_rates
 from models.training.state import Training, build_training, scored_as_stored
-from models.weights.save import add_thresholds, save_ultralytics
+from models.weights.save import add_thresholds, save_weights
 from utils.config.schema import Command, Hyp
 from utils.device.images import ToDevice, in_channels_last, memory_format
 from utils.device.ranks import Ranks, start_ranks, thread_count, worker_count
@@ -282,7 +282,7 @@ def end_epoch(
         best = run.folder / "weights/best.pt"
         better = progress.is_best(judged(metrics, hyp.best_metric), hyp.patience_from)
         if runlog and (better or not best.exists()):
-            save_ultralytics(best, ema.model, val.truth.names, hyp.model_dump(), progress.epoch, metrics)
+            save_weights(best, ema.model, val.truth.names, hyp.model_dump(), progress.epoch, metrics)
         schedule = training.schedule
         if (
             not over

@@ -97,12 +97,14 @@ from models.detector import check_imgsz, for_evaluation, load_for_eval
 from models.inference.combined.average import average, estimate_statistics
 from models.inference.combined.open import as_one, open_detectors
 from models.inference.export.read import check_size
-from models.weights.save import save_ultralytics
+from models.weights.save import save_weights
+from models.weights.variant import is_anchor_based
 from utils.device.images import memory_format, preprocess
 from utils.device.ranks import DTYPES, Ranks, open_device, pick_amp, pick_device, thread_count, worker_count
 from utils.evaluation.bootstrap import Resamples, bootstrap, interval_lines
 from utils.evaluation.diagnosis.page import write_errors
 from utils.evaluation.evaluate import Evaluation, Settings, evaluate, forward
+from utils.evaluation.metrics import yolov5_ap
 from utils.evaluation.output import Samples, numbered, speed_line, table_lines, write_json, write_labels, write_pictures
 from utils.evaluation.plots import plot_evaluation
 from utils.evaluation.truth import LIMIT
@@ -160,6 +162,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     draws = bootstrap(index, result)
     for line in table_lines(result, index.n) + interval_lines(draws):
         log.info(line)
+    if is_anchor_based(getattr(model, "yaml", {})):  # an exported network has none
+        log.info("as YOLOv5 measures it: mAP50 {:.4f}  mAP50-95 {:.4f}".format(*yolov5_ap(index, result.detections)))
     log.info(f"{speed_line(result)} ({ranks.device}, batch {options.batch}, imgsz {options.imgsz})")
     write_files(folder, result, draws, index, samples, options, numbered_by_json(config, options.split, index))
     return result.metrics
@@ -192,7 +196,7 @@ def write_average(model: nn.Module, config: DatasetConfig, options: Any, stride:
     loader = build_eval_loader(index, imgsz=options.imgsz, stride=stride, batch=options.batch, workers=0)
     n = estimate_statistics(model, (preprocess(batch["img"], torch.device("cpu")) for batch in loader))
     path = folder / "average.pt"
-    save_ultralytics(path, model, list(model.names.values()), model.args, 0, {})
+    save_weights(path, model, list(model.names.values()), model.args, 0, {})
     log.info(f"average of {len(options.average)} checkpoints, BatchNorm statistics of {n} training pictures: {path}")
     return load_for_eval(str(path))
 

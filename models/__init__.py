@@ -1,9 +1,8 @@
 """WHAT is trained. Only this folder imports ultralytics. Rooms, lowest first; a room imports only those above it:
 
-shared    one normaliser of the loss for the pictures of all ranks
-eval_loss the losses of an evaluation, without the dense tables of training
-loss      the criterion and the decoding of boxes, in full precision
+loss      ultralytics' criterion, in full precision
 weights   files -> tensors, and back; nothing in a file runs
+anchor    the anchor-based detectors of YOLOv5 and YOLOv3
 build     a model yaml -> network
 head      what passes to a detector with other classes
 detector  detectors from weights on disk; the copy of one that is evaluated

@@ -1,4 +1,4 @@
-"""A model yaml -> ultralytics' DetectionModel; a yaml names layers and literals, and anything else in it is refused."""
+"""A model yaml -> network, ultralytics' or an anchor-based one; a yaml names layers and literals, and nothing else."""
 
 import ast
 from copy import deepcopy
@@ -7,29 +7,35 @@ from typing import Any
 import torch
 from torch import nn
 from ultralytics.nn import tasks
-from ultralytics.nn.tasks import DetectionModel
+from ultralytics.nn.tasks import BaseModel, DetectionModel
 
+from models.anchor.network import AnchorModel
 from models.weights.load import Source, refuse_other_task
-from models.weights.variant import apply_variant, describe_variant, differing_settings
+from models.weights.variant import apply_variant, describe_variant, differing_settings, is_anchor_based
 from utils.errors import UserError
 
 BROKEN = (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, ArithmeticError)
 
 
-def build_network(yaml: dict[str, Any], nc: int, where: str) -> DetectionModel:
-    """DetectionModel of `yaml` with `nc` classes and random weights, fp32, in training mode."""
+def build_network(yaml: dict[str, Any], nc: int, where: str) -> BaseModel:
+    """The network of `yaml` with `nc` classes and random weights, fp32, in training mode.
+
+    A yaml that lists anchors is one of YOLOv5 or YOLOv3 and gives an AnchorModel, any other a DetectionModel.
+    """
     yaml = deepcopy(yaml)
     check_yaml(yaml, where)
     yaml.pop("head_nc", None)
     class_branch, recorded = yaml.pop("class_branch", None), yaml.pop("recorded", None)
     yaml["nc"] = nc
     try:
-        return apply_variant(DetectionModel(yaml, ch=3, verbose=False), class_branch, recorded)
+        anchored = is_anchor_based(yaml)
+        model = AnchorModel(yaml, nc, where) if anchored else DetectionModel(yaml, ch=3, verbose=False)
+        return apply_variant(model, class_branch, recorded)
     except BROKEN as error:
         raise UserError(f"{where}: no network can be built from its yaml ({error}). Correct the yaml.") from error
 
 
-def rebuild(source: Source) -> DetectionModel:
+def rebuild(source: Source) -> BaseModel:
     """The network of a checkpoint, built anew from its yaml, every tensor loaded; with .names and yaml['head_nc']."""
     nc, where = len(source.names), str(source.path)
     if source.yaml.get("nc", nc) != nc:
@@ -48,12 +54,14 @@ def rebuild(source: Source) -> DetectionModel:
     return label(model, source.names)
 
 
-def label(model: DetectionModel, names: list[str]) -> DetectionModel:
+def label(model: BaseModel, names: list[str]) -> BaseModel:
     """Write the classes where the libraries look for them, and the width of the class branch into the yaml."""
     head, nc = model.model[-1], len(names)
-    head.nc, head.no = nc, nc + 4 * head.reg_max
     model.nc, model.names, model.task = nc, dict(enumerate(names)), "detect"
     model.yaml["nc"] = nc
+    if isinstance(model, AnchorModel):
+        return model
+    head.nc, head.no = nc, nc + 4 * head.reg_max
     width = head.cv3[0][-1].in_channels
     usual = max(head.cv2[0][0].conv.in_channels, min(nc, 100))  # ultralytics' rule, nn/modules/head.py
     model.yaml.pop("head_nc", None)
@@ -62,14 +70,14 @@ def label(model: DetectionModel, names: list[str]) -> DetectionModel:
     return model
 
 
-def class_branches(model: DetectionModel) -> list[nn.ModuleList]:
+def class_branches(model: BaseModel) -> list[nn.ModuleList]:
     """The class branches of the head (one-to-many, and one-to-one where there is one), each a list over levels."""
     head = model.model[-1]
     branches = (getattr(head, "cv3", None), getattr(head, "one2one_cv3", None))
     return [branch for branch in branches if branch is not None]
 
 
-def resize_class_branches(model: DetectionModel, nc: int) -> DetectionModel:
+def resize_class_branches(model: BaseModel, nc: int) -> BaseModel:
     """Give the class branches `nc` outputs, freshly initialised, whatever their hidden width."""
     for level in (level for branch in class_branches(model) for level in branch):
         if level[-1].out_channels != nc:
@@ -139,7 +147,7 @@ def _width_nc(source: Source, nc: int) -> int:
     return nc if hidden == usual else min(hidden, 100)
 
 
-def _mismatches(model: DetectionModel, source: Source) -> list[str]:
+def _mismatches(model: BaseModel, source: Source) -> list[str]:
     """Names of tensors that are missing, unexpected or of another shape."""
     wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
     given = {name: tensor.shape for name, tensor in source.state.items()}

@@ -2,19 +2,22 @@
 
 import copy
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ultralytics.nn.modules.block import RepVGGDW
 from ultralytics.nn.modules.conv import Conv2, RepConv
-from ultralytics.nn.tasks import DetectionModel
+from ultralytics.nn.tasks import BaseModel
 
+from models.anchor.loss import AnchorLoss
+from models.anchor.network import AnchorModel
 from models.build import build_network, label, rebuild, resize_class_branches
 from models.head import Transfer, keep_head, rebuild_head
-from models.loss import decoding_in_full
+from models.loss.detection import DetectionLoss, decoding_in_full
 from models.weights.find import YAML_SUFFIXES, find_weights, read_model_yaml
 from models.weights.load import Source, load_weights
 from utils.config.schema import Hyp
@@ -30,7 +33,7 @@ def build_detector(
     head: Literal["keep", "rebuild"] = "keep",
     imgsz: int | None = None,
     download: bool = False,
-) -> tuple[DetectionModel, Transfer]:
+) -> tuple[BaseModel, Transfer]:
     """A detector for the classes `names`, fp32 on the CPU, and what it took from `weights` (.pt; .yaml: nothing).
 
     Fresh tensors come from torch's global seed; reading the checkpoint does not touch it. `imgsz` is checked
@@ -47,7 +50,7 @@ def build_detector(
     return model, transfer
 
 
-def load_for_eval(weights: str, download: bool = False) -> DetectionModel:
+def load_for_eval(weights: str, download: bool = False) -> BaseModel:
     """The detector in a checkpoint, as it is: fp32, evaluation mode, on the CPU, with its own .names.
 
     Its .args are what the run behind it was told, plain values only, its .thresholds what was chosen on val, or None.
@@ -63,7 +66,7 @@ def load_for_eval(weights: str, download: bool = False) -> DetectionModel:
 
 def open_model(
     hyp: Hyp, names: list[str], state: dict[str, Any] | None, download: bool
-) -> tuple[DetectionModel, Transfer | None]:
+) -> tuple[BaseModel, Transfer | None]:
     """The detector for `names`: from weights, from a yaml, or with the shapes of a saved state."""
     if state:
         return model_from_yaml(state["yaml"], state["names"]), None
@@ -75,10 +78,17 @@ def open_model(
     return build_detector(hyp.weights, names, hyp.head, hyp.imgsz, download)
 
 
-def model_from_yaml(yaml: dict[str, Any], names: list[str]) -> DetectionModel:
+def model_from_yaml(yaml: dict[str, Any], names: list[str]) -> BaseModel:
     """The shapes of a detector that build_detector made, from its .yaml, with random weights."""
     model = build_network(yaml, yaml.get("head_nc", len(names)), "the checkpoint's yaml")
     return label(resize_class_branches(model, len(names)), names)
+
+
+def loss_of(
+    model: nn.Module, hyp: Hyp, counts: np.ndarray | None = None, world_size: int = 1
+) -> DetectionLoss | AnchorLoss:
+    """The loss that a detector is trained with; counts (nc,): training boxes of each class."""
+    return (AnchorLoss if isinstance(model, AnchorModel) else DetectionLoss)(model, hyp, counts, world_size)
 
 
 @torch.no_grad()
@@ -132,11 +142,11 @@ def for_evaluation(model: nn.Module) -> Iterator[nn.Module]:
             yield model.of([stack.enter_context(for_evaluation(part)) for part in model.members()]).eval()
         return
     folded = fold(model)
-    with decoding_in_full(folded):
+    with nullcontext() if isinstance(folded, AnchorModel) else decoding_in_full(folded):  # which always does
         yield folded
 
 
-def _source_model(source: Source) -> DetectionModel:
+def _source_model(source: Source) -> BaseModel:
     with torch.random.fork_rng(devices=[]):  # layers are initialised, then overwritten: no draw of the run's seed
         return rebuild(source)
 

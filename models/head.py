@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from ultralytics.nn.tasks import DetectionModel
+from ultralytics.nn.tasks import BaseModel
 
+from models.anchor.network import AnchorModel
 from models.build import build_network, class_branches, label
 
 
@@ -31,19 +32,25 @@ class Transfer:
         return f"{share}; {rows}; fresh classes: {_listed(self.fresh)}"
 
 
-def keep_head(source: DetectionModel, names: list[str]) -> tuple[DetectionModel, Transfer]:
+def keep_head(source: BaseModel, names: list[str]) -> tuple[BaseModel, Transfer]:
     """Keep all of `source` but the last 1x1 convolution of its class branches: rows by name, the others fresh."""
     state = {name: tensor.clone() for name, tensor in source.state_dict().items()}
     rows = matching_rows(list(source.names.values()), names)
-    if rows != list(range(len(source.names))):
+    if isinstance(source, AnchorModel):
+        rows = source.take_classes(rows)
+    elif rows != list(range(len(source.names))):
         for branch in class_branches(source):
             for level, stride in zip(branch, source.stride.tolist(), strict=True):
                 level[-1] = _last_conv(level[-1], rows, stride)
     return _account(label(source, names), state, rows)
 
 
-def rebuild_head(source: DetectionModel, names: list[str]) -> tuple[DetectionModel, Transfer]:
-    """The transfer of ultralytics' own trainer, by its own `load`, whatever the installed version does."""
+def rebuild_head(source: BaseModel, names: list[str]) -> tuple[BaseModel, Transfer]:
+    """The transfer of ultralytics' own trainer, by its own `load`, whatever the installed version does.
+
+    Of an anchor-based network too, as YOLOv5's: every tensor whose shape is the same, hence no part of the head unless
+    the number of classes is.
+    """
     model = build_network(source.yaml, len(names), "the checkpoint's yaml")
     model.names = dict(enumerate(names))
     model.load(source, verbose=False)
@@ -74,9 +81,7 @@ def _last_conv(old: nn.Conv2d, rows: list[int | None], stride: float) -> nn.Conv
     return conv
 
 
-def _account(
-    model: DetectionModel, before: dict[str, Tensor], rows: list[int | None]
-) -> tuple[DetectionModel, Transfer]:
+def _account(model: BaseModel, before: dict[str, Tensor], rows: list[int | None]) -> tuple[BaseModel, Transfer]:
     """Count what the new network shares with the old one by comparing tensors, not by trusting the transfer."""
     after = model.state_dict()
     carried = sum(name in before and torch.equal(tensor, before[name]) for name, tensor in after.items())

@@ -11,7 +11,7 @@ from PIL import Image
 
 import val
 from models.detector import build_detector
-from models.weights.save import save_ultralytics
+from models.weights.save import save_weights
 from tests.helpers.runs import replaced
 from utils.env import REPO
 from utils.errors import UserError, run_script
@@ -34,7 +34,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "data.yaml").write_text("train: images\nval: images\nnames: [cat, dog]\n")
     set_seed(0)
     model, _ = build_detector(str(REPO / "models/demo.yaml"), ["cat", "dog"])
-    save_ultralytics(root / "best.pt", model, ["cat", "dog"], {}, 1, {})
+    save_weights(root / "best.pt", model, ["cat", "dog"], {}, 1, {})
     return root
 
 
@@ -83,7 +83,7 @@ def test_errors_writes_a_page_a_table_of_pictures_and_one_of_labels(world, capsy
 def test_size_and_thresholds_are_those_of_the_training_unless_given(world, tmp_path, capsys):
     model, _ = build_detector(str(REPO / "models/demo.yaml"), ["cat", "dog"])
     told = {"imgsz": 96, "max_det": 7, "conf": 0.0002, "iou": "no number"}
-    save_ultralytics(tmp_path / "w.pt", model, ["cat", "dog"], told, 1, {})
+    save_weights(tmp_path / "w.pt", model, ["cat", "dog"], told, 1, {})
     words = ["--weights", tmp_path / "w.pt", "--data", world / "data.yaml", "--workers", "0", "--noplots"]
     words += ["--project", tmp_path, "--name"]
     used = {}

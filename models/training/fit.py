@@ -13,9 +13,10 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from models.loss import DetectionLoss
+from models.detector import loss_of
 from models.training.freeze import keep_frozen_bn_eval
-from utils.config.schema import Hyp
+from models.weights.variant import is_anchor_based
+from utils.config.schema import Hyp, with_gains
 from utils.device.images import preprocess
 from utils.device.ranks import DTYPES, Ranks, pick_amp
 from utils.device.together import join_ranks, smallest_of
@@ -34,8 +35,8 @@ class Demand:
 
 
 def settle(hyp: Hyp, ranks: Ranks, model: nn.Module, demand: Demand) -> Hyp:
-    """Settle what depends on the device: amp, and batch -1, to measure which the device is opened early."""
-    hyp = hyp.model_copy(update={"amp": pick_amp(hyp.amp, ranks.device)})
+    """Settle what depends on network and device: gains, amp, and batch -1, for which the device is opened early."""
+    hyp = with_gains(hyp, is_anchor_based(model.yaml)).model_copy(update={"amp": pick_amp(hyp.amp, ranks.device)})
     if hyp.batch != -1:
         return hyp
     if ranks.device.type != "cuda":
@@ -56,7 +57,7 @@ def largest_batch(model: nn.Module, hyp: Hyp, demand: Demand, standing: bool = T
     reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     free = (torch.cuda.mem_get_info(device)[0] + reserved) * SHARE - standing * standing_bytes(model, hyp)
     trial = copy.deepcopy(model).train()
-    loss_fn = DetectionLoss(trial, hyp, demand.counts)
+    loss_fn = loss_of(trial, hyp, demand.counts)
 
     def fits(batch: int) -> bool:
         before = torch.cuda.memory_allocated(device)
@@ -103,7 +104,7 @@ def standing_bytes(model: nn.Module, hyp: Hyp) -> int:
 
 
 def trial_step(
-    model: nn.Module, loss_fn: DetectionLoss, batch: int, size: int, boxes: int, dtype: torch.dtype | None
+    model: nn.Module, loss_fn: Callable, batch: int, size: int, boxes: int, dtype: torch.dtype | None
 ) -> torch.Tensor:
     """Forward, criterion and backward as in training, of `batch` pictures with `boxes` boxes each; returns the loss."""
     device = next(model.parameters()).device

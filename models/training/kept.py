@@ -9,7 +9,7 @@ from torch import nn
 
 from models.detector import load_for_eval
 from models.inference.combined.ensemble import Ensemble
-from models.weights.save import save_ultralytics
+from models.weights.save import save_weights
 from utils.config.schema import Hyp
 from utils.evaluation.evaluate import Validation
 from utils.run.state.progress import Progress, judged
@@ -44,7 +44,7 @@ def keep_epoch(
         wanted.append("snapshot")
     for kind in wanted if folder else []:
         path = file_of(folder, kind, progress.epoch)
-        save_ultralytics(path, model, list(model.names.values()), hyp.model_dump(), progress.epoch, metrics)
+        save_weights(path, model, list(model.names.values()), hyp.model_dump(), progress.epoch, metrics)
 
 
 def file_of(folder: Path, kind: str, epoch: int) -> Path:

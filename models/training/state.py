@@ -11,14 +11,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.detector import for_evaluation, open_model
-from models.loss import DetectionLoss
+from models.anchor.loss import AnchorLoss
+from models.detector import for_evaluation, loss_of, open_model
+from models.loss.detection import DetectionLoss
 from models.training.ema import EMA
 from models.training.fit import require_statistics
 from models.training.freeze import freeze
 from models.training.optim import build_optimizer, parameter_groups, with_kernels_of
 from models.weights.save import as_stored
-from utils.config.schema import Hyp
+from models.weights.variant import is_anchor_based
+from utils.config.schema import Hyp, with_gains
 from utils.device.ranks import Ranks
 from utils.errors import Diverged
 from utils.run.state.checkpoint import collect, restore
@@ -39,7 +41,7 @@ class Training:
     ema: EMA
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    loss_fn: DetectionLoss
+    loss_fn: DetectionLoss | AnchorLoss
     schedule: Schedule
     progress: Progress
     writer: Writer  # of its states; what is under way is no part of them
@@ -76,6 +78,7 @@ class Training:
 def require_trainable(hyp: Hyp, n: int) -> None:
     """UserError where a run on `n` pictures would be refused once its network is built; for its plan."""
     model, _ = open_model(hyp, ["class"], None, False)
+    with_gains(hyp, is_anchor_based(model.yaml))
     freeze(model, hyp.freeze)
     require_statistics(model, hyp, n % hyp.batch or hyp.batch)
 
@@ -107,7 +110,7 @@ def build_training(
         ema=EMA(model, hyp.ema_decay, plan.ema_tau),
         optimizer=build_optimizer(model, hyp, plan.weight_decay, schedule.decays_all),
         scaler=torch.amp.GradScaler(ranks.device.type, init_scale=FP16_SCALE, enabled=dtype == torch.float16),
-        loss_fn=DetectionLoss(model, hyp, counts, ranks.world_size),
+        loss_fn=loss_of(model, hyp, counts, ranks.world_size),
         schedule=schedule,
         progress=Progress(**state["progress"]) if state else Progress(),
         writer=Writer(background=ranks.device.type == "cuda"),

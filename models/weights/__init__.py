@@ -3,6 +3,6 @@
 find      names on the command line -> files
 unpickle  a checkpoint file read without running anything in it
 variant   which variant of its yaml a pickled network is
-save      a detector as ultralytics' own checkpoint
+save      a detector as ultralytics' own checkpoint, or an anchor-based one as a plain dictionary
 load      a checkpoint file -> architecture, class names, fp32 tensors
 """

@@ -15,6 +15,8 @@ from utils.errors import UserError
 
 YAML_SUFFIXES = (".yaml", ".yml")
 ZOO = Path(ultralytics.__file__).parent / "cfg" / "models"
+CLASSIC = Path(__file__).parents[1] / "anchor"  # the yamls of YOLOv5 and YOLOv3
+CLASSIC_NAME = re.compile(r"yolov(?:(?P<v5>5[nsmlx]?)(?P<p6>6)?|(?P<v3>3(?:-spp)?))(?P<u>u)?\.ya?ml")
 ASSETS_URL = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
 log = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ def _best_in(folder: Path) -> Path | None:
 def read_model_yaml(path: Path) -> dict[str, Any]:
     """The dictionary of a model .yaml with its scale letter: that of the file name, else the first one it offers."""
     asked = Path(path)
-    file = asked if asked.is_file() else _zoo_file(asked.name)
+    file = asked if asked.is_file() else _classic_file(asked.name) or _zoo_file(asked.name)
     try:
         model_yaml = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -83,20 +85,42 @@ def zoo_yamls() -> dict[str, Path]:
     return {path.name: path for path in sorted(ZOO.rglob("*.yaml"))}
 
 
+def _classic_file(name: str) -> Path | None:
+    """Our own yaml of an anchor-based network: yolov5n.yaml, yolov5n6.yaml, yolov3.yaml, yolov3-spp.yaml.
+
+    ultralytics gives these names to anchor-free variants, which are yolov5nu.yaml and yolov3-sppu.yaml here, as their
+    weights are yolov5nu.pt.
+    """
+    match = CLASSIC_NAME.fullmatch(name)
+    if not match or match["u"]:
+        return None
+    stem = f"yolov{match['v3']}" if match["v3"] else "yolov5-p6" if match["p6"] else "yolov5"
+    return CLASSIC / f"{stem}.yaml"
+
+
+def _without_u(name: str) -> str:
+    """yolov5nu.yaml -> yolov5n.yaml, as ultralytics calls it."""
+    match = CLASSIC_NAME.fullmatch(name)
+    return re.sub(r"u(\.ya?ml)$", r"\1", name) if match and match["u"] and not match["p6"] else name
+
+
 def _without_scale(name: str) -> str:
     """yolov8n-p2.yaml -> yolov8-p2.yaml"""
     return re.sub(r"(\d+)[nslmx]((?:-.+)?\.ya?ml)$", r"\1\2", name)
 
 
 def _zoo_file(name: str) -> Path:
-    zoo = zoo_yamls()
+    zoo, name = zoo_yamls(), _without_u(name)
     return zoo[name] if name in zoo else zoo[_without_scale(name)]
 
 
 def _zoo_yaml(weights: str) -> Path:
     """A name of ultralytics' own yamls, scale letter included; the path keeps the asked name, for its scale."""
     zoo, name = zoo_yamls(), Path(weights).name
-    if name == weights and (name in zoo or _without_scale(name) in zoo):
+    if name == weights and (classic := _classic_file(name)):
+        log.info(f"{name} is anchor-based, as yolov5n.pt is; ultralytics' anchor-free variant has a u: yolov5nu.yaml")
+        return classic.with_name(name)
+    if name == weights and not {_without_u(name), _without_scale(_without_u(name))}.isdisjoint(zoo):
         return _zoo_file(name).with_name(name)
     close = difflib.get_close_matches(_without_scale(name), zoo, n=3)
     hint = f" Did you mean {', '.join(close)}?" if close else ""

@@ -13,6 +13,7 @@ from utils.errors import UserError
 
 TASKS = {  # class of a pickled model, or name of a head in a yaml -> the task it stands for
     "DetectionModel": "detect",
+    "Model": "detect",  # of the YOLOv5 and YOLOv3 repositories
     "YOLOv10DetectionModel": "detect",
     "Detect": "detect",
     "v10Detect": "detect",
@@ -41,6 +42,7 @@ TASKS = {  # class of a pickled model, or name of a head in a yaml -> the task i
     "RTDETRDetectionModel": "RT-DETR (a transformer)",
     "RTDETRDecoder": "RT-DETR (a transformer)",
 }
+OF_YOLOV5 = ("imgsz", "data", "single_cls")  # of the options that its checkpoints keep, those that mean the same here
 MALFORMED = (AttributeError, KeyError, TypeError, ValueError, RecursionError)
 
 
@@ -58,7 +60,11 @@ class Source:
 
 
 def load_weights(path: str | Path) -> Source:
-    """Read a detection checkpoint, ultralytics' or our own last.pt (its average), and run nothing in it."""
+    """Read a detection checkpoint and run nothing in it.
+
+    It is ultralytics', one of the YOLOv5 and YOLOv3 repositories, our own last.pt (its average), or a plain dictionary
+    of `state_dict`, `yaml` and `names`.
+    """
     path = Path(path)
     if path.is_dir():
         raise UserError(f"weights {path} is a folder. Name the .pt file inside it.")
@@ -85,11 +91,15 @@ def _source_of(checkpoint: dict[str, Any], path: Path) -> Source:
     if str(checkpoint.get("format", "")).startswith("preheat"):
         state, told = checkpoint["ema"]["model"], _plain(checkpoint.get("hyp"))
         return _source(checkpoint.get("yaml"), checkpoint.get("names"), state, path, args=told)
+    if isinstance(state := checkpoint.get("state_dict"), dict):
+        told = _plain(checkpoint.get("train_args"))
+        return _source(checkpoint.get("yaml"), checkpoint.get("names"), state, path, args=told)
     model = checkpoint.get("ema") or checkpoint.get("model")
     if not isinstance(model, Shell):
         raise UserError(f"{path} holds no model of ultralytics' kind. Use the .pt that a trainer saved.")
     refuse_other_task(type(model).__name__, path)
     args = _plain(getattr(model, "args", None)) | _plain(checkpoint.get("train_args"))
+    args |= {key: value for key, value in _plain(checkpoint.get("opt")).items() if key in OF_YOLOV5}
     yaml, names = getattr(model, "yaml", None), getattr(model, "names", None)
     source = _source(yaml, names, _state_of(model), path, _recorded_in(model), args)
     return replace(source, thresholds=checkpoint.get(THRESHOLDS))
@@ -117,6 +127,7 @@ def _source(
     if not names:
         names = [str(i) for i in range(yaml.get("nc", 80))]
     state = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
+    state = {name: t for name, t in state.items() if not name.endswith(".anchor_grid")}  # YOLOv5 v5's copy of anchors
     return Source(fitted_yaml(yaml, state), [str(name) for name in names], state, path, recorded or {}, args or {})
 
 

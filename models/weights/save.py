@@ -1,4 +1,4 @@
-"""Write a detector in ultralytics' own checkpoint format."""
+"""Write a detector: in ultralytics' own checkpoint format, or, an anchor-based one, as a plain dictionary."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,30 +10,36 @@ from typing import Any
 import torch
 import ultralytics
 from torch import Tensor, nn
-from ultralytics.nn.tasks import DetectionModel
+from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from models.weights.unpickle import THRESHOLDS, read_checkpoint
+from models.weights.variant import is_anchor_based
 from utils.errors import UserError
 from utils.files import write_whole
 
 
-def save_ultralytics(
+def save_weights(
     path: str | Path,
-    model: DetectionModel,
+    model: BaseModel,
     names: list[str] | dict[int, str],
     hyp: dict[str, Any],
     epoch: int,
     metrics: dict[str, float],
 ) -> None:
-    """Write `model` to `path` in fp16 so that ultralytics.YOLO opens it; the file is whole or not there at all."""
+    """Write `model` to `path` in fp16; the file is whole or not there at all.
+
+    ultralytics.YOLO opens it, unless the network is anchor-based, for which ultralytics has no class: then it is a
+    plain dictionary, without any pickled class, that every script here loads; its tensors have YOLOv5's names.
+    """
     path = Path(path)
     train_args = _train_args(hyp)
+    copy = _frozen_copy(model, names, train_args)
     checkpoint = {
         "epoch": epoch,
         "best_fitness": metrics.get("val/mAP50-95"),
-        "model": _frozen_copy(model, names, train_args),
-        "ema": None,  # `model` is the average already
+        **_network(copy),
+        "ema": None,  # the model is the average already
         "updates": None,
         "optimizer": None,
         "scaler": None,
@@ -47,11 +53,11 @@ def save_ultralytics(
     _write(path, checkpoint)
 
 
-def add_thresholds(path: Path, model: DetectionModel, thresholds: dict[str, Any]) -> None:
+def add_thresholds(path: Path, model: BaseModel, thresholds: dict[str, Any]) -> None:
     """Write the file again with the scores of best F1 on val; `model` is the detector that was read from it."""
     told = read_checkpoint(path)  # its objects are shells, and only the plain values are used
     copy = _frozen_copy(model, model.names, told["train_args"])
-    _write(path, told | {"model": copy, THRESHOLDS: thresholds})
+    _write(path, told | _network(copy) | {THRESHOLDS: thresholds})
 
 
 def _write(path: Path, checkpoint: dict[str, Any]) -> None:
@@ -59,6 +65,15 @@ def _write(path: Path, checkpoint: dict[str, Any]) -> None:
         write_whole(path, lambda file: torch.save(checkpoint, file))
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}. Make room or choose another --project.") from error
+
+
+def _network(model: BaseModel) -> dict[str, Any]:
+    """What a file holds of a network: itself, or, of an anchor-based one, what it takes to build it anew."""
+    if not is_anchor_based(model.yaml):
+        return {"model": model}
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    names, stride = list(model.names.values()), [float(s) for s in model.stride]
+    return {"state_dict": state, "yaml": model.yaml, "names": names, "nc": model.nc, "stride": stride}
 
 
 def _rounded(tensor: Tensor) -> Tensor:
@@ -80,7 +95,7 @@ def as_stored(model: nn.Module) -> Iterator[None]:
             tensor.copy_(value)
 
 
-def _frozen_copy(model: DetectionModel, names: list[str] | dict[int, str], args: dict[str, Any]) -> DetectionModel:
+def _frozen_copy(model: BaseModel, names: list[str] | dict[int, str], args: dict[str, Any]) -> BaseModel:
     """fp16 copy on the CPU in NCHW strides (channels-last weights break older fusers), without training-only state."""
     copy = deepcopy(model).cpu().half().to(memory_format=torch.contiguous_format).eval()
     for tensor in copy.state_dict().values():

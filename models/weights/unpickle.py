@@ -1,7 +1,8 @@
 """Read a checkpoint file without running anything in it.
 
-torch's `weights_only` unpickler reads the file, and every class that a checkpoint of ultralytics may name stands for an
-inert shell that only holds attributes. Whatever else a file names, or tries to call, is refused by name.
+torch's `weights_only` unpickler reads the file, and every class that a checkpoint of ultralytics, or of the YOLOv5 and
+YOLOv3 repositories (their `models.*`, which are never imported), may name stands for an inert shell that only holds
+attributes. Whatever else a file names, or tries to call, is refused by name.
 """
 
 import pickle
@@ -19,13 +20,14 @@ from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_g
 
 from utils.errors import UserError
 
-INERT = re.compile(  # what checkpoints of ultralytics name besides tensors and plain values
+INERT = re.compile(  # what checkpoints of ultralytics and of YOLOv5 name besides tensors and plain values
     r"torch\.nn\.modules\.\w+\.[A-Z]\w*"
     r"|ultralytics\.nn\.(tasks|text_model|distill_model|modules(\.\w+)?)\.([A-Z]\w*|v10Detect)"
     r"|ultralytics\.(yolo\.)?utils\.((loss|tal)\.\w+|IterableSimpleNamespace)"
+    r"|models\.(yolo|common|experimental)\.[A-Z]\w*"
     r"|torchvision\.(transforms\.(transforms|functional)|ops\.\w+)\.[A-Z]\w*"
     r"|pathlib(\._local)?\.(Pure)?(Posix|Windows)Path"
-    r"|numpy\.dtype|numpy\.dtypes\.\w+DType|numpy\.(_core|core)\.multiarray\.scalar"
+    r"|numpy\.dtype|numpy\.dtypes\.\w+DType|numpy\.(_core|core)\.multiarray\.(scalar|_reconstruct)|numpy\.ndarray|_codecs\.encode"
 )
 THRESHOLDS = "conf_thresholds"  # key of a checkpoint: scores of best F1 on val, as train.py chose them
 DAMAGED = (RuntimeError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, OSError)
@@ -82,7 +84,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _shell(name: str) -> type[Shell]:
-    return Getattr if name == "builtins.getattr" else type(name.rpartition(".")[2], (Shell,), {})
+    module, _, own = name.rpartition(".")
+    return Getattr if name == "builtins.getattr" else type(own, (Shell,), {"__module__": module})
 
 
 @contextmanager
@@ -121,11 +124,6 @@ def _check_archive(path: Path) -> None:
 def _refuse_unknown(path: Path, named: list[str]) -> None:
     """UserError when a file names something that no detection checkpoint of ultralytics needs."""
     unknown = sorted(name for name in named if not INERT.fullmatch(name) and name != "builtins.getattr")
-    if "models.yolo.Model" in unknown or "models.yolo.DetectionModel" in unknown:
-        raise UserError(
-            f"{path} is a checkpoint of the original YOLOv5 repository (its model is {unknown[-1]}); those are not "
-            "supported yet. Use the anchor-free weights of the same size, e.g. yolov5nu.pt for yolov5n.pt."
-        )
     if unknown:
         raise UserError(
             f"{path} names {', '.join(unknown[:5])}, which no detection checkpoint needs: it was refused, and nothing "

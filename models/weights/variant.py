@@ -18,6 +18,11 @@ ACTIVATIONS = ("SiLU", "ReLU", "ReLU6", "LeakyReLU", "Hardswish", "GELU", "Mish"
 Settings = dict[str, dict[str, Any]]  # module path -> {"class": name of an activation} and values of SETTINGS
 
 
+def is_anchor_based(yaml: dict[str, Any]) -> bool:
+    """Whether a model yaml is one of YOLOv5 or YOLOv3: it lists anchors, which none of ultralytics does."""
+    return bool(yaml.get("anchors"))
+
+
 def fitted_yaml(yaml: dict[str, Any], state: dict[str, Tensor]) -> dict[str, Any]:
     """A copy of `yaml` that describes the network whose tensors are `state`; as it is where they do not show a head."""
     fitted = deepcopy(yaml)
@@ -52,8 +57,7 @@ def describe_variant(yaml: dict[str, Any]) -> str:
 def apply_variant(model: DetectionModel, class_branch: str | None, recorded: Settings | None) -> DetectionModel:
     """Give `model` the class branch and the module settings of a yaml's own keys; both are noted in model.yaml."""
     head = model.model[-1]
-    depthwise = isinstance(head.cv3[0][0], nn.Sequential)
-    if class_branch is not None and depthwise != (class_branch == "depthwise"):
+    if class_branch is not None and isinstance(head.cv3[0][0], nn.Sequential) != (class_branch == "depthwise"):
         _replace_class_branches(head, class_branch)
         model.yaml["class_branch"] = class_branch
         for module in head.modules():

@@ -13,7 +13,7 @@ from models.weights.find import find_weights
 from utils.compare.arms import Compare, read_command
 from utils.config.foreign import MEANT, OLD_SPELLINGS
 from utils.config.options import allowed_words, help_text, load_hyp_file, parse_args
-from utils.config.schema import Command, Hyp, save_hyp
+from utils.config.schema import Command, Hyp, save_hyp, with_gains
 from utils.env import REPO
 from utils.errors import UserError
 from utils.schedule.preview import split_variants
@@ -231,21 +231,34 @@ def test_saved_hyp_repeats_the_run(tmp_path):
 def test_yolov5_gains_are_refused_with_the_right_ones_named(tmp_path):
     file = tmp_path / "hyp.scratch-low.yaml"
     file.write_text("lr0: 0.01\nbox: 0.05\ncls: 0.5\nobj: 1.0\nanchor_t: 4.0\nfl_gamma: 0.0\n")
+    hyp = parse_args(["--hyp", str(file)])[1]
     with pytest.raises(UserError, match=r"box: 7\.5"):
-        parse_args(["--hyp", str(file)])
+        with_gains(hyp, anchor_based=False)
+    assert with_gains(hyp, anchor_based=True) == hyp and hyp.box == 0.05
     _, hyp, notes = parse_args(["--hyp", str(file), "--keep-gains"])
-    assert hyp.box == 0.05
-    assert any("not used here: obj, anchor_t, fl_gamma" in note for note in notes)
+    assert with_gains(hyp, anchor_based=False) == hyp and hyp.box == 0.05
     assert any("recipe: yolov5" in note for note in notes), "the recipe that repeats its timing is named"
 
 
 def test_gains_are_judged_by_their_final_values(tmp_path):
     file = tmp_path / "hyp.scratch-low.yaml"
     file.write_text("box: 0.05\ncls: 0.5\nobj: 1.0\nanchor_t: 4.0\n")
-    with pytest.raises(UserError, match="its cls belong"):
-        parse_args(["--hyp", str(file), "box=7.5"])
-    hyp = parse_args(["--hyp", str(file), "box=7.5", "cls=0.6"])[1]
+    with pytest.raises(UserError, match=r"cls: 0\.5 belong"):
+        with_gains(parse_args(["--hyp", str(file), "box=7.5"])[1], anchor_based=False)
+    hyp = with_gains(parse_args(["--hyp", str(file), "box=7.5", "cls=0.6"])[1], anchor_based=False)
     assert (hyp.box, hyp.cls) == (7.5, 0.6)
+
+
+def test_gains_of_an_anchor_free_loss_do_not_reach_an_anchor_based_one(tmp_path):
+    hyp = with_gains(Hyp(), anchor_based=True)
+    assert (hyp.box, hyp.cls, hyp.gains) == (0.05, 0.5, "anchor-based"), "those of YOLOv5 where none are given"
+    assert with_gains(hyp, anchor_based=True) == hyp
+    with pytest.raises(UserError, match="gains=anchor-based"):
+        with_gains(Hyp(box=3.0), anchor_based=True)
+    assert with_gains(Hyp(box=0.1, gains="anchor-based"), anchor_based=True).box == 0.1
+    assert Hyp(cls=0.3, gains="anchor-based").box == 0.05
+    save_hyp(tmp_path / "hyp.yaml", hyp)
+    assert parse_args(["--hyp", str(tmp_path / "hyp.yaml")])[1:] == (hyp, []), "our own file is none of YOLOv5's"
 
 
 # args.yaml as a run of that version writes it: what each has that others lack, with values that are not the default's
@@ -273,9 +286,9 @@ def test_args_yaml_of_every_version_of_ultralytics_loads(version, tmp_path):
 
 
 def test_what_would_change_the_result_elsewhere_is_said(tmp_path):
-    (tmp_path / "args.yaml").write_text(ARGS["8.0"].replace("fl_gamma: 0.0", "fl_gamma: 1.5"))
+    (tmp_path / "args.yaml").write_text(ARGS["8.3"].replace("bgr: 0.0", "bgr: 0.5"))
     notes = parse_args(["--hyp", str(tmp_path / "args.yaml")])[2]
-    assert any("would change the result" in note and "fl_gamma: 1.5" in note for note in notes)
+    assert any("would change the result" in note and "bgr: 0.5" in note for note in notes)
     assert any("changes nothing" in note for note in parse_args(["rect=false"])[2])
 
 
@@ -303,7 +316,7 @@ def test_options_file_of_yolov5_loads(tmp_path):
     )
     _, hyp, notes = parse_args(["--hyp", str(file), "recipe=yolov5"])
     assert (hyp.batch, hyp.imgsz, hyp.decay, hyp.freeze, hyp.optimizer) == (8, 320, "cosine", None, "sgd")
-    assert any("label_smoothing" in note for note in notes)
+    assert any("upload_dataset" in note for note in notes)
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_the_mode_of_the_model_is_restored_even_after_an_error(index, training):
 @pytest.mark.parametrize("yaml", ["yolov8n.yaml", "yolo26n.yaml"])
 def test_losses_are_the_criterion_on_each_batch_and_crowds_are_no_targets(index, yaml):
     from models.detector import build_detector
-    from models.loss import DetectionLoss
+    from models.loss.detection import DetectionLoss
     from utils.config.schema import Hyp
 
     torch.manual_seed(0)
@@ -184,7 +184,7 @@ def test_losses_are_the_criterion_on_each_batch_and_crowds_are_no_targets(index,
 
 def test_the_losses_of_pictures_without_boxes_are_numbers(index):
     from models.detector import build_detector
-    from models.loss import DetectionLoss
+    from models.loss.detection import DetectionLoss
     from utils.config.schema import Hyp
 
     torch.manual_seed(0)

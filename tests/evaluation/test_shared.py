@@ -13,7 +13,7 @@ from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import build_index
 from data.loading.loader import build_eval_loader
 from models.detector import load_for_eval
-from models.loss import DetectionLoss
+from models.loss.detection import DetectionLoss
 from tests.helpers.ranks import on_ranks
 from tests.helpers.runs import guesser
 from utils.config.schema import Hyp

@@ -8,7 +8,7 @@ import torch
 
 import train
 from models.detector import build_detector
-from models.weights.save import save_ultralytics
+from models.weights.save import save_weights
 from utils.env import REPO
 
 TINY = REPO / "tests/helpers/tiny.yaml"
@@ -59,5 +59,5 @@ def guesser() -> Path:
             bins[:, 1] = 4.0
             cls[-1].bias.fill_(-3.0)
     path = Path(tempfile.mkdtemp(prefix="preheat-test-weights-")) / "guesser.pt"
-    save_ultralytics(path, model, TOY_NAMES, {}, 0, {})
+    save_weights(path, model, TOY_NAMES, {}, 0, {})
     return path

@@ -18,7 +18,7 @@ from models.inference.combined.average import average, estimate_statistics
 from models.inference.combined.common import as_candidates
 from models.inference.combined.ensemble import Ensemble, Fused
 from models.inference.combined.tta import Augmented, scaled
-from models.weights.save import save_ultralytics
+from models.weights.save import save_weights
 from tests.helpers.runs import TINY, TOY_NAMES
 from utils.errors import UserError, run_script
 from utils.evaluation.evaluate import Settings, choose
@@ -49,13 +49,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("weights")
     paths = [folder / name for name in ("a.pt", "b.pt", "turned.pt")]
     for path, seed in zip(paths[:2], (0, 1), strict=True):
-        save_ultralytics(path, network(seed), TOY_NAMES, {"imgsz": 64}, 1, {})
+        save_weights(path, network(seed), TOY_NAMES, {"imgsz": 64}, 1, {})
     turned = network(0)
     with torch.no_grad():
         for cls in turned.model[-1].cv3:
             cls[-1].weight.copy_(cls[-1].weight.flip(0))
             cls[-1].bias.copy_(cls[-1].bias.flip(0))
-    save_ultralytics(paths[2], turned, TOY_NAMES[::-1], {"imgsz": 64}, 1, {})
+    save_weights(paths[2], turned, TOY_NAMES[::-1], {"imgsz": 64}, 1, {})
     return list(map(str, paths))
 
 

@@ -12,10 +12,10 @@ from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 
 from models.detector import build_detector, load_for_eval
-from models.loss import DetectionLoss
+from models.loss.detection import DetectionLoss
 from models.weights.find import zoo_yamls
 from models.weights.load import load_weights
-from models.weights.save import save_ultralytics
+from models.weights.save import save_weights
 from tests.helpers.zoo import FAMILIES, NEW, OLD, assert_same_tensors, class_convs, noisy_checkpoint
 from utils.config.schema import Hyp
 from utils.errors import UserError
@@ -96,7 +96,7 @@ def test_every_detection_yaml_loads_and_trains_a_step(name, tmp_path):
 def test_saved_weights_open_everywhere_and_stay_the_same(checkpoint, head, tmp_path):
     model, _ = build_detector(str(checkpoint), NEW, head=head)
     path, x = tmp_path / "best.pt", torch.rand(1, 3, 64, 64)
-    save_ultralytics(path, model, NEW, Hyp(weights=checkpoint.name).model_dump(), 3, {"val/mAP50-95": 0.4})
+    save_weights(path, model, NEW, Hyp(weights=checkpoint.name).model_dump(), 3, {"val/mAP50-95": 0.4})
     assert [p.name for p in tmp_path.iterdir()] == ["best.pt"]
 
     ours, theirs = load_for_eval(str(path)), YOLO(path)
@@ -122,7 +122,7 @@ def test_predicts_what_ultralytics_predicts(testdata, tmp_path):
     picture = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
     names = list(YOLO(original).names.values())
     model, _ = build_detector(str(original), names)
-    save_ultralytics(tmp_path / "best.pt", model, names, Hyp().model_dump(), 0, {})
+    save_weights(tmp_path / "best.pt", model, names, Hyp().model_dump(), 0, {})
     boxes = [
         YOLO(p).predict(picture, conf=1e-3, imgsz=128, verbose=False)[0].boxes.data
         for p in (original, tmp_path / "best.pt")
@@ -134,7 +134,7 @@ def test_predicts_what_ultralytics_predicts(testdata, tmp_path):
 def test_checkpoint_has_the_keys_of_ultralytics_and_no_path_of_the_machine(v8, tmp_path):
     model, _ = build_detector(str(v8), NEW)
     hyp = Hyp(weights="yolov8n.pt", data="bccd.yaml", epochs=7).model_dump()
-    save_ultralytics(tmp_path / "best.pt", model.to(memory_format=torch.channels_last), NEW, hyp, 5, {"val/mAP50": 0.5})
+    save_weights(tmp_path / "best.pt", model.to(memory_format=torch.channels_last), NEW, hyp, 5, {"val/mAP50": 0.5})
     saved = torch.load(tmp_path / "best.pt", weights_only=False)
     assert {
         "epoch",
@@ -159,7 +159,7 @@ def test_a_failed_save_leaves_the_old_file(v8, tmp_path, monkeypatch):
     (tmp_path / "best.pt").write_bytes(b"the old one")
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(UserError, match="No space left"):
-        save_ultralytics(tmp_path / "best.pt", model, NEW, {}, 0, {})
+        save_weights(tmp_path / "best.pt", model, NEW, {}, 0, {})
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"the old one"]
 
 

@@ -20,7 +20,7 @@ from models.inference.export.metadata import Choices, describe, understand
 from models.inference.export.plain import plain_network
 from models.inference.export.read import open_weights
 from models.inference.export.write import export as write
-from models.weights.save import add_thresholds, save_ultralytics
+from models.weights.save import add_thresholds, save_weights
 from tests.helpers.runs import TINY, TOY_NAMES, guesser
 from utils.errors import UserError, run_script
 from utils.evaluation.nms import end2end_detections, non_max_suppression
@@ -33,7 +33,7 @@ EXTRA = [pytest.mark.extra]
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights with thresholds, under a name with a space."""
     path = tmp_path_factory.mktemp("weights") / "mein Netz.pt"
-    save_ultralytics(path, decided(TOY_NAMES), TOY_NAMES, {}, 0, {})
+    save_weights(path, decided(TOY_NAMES), TOY_NAMES, {}, 0, {})
     add_thresholds(path, load_for_eval(str(path)), {"global": 0.01, "classes": dict.fromkeys(TOY_NAMES, 0.01)})
     return path
 

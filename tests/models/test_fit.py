@@ -17,7 +17,7 @@ from data.loading.loader import EpochSampler
 from data.loading.multiscale import random_size
 from data.loading.order import most_boxes
 from models.detector import build_detector
-from models.loss import DetectionLoss
+from models.loss.detection import DetectionLoss
 from models.training.fit import (
     largest_fitting,
     largest_size,

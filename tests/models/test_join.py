@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from data.loading.loader import EpochSampler
 from models.build import build_network, label
-from models.loss import DetectionLoss, part_of
+from models.loss.detection import DetectionLoss, part_of
 from models.training.freeze import keep_frozen_bn_eval
 from models.training.join import adding_up, join_model, share_window
 from models.weights.find import read_model_yaml

@@ -12,8 +12,8 @@ from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import build_index
 from data.loading.loader import build_train_loader
 from models.detector import build_detector
-from models.eval_loss import softplus_sum
-from models.loss import DetectionLoss, class_weights, decoding_in_full
+from models.loss.detection import DetectionLoss, class_weights, decoding_in_full
+from models.loss.evaluation import softplus_sum
 from tests.helpers.waits import Waits
 from utils.config.schema import Hyp
 from utils.evaluation.evaluate import forward
@@ -267,7 +267,7 @@ def test_the_parts_of_an_evaluation_are_the_means_that_training_logs(yaml, cls_p
     close = {"rtol": 1e-4, "atol": 1e-4}  # theirs takes differences of nearly equal numbers
     torch.testing.assert_close(torch.stack(list(parts.values())), expected, **close)
     for name in ("AT_ONCE", "MOST"):  # picture by picture
-        monkeypatch.setattr(f"models.loss.{name}", 1)
+        monkeypatch.setattr(f"models.loss.detection.{name}", 1)
     torch.testing.assert_close(torch.stack(list(means(decoded).values())), expected, **close)
     parts = means()
     loss_fn.end_epoch()

@@ -42,13 +42,11 @@ def test_weights_of_other_tasks_are_refused_by_task(name, tmp_path):
     assert OTHER_TASKS[name] in refusal(tmp_path / "w.pt")
 
 
-def test_original_yolov5_checkpoint_names_the_way_out(testdata):
-    message = refusal(testdata / "weights" / "yolov5n.pt")
-    assert "not supported yet" in message and "yolov5nu.pt" in message
-
-
-def test_bare_tensors_are_refused(testdata):
-    assert "no model" in refusal(testdata / "weights" / "yolov8n-int8restored.state.pt")
+def test_bare_tensors_are_refused(tmp_path):
+    torch.save(network().state_dict(), tmp_path / "bare.pt")
+    assert "no model" in refusal(tmp_path / "bare.pt")
+    torch.save({"state_dict": network().state_dict()}, tmp_path / "bare.pt")
+    assert "no model yaml" in refusal(tmp_path / "bare.pt")
 
 
 def test_broken_files_say_what_to_do(tmp_path):

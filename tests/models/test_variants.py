@@ -12,7 +12,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from models.detector import build_detector, load_for_eval, model_from_yaml
 from models.weights.find import read_model_yaml
-from models.weights.save import save_ultralytics
+from models.weights.save import save_weights
 from tests.helpers.zoo import NEW, assert_same_tensors, refusal
 
 NAMES = ["kite", "cell", "cup", "dog"]
@@ -82,7 +82,7 @@ VARIANTS = {
     "yolov8n, LeakyReLU": lambda: with_activation(small("yolov8n.yaml"), nn.LeakyReLU(0.2)),
     "yolo26n, ReLU, other norms": lambda: with_activation(with_norms(small("yolo26n.yaml"), 1e-2, 0.2), nn.ReLU()),
 }
-FAMILIES = ["yolov5n", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n"]
+FAMILIES = ["yolov5nu", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n"]
 
 
 def outputs(model: DetectionModel) -> list[torch.Tensor]:
@@ -127,7 +127,7 @@ def test_saving_and_reloading_changes_no_output(name, head, tmp_path):
     """best.pt by way of its pickled modules, last.pt by way of the yaml alone."""
     model, _ = build_detector(source(name), NEW, head)
     model.half()  # what fp16 can say, so that nothing is rounded on the way
-    save_ultralytics(tmp_path / "best.pt", model, NEW, {}, 1, {})
+    save_weights(tmp_path / "best.pt", model, NEW, {}, 1, {})
     expected = outputs(model)
     assert_sees(load_for_eval(str(tmp_path / "best.pt")), expected)
     resumed = model_from_yaml(model.yaml, NEW)

@@ -16,7 +16,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.torch_utils import ModelEMA
 
 from models.detector import build_detector
-from models.loss import DetectionLoss
+from models.loss.detection import DetectionLoss
 from models.training.ema import EMA
 from models.training.optim import applied_rates, build_optimizer, parameter_groups
 from models.weights.find import read_model_yaml

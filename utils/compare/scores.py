@@ -13,7 +13,7 @@ from utils.run.log import read_metrics, read_scalars
 
 SECONDARY = ("best", "best_epoch", "mAP50", "area", "epochs_to_90", "loss_spike", "grad_norm")
 MAP = "val/mAP50-95"
-LOSSES = ("train/box", "train/cls", "train/dfl")
+LOSSES = ("train/box", "train/cls", "train/dfl", "train/obj")
 
 
 def final_score(folder: Path, metric: str) -> float | None:

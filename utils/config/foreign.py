@@ -22,8 +22,8 @@ OLD_VALUES = {
     ("channels_last", "true"): "on", ("channels_last", "false"): "off",
 }  # fmt: skip
 FOREIGN_KEYS = {
-    *YOLOV5_MARKS, "obj_pw", "fl_gamma", "anchors", "copy_paste", "copy_paste_mode", "pose", "kobj",
-    "label_smoothing", "cutmix", "bgr", "erasing", "auto_augment", "crop_fraction", "rect", "save",
+    "obj_pw", "anchors", "copy_paste", "copy_paste_mode", "pose", "kobj",
+    "cutmix", "bgr", "erasing", "auto_augment", "crop_fraction", "rect", "save",
     "verbose", "profile", "overlap_mask", "mask_ratio", "dropout", "mode", "nms", "dnn", "pretrained",
     "compile", "angle", "rle", "noautoanchor", "evolve", "bucket", "quad", "nosave",
     "local_rank", "entity", "upload_dataset", "bbox_interval", "artifact_alias", "half", "plots", "val",
@@ -38,7 +38,7 @@ FOREIGN_KEYS = {
 }  # fmt: skip
 # of theirs, at this value the same as left out; another one would have changed the result
 NEUTRAL: dict[str, Any] = {
-    "fl_gamma": 0, "label_smoothing": 0, "copy_paste": 0, "cutmix": 0, "bgr": 0, "paste_in": 0, "dropout": 0,
+    "obj_pw": 1, "copy_paste": 0, "cutmix": 0, "bgr": 0, "paste_in": 0, "dropout": 0,
     "rect": False, "quad": False, "mosaic9": 0, "half": False, "quantize": None,
 }  # fmt: skip
 # words of ultralytics' command line that say what a script does anyway
@@ -68,6 +68,8 @@ COMMAND_KEYS = {"hyp", "resume", "exist_ok"}  # of theirs that belong to one sta
 
 def origin(content: dict[Any, Any]) -> str:
     """Recipe of the project that a file comes from: yolov5, ultralytics, or '' for ours."""
+    if "gains" in content:  # only ours
+        return ""
     if any(mark in content for mark in (*YOLOV5_MARKS, "noautoanchor")):
         return "yolov5"
     return "ultralytics" if any(mark in content for mark in ULTRALYTICS_MARKS) else ""
@@ -89,7 +91,7 @@ def adapt(
             counts = word != "half" and word in NEUTRAL and (value or None) != (NEUTRAL[word] or None)
             (ignored if counts else unused).append(f"{word}: {value}" if counts else word)
         elif word == "cls_pw" and project == "yolov5":
-            unused.append(word)  # theirs is the weight of positives in the class loss
+            (unused if value == 1 else ignored).append(word)  # theirs is the weight of positives in the class loss
         elif value in ("", None) and (word in OLD_SPELLINGS or word not in nullable):
             continue  # theirs for 'the default'
         elif word == "optimizer" and str(value).lower() == "auto" and not repeats:

@@ -226,11 +226,7 @@ def load_hyp_file(
     project = origin(content)
     gains = [k for k in ("box", "cls") if k in content and k not in overridden]
     if project == "yolov5" and gains and not keep_gains:
-        raise UserError(
-            f"{path} is a hyp file of YOLOv5: its {' and '.join(gains)} belong to an anchor-based loss and would be "
-            "wrong here (an anchor-free head wants box: 7.5, cls: 0.5, dfl: 1.5). Remove them, give others on the "
-            "command line (box=7.5 cls=0.5), or insist: --keep-gains."
-        )
+        content = content | {"gains": "anchor-based"}  # another network will refuse them: see with_gains
     if project or FOREIGN_KEYS & {str(word) for word in content}:
         nullable = {name for name, field in fields.items() if type(None) in get_args(field.annotation)}
         recipe = overridden.get("recipe", content.get("recipe"))

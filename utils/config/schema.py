@@ -36,6 +36,7 @@ Fold = Annotated[str | None, BeforeValidator(lambda value: value if value is Non
 Classes = Annotated[list[str | int] | None, BeforeValidator(_class_list)]
 
 
+ANCHOR_BASED = {"box": 0.05, "cls": 0.5}  # YOLOv5's gains
 SUMS = ("sgd", "musgd")  # optimizers whose step grows with the gradient, hence with the batch
 
 
@@ -180,6 +181,19 @@ class Hyp(BaseModel):
     box: float = Field(7.5, ge=0, description="gain of the box loss")
     cls: float = Field(0.5, ge=0, description="gain of the class loss")
     dfl: float = Field(1.5, ge=0, description="gain of the distribution focal loss")
+    gains: Literal["anchor-free", "anchor-based"] = Field(
+        "anchor-free", description="the networks that box and cls are meant for; YOLOv5's (box 0.05) are anchor-based"
+    )
+    obj: float = Field(1.0, ge=0, description="gain of the objectness loss; this key and the next: anchor-based only")
+    anchor_t: float = Field(
+        4.0, gt=1, description="largest factor between the sides of a box and of an anchor that is to find it"
+    )
+    iou_t: float = Field(0.2, ge=0, lt=1, description="the same as an IoU, of a network of Darknet's")
+    fl_gamma: float = Field(0.0, ge=0, description="gamma of the focal loss; 0: none")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="part of the class targets that is spread evenly")
+    autoanchor: bool = Field(
+        False, description="replace the anchors where others fit the training boxes better; else their fit is only said"
+    )
     cls_pw: float = Field(
         0.0, ge=0, le=1, description="class weights in the class loss: inverse frequency to this power; 0: none"
     )
@@ -245,7 +259,9 @@ class Hyp(BaseModel):
     @classmethod
     def _apply_recipe(cls, values: Any) -> Any:
         """Keys in which the recipe or the kind of decay leaves no choice; all ways to switch warm-up off are one."""
-        return apply_recipe(values) if isinstance(values, dict) else values
+        if not isinstance(values, dict):
+            return values
+        return apply_recipe((ANCHOR_BASED if values.get("gains") == "anchor-based" else {}) | values)
 
     @model_validator(mode="after")
     def _agree(self) -> "Hyp":
@@ -338,6 +354,34 @@ def _explain(error: dict[str, Any], values: dict[str, Any], model: type[BaseMode
     hint = suggest(str(values.get(key)), choices) if choices else ""
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
     return f"{key}: {values.get(key)!r} is not possible: {message} ({field.description if field else ''}).{hint}"
+
+
+def with_gains(hyp: Hyp, anchor_based: bool) -> Hyp:
+    """`hyp` with the gains of the loss that its network has.
+
+    UserError where `box` and `cls` are meant for the other kind: they differ by a factor of 150.
+    """
+    if anchor_based and hyp.gains != "anchor-based":
+        given = {key: value for key in ANCHOR_BASED if (value := getattr(hyp, key)) != Hyp.model_fields[key].default}
+        if given:
+            raise UserError(
+                f"{_listed(given)} of the loss is meant for an anchor-free network, and this one is anchor-based "
+                f"(YOLOv5 has {_listed(ANCHOR_BASED)}). Remove it, or say what it is meant for: gains=anchor-based."
+            )
+        return hyp.model_copy(update={"gains": "anchor-based", **ANCHOR_BASED})
+    if not anchor_based and hyp.gains == "anchor-based":
+        raise UserError(
+            f"the hyp file is one of YOLOv5: its {_listed({key: getattr(hyp, key) for key in ANCHOR_BASED})} belong to "
+            "an anchor-based loss and would be wrong here (an anchor-free head wants box: 7.5, cls: 0.5, dfl: 1.5). "
+            "Remove them, give others on the command line (box=7.5 cls=0.5), use anchor-based weights (yolov5n.pt), or "
+            "insist: --keep-gains."
+        )
+    return hyp
+
+
+def _listed(values: dict[str, Any]) -> str:
+    """box: 0.05 and cls: 0.5"""
+    return " and ".join(f"{key}: {value}" for key, value in values.items())
 
 
 def save_hyp(path: Path, hyp: Hyp) -> None:

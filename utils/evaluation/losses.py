@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Sums = dict[str, Tensor]  # of a batch by part of the loss, and under `AIMED` what they are to be divided by
+# of a batch by part of the loss, and under `AIMED` what they are divided by; where summands of a part have divisors
+# of their own, box:8 is divided by aimed:8, and a part is the sum of its quotients
+Sums = dict[str, Tensor]
 AIMED = "aimed"  # sum of the scores that were aimed at; at least 1 is divided by
 # a head's raw output, a batch, the head's decoded output -> its sums
 Criterion = Callable[[Any, dict[str, Any], Tensor], Sums]
@@ -46,7 +48,11 @@ class Means:
             rows = list(table)
             together = [a + b for a, b in zip(whole, rows, strict=False)]
             whole = together + whole[len(rows) :] + rows[len(whole) :]
-        aimed = self.names.index(AIMED) if whole else 0
-        total = sum(row / row[aimed].clamp(min=1) for row in whole)
-        parts = [name for name in self.names if name != AIMED] if whole else []
-        return {prefix + name: float(total[self.names.index(name)]) / len(whole) for name in parts}
+        total: dict[str, Tensor] = {}
+        for row in whole:
+            for name, summed in zip(self.names, row, strict=True):
+                part, colon, group = name.partition(":")
+                if part != AIMED:
+                    aimed = row[self.names.index(AIMED + colon + group)].clamp(min=1)
+                    total[part] = total.get(part, 0) + summed / aimed
+        return {prefix + part: float(mean) / len(whole) for part, mean in total.items()}

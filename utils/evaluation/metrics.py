@@ -14,6 +14,7 @@ from utils.evaluation.truth import truth_of
 
 CONFUSION_CONF = 0.25  # detections below this score do not enter the confusion matrix
 CONFUSION_IOU = 0.45
+THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of the IoU
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,52 @@ def _verdicts(index: Any, detections: dict[int, np.ndarray]) -> tuple[np.ndarray
     rows = np.concatenate(kept)
     rows = rows[np.argsort(-rows[:, 0], kind="stable")]
     return rows[:, 0], rows[:, 1], rows[:, 2]
+
+
+def yolov5_ap(index: Any, detections: dict[int, np.ndarray]) -> tuple[float, float]:
+    """mAP50 and mAP50-95 as YOLOv5 and ultralytics define them; nan without boxes. COCO's are other numbers.
+
+    A detection goes for the true box that it overlaps most and no other one; of those that go for the same box the most
+    confident is right. AP is the area under the falling precision, by trapezoids between 101 recalls; past the recall
+    that is reached, precision falls in a line to 0 at recall 1.
+    """
+    score, right, cls = [np.zeros(0)], [np.zeros((0, len(THRESHOLDS)), bool)], [np.zeros(0)]
+    for row, found in detections.items():
+        truth, truth_cls, crowd, _ = truth_of(index, row)
+        truth, truth_cls = truth[~crowd], truth_cls[~crowd]
+        iou = overlaps(found, truth, np.zeros(len(truth), bool)) * (found[:, 5:6] == truth_cls[None])  # (n, m)
+        score.append(found[:, 4])
+        right.append(_first_of_each(iou))
+        cls.append(found[:, 5])
+    scores, rights, classes = (np.concatenate(parts) for parts in (score, right, cls))
+    order = np.argsort(-scores, kind="stable")
+    rights, classes = rights[order], classes[order]
+    known, boxes = np.unique(index.classes[~index.crowd], return_counts=True)
+    ap = np.array([_areas(rights[classes == c], n) for c, n in zip(known, boxes, strict=True)])  # (k, 10)
+    return (float(ap[:, 0].mean()), float(ap.mean())) if len(ap) else (float("nan"), float("nan"))
+
+
+def _first_of_each(iou: np.ndarray) -> np.ndarray:
+    """Whether each detection (n, 10) is right at each threshold: of those whose best box is the same, the first one."""
+    right = np.zeros((len(iou), len(THRESHOLDS)), bool)
+    if iou.size:
+        best, box = iou.max(1), iou.argmax(1)  # (n,), (n,)
+        for k, threshold in enumerate(THRESHOLDS):
+            near = np.flatnonzero(best >= threshold)
+            right[near[np.unique(box[near], return_index=True)[1]], k] = True
+    return right
+
+
+def _areas(right: np.ndarray, boxes: int) -> np.ndarray:
+    """AP (10,) of one class: right (d, 10) by falling score, and how many boxes there are to find."""
+    true = right.cumsum(0)  # (d, 10)
+    recall, precision = true / boxes, true / np.arange(1, len(true) + 1)[:, None]
+    x, areas = np.linspace(0, 1, 101), np.zeros(len(THRESHOLDS))
+    for k in range(len(THRESHOLDS) if len(right) else 0):
+        falling = np.maximum.accumulate(np.concatenate(([1.0], precision[:, k], [0.0]))[::-1])[::-1]
+        y = np.interp(x, np.concatenate(([0.0], recall[:, k], [1.0])), falling)
+        areas[k] = ((y[1:] + y[:-1]) / 2).sum() / 100
+    return areas
 
 
 def smooth(y: np.ndarray, width: int) -> np.ndarray:

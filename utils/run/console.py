@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from utils.errors import let_reader_go
 from utils.evaluation.truth import LIMIT, most_boxes
-from utils.run.state.progress import Progress
+from utils.run.state.progress import LOSSES, Progress
 
 log = logging.getLogger(__name__)
 EVERY = 30.0  # seconds between two signs of life where the output is no terminal
@@ -141,7 +141,7 @@ def weight_rates(row: Mapping[str, float]) -> str:
 def epoch_line(epoch: int, epochs: int, row: dict[str, float]) -> str:
     """The console line of an epoch."""
     parts = [f"epoch {epoch}/{epochs}"]
-    losses = [(k.removeprefix("train/"), v) for k, v in row.items() if k in ("train/box", "train/cls", "train/dfl")]
+    losses = [(part, row[f"train/{part}"]) for part in LOSSES if f"train/{part}" in row]
     parts += [f"{name} {value:.3f}" for name, value in losses]
     if rates := weight_rates(row):
         parts.append(f"lr {rates}")

@@ -79,7 +79,7 @@ def _over_epochs(ax: Axes, epochs: np.ndarray) -> None:
 
 def plot_losses(table: Table, path: Path) -> None:
     """Mean loss per epoch, of training and of validation, a panel for each part: their scales differ."""
-    titles = {"box": "Box loss", "cls": "Class loss", "dfl": "Distribution focal loss"}
+    titles = {"box": "Box loss", "cls": "Class loss", "dfl": "Distribution focal loss", "obj": "Objectness loss"}
     parts = [part for part in titles if f"train/{part}" in table]
     fig = new_figure(max(3.6 * len(parts), 3.6), 3.2)
     for ax, part in zip(fig.subplots(1, max(len(parts), 1), squeeze=False)[0], parts, strict=False):

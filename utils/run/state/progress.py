@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from utils.config.schema import Hyp
 from utils.errors import UserError
 
+LOSSES = ("box", "obj", "cls", "dfl")  # parts of the loss: obj of an anchor-based one, dfl of the others
 SCORES = (  # what an evaluation gives, in fractions; higher is better
     "val/mAP50-95", "val/mAP50", "val/mAP75", "val/mAP_small", "val/mAP_medium", "val/mAP_large",
     "val/AR1", "val/AR100", "val/precision", "val/recall",
@@ -75,7 +76,7 @@ def judged(metrics: Mapping[str, float], by: str) -> float:
     F1: harmonic mean of precision and recall; val_loss: minus the sum of the validation losses.
     """
     if by == "val_loss":
-        return -sum(metrics[f"val/{part}"] for part in ("box", "cls", "dfl"))
+        return -sum(metrics[f"val/{part}"] for part in LOSSES if f"val/{part}" in metrics)
     if by != "F1":
         return metrics[f"val/{by}"]
     precision, recall = metrics["val/precision"], metrics["val/recall"]

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.ops import xywh2xyxy
 
-from models.eval_loss import Truth, loss_sums, softplus_sum
-from models.shared import Shared
-from utils.config.schema import Hyp
+from models.loss.evaluation import Truth, loss_sums, softplus_sum
+from models.loss.shared import Shared
+from utils.config.schema import Hyp, with_gains
 from utils.device.together import add_up
 from utils.evaluation.losses import AIMED
 
@@ -143,6 +143,7 @@ class DetectionLoss:
         self, model: DetectionModel, hyp: Hyp, class_counts: np.ndarray | None = None, world_size: int = 1
     ) -> None:
         """class_counts: training boxes of each class (nc,), needed by cls_pw. Several ranks call it together."""
+        hyp = with_gains(hyp, anchor_based=False)
         model.args = SimpleNamespace(box=hyp.box, cls=hyp.cls, dfl=hyp.dfl, epochs=hyp.epochs)
         if hyp.cls_pw:
             model.class_weights = torch.from_numpy(class_weights(class_counts, hyp.cls_pw))  # read by the criterion
