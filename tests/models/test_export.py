@@ -62,7 +62,7 @@ def exported(weights: Path, folder: Path, kind: str = "torchscript", **choices: 
     return write(load_for_eval(str(weights)), kind, folder, "net", Choices(imgsz=64, **choices))
 
 
-@pytest.mark.parametrize("how", ["", "--dynamic", "--nms", "--dynamic --nms", "--batch 3"])
+@pytest.mark.parametrize("how", ["", "--dynamic --nms", "--batch 3 --nms"])
 @pytest.mark.parametrize(
     "kind",
     [

@@ -42,7 +42,7 @@ class PictureBar:
     def __init__(self, title: str, every: float = EVERY):
         self.title, self.every, self.total, self.done = title, every, 0, 0
         self.began = self.since = time.monotonic()
-        bar = {"unit": title, "unit_scale": False, "leave": False, "dynamic_ncols": True}
+        bar = {"unit": f" {title}", "unit_scale": False, "leave": False, "dynamic_ncols": True}
         self.bar = tqdm(desc=title, total=0, **bar) if sys.stdout.isatty() else None
 
     def expect(self, n: int) -> None:
