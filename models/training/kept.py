@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,6 +76,6 @@ def score_kept(
         what = "best epochs" if kind == "best" else "snapshots"
         log.info(
             f"ensemble of {len(epochs)} {what} ({', '.join(map(str, epochs))}): mAP50-95 {found['val/mAP50-95']:.4f}  "
-            f"mAP50 {found['val/mAP50']:.4f}; best.pt alone {best:.4f}. Use it: --weights {' '.join(files)}"
+            f"mAP50 {found['val/mAP50']:.4f}; best.pt alone {best:.4f}. Use it: --weights {shlex.join(files)}"
         )
     return scores

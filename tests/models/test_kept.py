@@ -1,6 +1,7 @@
 """What a run keeps beside best.pt: the k best epochs, the ends of cycles, and the score of their ensemble."""
 
 import math
+import shlex
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def test_the_ensemble_is_scored_beside_best_pt(kept_run, toy, tmp_path, capsys):
     printed = capsys.readouterr().out
     lines = [line for line in printed.splitlines() if line.startswith("ensemble of 2")]
     assert len(lines) == 2 and "best epochs" in lines[0] and "2 snapshots (2, 3)" in lines[1]
-    files = lines[1].partition("--weights ")[2].split()
+    files = shlex.split(lines[1].partition("--weights ")[2])
     words = ["--data", str(toy), "--workers", "0", "--noplots", "--project", str(tmp_path)]
     again = val.main(["--weights", *files, *words])
     assert again["val/mAP50-95"] == pytest.approx(scores["snapshot-ensemble/mAP50-95"], abs=1e-6)
