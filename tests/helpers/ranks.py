@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # a rank's first step imports it, in more than a second: here once for all forks
 import torch.distributed as dist
 
 from utils.device.ranks import Ranks
