@@ -49,8 +49,9 @@ from data.index.subset import open_also
 from data.loading.device.colour import recolour
 from data.loading.loader import TrainLoader, build_train_loader, first_batch
 from data.loading.multiscale import random_size, resize
-from data.loading.order import class_counts, most_boxes
+from data.loading.order import box_sizes, class_counts, most_boxes
 from data.scored import open_validation
+from models.anchor.anchors import settle_anchors
 from models.detector import load_for_eval, open_model
 from models.head import Transfer
 from models.training.fit import Demand, largest_batch, require_statistics, settle, told_when_full
@@ -134,6 +135,7 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     data, train_index, val_index, also = open_data(hyp, command)
     changed = check_data(resumed, data, hyp.data != state["hyp"]["data"], command.resume_anyway) if resumed else []
     model, transfer = open_model(hyp, train_index.names, state, command.download)
+    suited = [] if resumed else settle_anchors(model, box_sizes(train_index, hyp.imgsz), hyp)
     frozen = freeze(model, hyp.freeze)
     demand = Demand(most_boxes(train_index, hyp.mosaic, hyp.mixup), class_counts(train_index))
     hyp = settle(hyp, ranks, model, demand)
@@ -157,7 +159,7 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     if changed:
         training.progress.rescale(len(train_loader))
     about = [f"folder    {run.folder}", f"device    {ranks.describe()}, amp {run.hyp.amp}, torch {torch.__version__}"]
-    for line in about + data_lines(train_index, val_index) + model_lines(model, len(frozen), transfer):
+    for line in about + data_lines(train_index, val_index) + model_lines(model, len(frozen), transfer) + suited:
         log.info(line)
     if ranks.rank == 0:
         announce(plan, training.schedule, run.hyp, run.folder)

@@ -98,3 +98,16 @@ def test_best_pt_is_no_pickle_of_classes(anchor_args, tmp_path):
     assert content["stride"] == [4.0, 8.0] and content["yaml"]["anchors"] == TINY["anchors"]
     with pytest.raises(UserError, match="last.pt"):
         train.main(["--resume", str(Path(folder) / "weights/best.pt")])
+
+
+@pytest.mark.slow
+def test_run_with_autoanchor_keeps_its_anchors_and_resumes_exactly(anchor_args, tmp_path):
+    words = [*anchor_args, "--noval", "--autoanchor"]
+    whole = run_train(*words, project=tmp_path, name="whole")
+    halves = run_train(*words, "--stop-after", 1, project=tmp_path, name="halves")
+    train.main(["--resume", str(halves / "weights/last.pt")])
+    a, b = state_of(whole), state_of(halves)
+    assert_same(a["model"], b["model"])
+    anchors = load_for_eval(str(whole / "weights/best.pt")).model[-1].pixels
+    assert not torch.allclose(anchors, torch.tensor(TINY["anchors"]).view_as(anchors).float(), rtol=0.01)
+    torch.testing.assert_close(anchors, torch.tensor(a["yaml"]["anchors"]).view_as(anchors), rtol=2e-3, atol=0)

@@ -38,6 +38,13 @@ def class_counts(index: Index) -> np.ndarray:
     return np.bincount(index.classes[single], often[single], index.nc)  # a mean: pictures are drawn anew
 
 
+def box_sizes(index: Index, imgsz: int) -> np.ndarray:
+    """Width and height (m, 2) of every box, in pixels of pictures whose longer side is `imgsz`; crowds do not count."""
+    sides = index.shapes[np.repeat(np.arange(index.n), np.diff(index.offsets))][:, ::-1]  # (m, 2) width, height
+    wh = index.boxes[:, 2:4] * sides * (imgsz / sides.max(1, keepdims=True))
+    return wh[~index.crowd]
+
+
 def most_boxes(index: Index, mosaic: float, mixup: float) -> int:
     """Boxes of the fullest picture that an epoch may show, about: three others are average, and a blend has as many."""
     counts = np.diff(index.offsets)

@@ -9,7 +9,7 @@ from ultralytics.nn.tasks import BaseModel, parse_model
 from ultralytics.utils.torch_utils import initialize_weights
 
 from models.anchor.head import AnchorDetect
-from models.anchor.layout import layout_of
+from models.anchor.layout import layout_of, listed_anchors
 
 SIDE = 64  # pixels of the picture that shows strides and channels: one cell of the coarsest level
 
@@ -37,6 +37,12 @@ class AnchorModel(BaseModel):
         self.save = sorted({*save, *(source % len(body) for source in layout.sources)})
         self.stride, self.names = stride, {i: str(i) for i in range(nc)}
         initialize_weights(self)
+
+    def set_anchors(self, pixels: Tensor) -> None:
+        """Exchange the anchors for others (levels, anchors, 2) in pixels."""
+        head = self.model[-1]
+        head.anchors.copy_(pixels / head.stride.view(-1, 1, 1))
+        self.yaml["anchors"] = listed_anchors(pixels)
 
     def take_classes(self, rows: list[int | None]) -> list[int | None]:
         """Give the head a class for each of `rows`: that row of today's, or a fresh one; returns what was taken.
