@@ -56,6 +56,7 @@ from models.detector import load_for_eval, open_model
 from models.head import Transfer
 from models.training.fit import Demand, largest_batch, require_statistics, settle, told_when_full
 from models.training.freeze import freeze, keep_frozen_bn_eval
+from models.training.graph import Graphed, require_graphs
 from models.training.join import adding_up, join_model, share_window
 from models.training.kept import keep_epoch, score_kept
 from models.training.optim import all_finite, applied_rates, first_lost, optimizer_step, set_rates
@@ -129,6 +130,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None) -> dict[str, float]:
     """Build every part, train epoch by epoch, close the run. `resumed`: the run to go on with."""
     require_score(hyp)
+    require_graphs(hyp, ranks)
     state = resumed.state if resumed else None
     torch.set_num_threads(state["threads"] if state else thread_count(ranks))  # part of the state: sums depend on it
     set_seed(hyp.seed, hyp.deterministic)
@@ -211,6 +213,8 @@ def run_epochs(
     progress, hyp = training.progress, run.hyp
     until = min(hyp.epochs, progress.epoch + stop) if stop else hyp.epochs
     forward = join_model(training.model, run.ranks, hyp.sync_bn)
+    if hyp.graph:
+        forward = Graphed(training.model, (hyp.batch, 3, hyp.imgsz, hyp.imgsz), run.dtype)
     over = False
     while progress.epoch < until and not over:
         began = time.perf_counter()

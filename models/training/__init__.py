@@ -4,6 +4,7 @@ ema     the average of the weights
 freeze  parts that are not trained
 fit     the size of a batch: the largest for a GPU, the smallest for BatchNorm
 optim   parameter groups, optimizers, and the one writer of rates
+graph   forward and backward as CUDA graphs
 join    the gradients of several ranks as one
 kept    checkpoints beside best.pt, and their ensemble
 state   everything that is trained, built, saved and restored together

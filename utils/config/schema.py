@@ -64,6 +64,10 @@ class Hyp(BaseModel):
     )
     amp: Literal["auto", "fp16", "bf16", "off"] = Field("auto", description="autocast; auto: fp16 on CUDA, off on CPU")
     sync_bn: bool = Field(False, description="BatchNorm over the pictures of all ranks (GPUs only)")
+    graph: bool = Field(
+        False,
+        description="the network's forward and backward as CUDA graphs, on one GPU; not where sizes vary",
+    )
     channels_last: Literal["auto", "on", "off"] = Field(
         "auto", description="memory layout of pictures and weights; auto: on, but not on Windows"
     )

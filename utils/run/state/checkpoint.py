@@ -85,7 +85,7 @@ def open_resume(command: Command, hyp: Hyp) -> tuple[Resumed, Hyp]:
         require_free(folder)
     where = {"project"} if folder else {"project", "name"}
     given = {key: getattr(hyp, key) for key in hyp.model_fields_set - where}
-    free = {"device", "workers", "noplots", "data"} | ({"val_also"} if state["hyp"].get("val_also") else set())
+    free = {"device", "graph", "workers", "noplots", "data"} | ({"val_also"} if state["hyp"].get("val_also") else set())
     refused = {key for key, value in given.items() if key not in free and value != state["hyp"].get(key)}
     if refused or command.hyp:
         raise UserError(
