@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from models.detector import build_detector
-from models.loss import DetectionLoss
+from models.loss.detection import DetectionLoss
 from models.training.graph import Graphed, require_graphs
 from models.training.optim import build_optimizer
 from tests.helpers.runs import TINY
