@@ -66,7 +66,7 @@ from utils.config.schema import Command, Hyp
 from utils.device.images import ToDevice, in_channels_last, memory_format
 from utils.device.ranks import Ranks, start_ranks, thread_count, worker_count
 from utils.device.streams import sent_ahead
-from utils.device.together import from_rank_zero, join_ranks, stop_ranks
+from utils.device.together import from_rank_zero, join_ranks, stop_ranks, told_when_left
 from utils.evaluation.bootstrap import bootstrap, interval_lines, keep_draws
 from utils.evaluation.evaluate import Validation
 from utils.run.console import closing_lines, configure_console, data_lines, epoch_line, model_lines, progress_bar
@@ -122,8 +122,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         log.info(f"{name} is a finished run. More epochs are a new run from its weights: --weights {last}")
         metrics = resumed.state["progress"]["metrics"]
     else:
-        metrics = fine_tune(command, hyp, ranks, resumed)
-    stop_ranks()
+        with told_when_left():
+            metrics = fine_tune(command, hyp, ranks, resumed)
+        stop_ranks()
     return metrics
 
 

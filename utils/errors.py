@@ -28,6 +28,10 @@ class SomeFailed(Exception):
     """Some runs of a comparison failed, and the others are kept; scripts exit with 1."""
 
 
+class LeftAlone(Exception):
+    """Another rank has ended, and the last word on why is its; scripts exit with 1."""
+
+
 class StoppedBySignal(BaseException):  # no Exception: a library's `except Exception` must not swallow it
     """SIGINT or SIGTERM arrived; scripts exit with 128 + its number."""
 
@@ -118,6 +122,9 @@ def run_script(main: Callable[[], Any]) -> int:
         return 2
     except SomeFailed as e:
         tell(f"failed: {e}")
+        return 1
+    except LeftAlone as e:
+        print(f"ended: {e}", file=sys.stderr)  # not in torchrun's report, where the cause is to stand
         return 1
     except Diverged as e:
         tell(f"diverged: {e}")

@@ -5,7 +5,6 @@ mosaic      four pictures -> one
 plan        the pictures of a run counted, and its data checked, none of them read
 multiscale  training at varying sizes
 order       which picture stands at which position
-shared      arrays in memory that processes share
 blocks      pictures decoded once for all workers
 dataset     one sample
 device      on the way to a device, and on it

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from data.loading.order import BLOCK, block_of
-from data.loading.shared import SharedArray
+from data.pictures.shared import SharedArray
 
 EMPTY, BUSY, FULL = range(3)
 

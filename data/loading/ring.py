@@ -18,7 +18,7 @@ import numpy as np
 from data.loading.blocks import Blocks
 from data.loading.dataset import TrainDataset
 from data.loading.device.transfer import Copies, lock_pages
-from data.loading.shared import SharedArray
+from data.pictures.shared import SharedArray
 from utils.errors import UserError
 
 LOOK = 5.0  # seconds after which a waiting worker looks whether its parent is alive

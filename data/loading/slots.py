@@ -11,7 +11,7 @@ import torch
 
 from data.loading.dataset import EvalDataset
 from data.loading.device.transfer import locked_copy
-from data.loading.shared import SharedArray
+from data.pictures.shared import SharedArray
 
 Batch = dict[str, Any]
 LISTED = ("index", "letterbox", "ori_shape")  # kept as lists

@@ -14,6 +14,8 @@ from data.pictures.cache_file import Stored, build, check, file_name, file_size,
 from data.pictures.decode import Decoder
 from data.pictures.packed import Kept, Packed, for_each
 from data.pictures.room import GB, make_room, require_room
+from data.pictures.shared import by_all_ranks
+from utils.device.ranks import local_ranks
 from utils.env import cache_dir
 from utils.errors import UserError
 from utils.files import locked
@@ -152,23 +154,32 @@ class DiskCache(Kept):
 
 
 class RamCache(Kept):
-    """Shared memory: workers see the same bytes however they are started."""
+    """Shared memory: workers see the same bytes however they are started, and so do the ranks of a machine."""
 
     def __init__(self, decoder: Decoder, packed: Packed, cached: int):
         super().__init__(decoder, packed, cached)
+        if local_ranks() > 1 and hasattr(os, "memfd_create"):
+            self.shared = by_all_ranks(self.nbytes, f"{file_name(decoder)}-{cached}", self._fill)
+        else:
+            self.shared = torch.empty(self.nbytes, dtype=torch.uint8).share_memory_()
+            self._fill(self.shared.numpy())
+        self.flat = self._array()
+
+    def _fill(self, flat: np.ndarray) -> None:
         if Path("/dev/shm").is_dir():
             require_room(self.nbytes, Path("/dev/shm"), "ram")
-        self.shared = torch.empty(self.nbytes, dtype=torch.uint8).share_memory_()
-        self.flat = self.shared.numpy()
 
         def one(i: int) -> None:
-            packed.view(self.flat, i)[:] = decoder.load(i)
+            self.packed.view(flat, i)[:] = self.decoder.load(i)
 
-        for_each(one, range(cached), "decoding pictures")
+        for_each(one, range(self.cached), "decoding pictures")
+
+    def _array(self) -> np.ndarray:
+        return self.shared.numpy() if isinstance(self.shared, torch.Tensor) else self.shared.array
 
     def __getstate__(self) -> dict[str, object]:
-        return super().__getstate__() | {"flat": None}  # torch passes the memory on, numpy would copy it
+        return super().__getstate__() | {"flat": None}  # its owner passes the memory on, numpy would copy it
 
     def __setstate__(self, state: dict[str, object]) -> None:
         super().__setstate__(state)
-        self.flat = self.shared.numpy()
+        self.flat = self._array()

@@ -39,7 +39,8 @@ def _fork(ranks: Ranks, job: Callable[[Ranks], Any], folder: Path, seconds: floa
     code, result = 1, folder / str(ranks.rank)
     try:
         torch.set_num_threads(1)
-        os.environ.update(RANK=str(ranks.rank), LOCAL_RANK=str(ranks.rank), WORLD_SIZE=str(ranks.world_size))
+        os.environ.update(RANK=str(ranks.rank), LOCAL_RANK=str(ranks.rank))
+        os.environ.update(WORLD_SIZE=str(ranks.world_size), LOCAL_WORLD_SIZE=str(ranks.world_size))
         store = dist.FileStore(str(folder / "store"), ranks.world_size)
         gloo = {"store": store, "rank": ranks.rank, "world_size": ranks.world_size}
         dist.init_process_group("gloo", timeout=timedelta(seconds=seconds), **gloo)

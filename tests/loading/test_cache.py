@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import socket
 import sys
 import time
 from dataclasses import replace
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import data.pictures.cache_file
@@ -26,6 +28,9 @@ from data.index.index import Index, build_index
 from data.pictures.cache import open_pictures
 from data.pictures.decode import load_picture
 from data.pictures.letterbox import long_side_shape
+from tests.helpers.ranks import on_ranks
+from utils.device.ranks import Ranks
+from utils.device.together import add_up
 from utils.errors import UserError
 
 
@@ -207,6 +212,31 @@ def test_a_part_is_kept_when_all_do_not_fit(index, tmp_path, cache, decoded, cap
     assert fuller.cached > pictures.cached
     val = open_pictures(index, 96, cache, False, cache_gb=size / 2**30, beside=[fuller])
     assert 0 <= val.cached < fuller.cached and val.nbytes + fuller.nbytes <= size, "both count"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory by the number of a descriptor")
+def test_ranks_of_a_machine_share_the_memory_of_the_cache(toy, tmp_path, monkeypatch, decoded):
+    """Each picture is decoded once, what a rank writes the others see, and an ended torchrun leaves nothing."""
+    monkeypatch.setenv("PREHEAT_CACHE", str(tmp_path / "cache"))
+    index = build_index(load_dataset_yaml(toy), "train")
+    left = tmp_path / f"cache/pictures/ranks-{socket.gethostname()}-{2**22 + 1}-x.txt"
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.write_text("/proc/0/fd/0")
+
+    def job(ranks: Ranks) -> tuple[int, bool, int]:
+        pictures, plain = open_pictures(index, 64, "ram", True), open_pictures(index, 64, "off", True)
+        count = len(decoded)
+        same = all(np.array_equal(pictures[i], plain[i]) for i in range(index.n))
+        add_up(torch.zeros(()))
+        pictures.flat[ranks.rank] = 100 + ranks.rank
+        add_up(torch.zeros(()))
+        return count, same, int(pictures.flat[0]) + int(pictures.flat[1])
+
+    for _ in range(2):
+        found = on_ranks(2, job)
+        assert sum(count for count, _, _ in found) == index.n and all(same for _, same, _ in found)
+        assert {told for _, _, told in found} == {201}
+    assert not left.exists()
 
 
 def test_least_recently_used_files_go_first(index, tmp_path):

@@ -21,8 +21,8 @@ from data.index.columns import Paths
 from data.index.index import Index, build_index
 from data.loading.dataset import TrainDataset
 from data.loading.loader import EpochSampler, build_eval_loader, build_train_loader, check_shared_memory
-from data.loading.shared import SharedArray
 from data.pictures.decode import Decoder
+from data.pictures.shared import SharedArray
 from tests.helpers import forked
 from utils.config.schema import Hyp
 from utils.env import REPO

@@ -85,11 +85,16 @@ def cpu_has_bf16() -> bool:
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
+def local_ranks(world_size: int = 1) -> int:
+    """Ranks on this machine, as torchrun says; by whatever else they were started, `world_size`."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
+
+
 def start_ranks(spec: str) -> Ranks:
     """Read torchrun's environment and pick this rank's device. Nothing is opened: see `join_ranks`."""
     world_size = int(os.environ.get("WORLD_SIZE", 1))
     rank, local_rank = int(os.environ.get("RANK", 0)), int(os.environ.get("LOCAL_RANK", 0))
-    device = pick_device(spec, local_rank, int(os.environ.get("LOCAL_WORLD_SIZE", world_size)))
+    device = pick_device(spec, local_rank, local_ranks(world_size))
     return Ranks(rank, world_size, device)
 
 
@@ -106,12 +111,12 @@ def open_device(device: torch.device) -> None:
 
 def thread_count(ranks: Ranks) -> int:
     """Threads of torch: every core on a CPU, shared out over the ranks of a machine; OMP_NUM_THREADS may lower it."""
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.world_size))
+    local = local_ranks(ranks.world_size)
     return max(min(cores() // local, int(os.environ.get("OMP_NUM_THREADS") or cores())), 1)
 
 
 def worker_count(wanted: int | None, ranks: Ranks) -> int:
     """Data workers of a rank: as many as wanted, but not more than its share of the cores; None: one core fewer."""
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.world_size))
+    local = local_ranks(ranks.world_size)
     share = max(cores() // local, 1)
     return max(share - 1, 1) if wanted is None else min(wanted, share)

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import nn
 
 from utils.device.ranks import Ranks, open_device
+from utils.errors import LeftAlone
 
 
 def join_ranks(ranks: Ranks) -> None:
@@ -35,6 +36,20 @@ def _signals_end_it() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def told_when_left() -> Iterator[None]:
+    """Turn the error that a rank meets where another one has gone into LeftAlone; gloo's has no type of its own."""
+    try:
+        yield
+    except RuntimeError as e:
+        if isinstance(e, dist.DistError) or "gloo" in str(e):
+            raise LeftAlone(
+                "another rank has ended, so this one cannot go on; torchrun's report names it. "
+                "--max-restarts 3 of torchrun goes on from the last state by itself."
+            ) from None
+        raise
 
 
 def stop_ranks() -> None:
