@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from data.loading.loader import EpochSampler
 from models.build import build_network, label
-from models.loss.detection import DetectionLoss, part_of
+from models.loss.detection import DetectionLoss
 from models.training.freeze import keep_frozen_bn_eval
 from models.training.join import adding_up, join_model, share_window
 from models.weights.find import read_model_yaml
@@ -48,6 +48,13 @@ def epoch() -> dict[str, Tensor]:
         "bboxes": torch.cat((torch.rand(len(picture), 2, generator=generator) * 0.4 + 0.3, sides), 1),
         "batch_idx": picture,
     }
+
+
+def part_of(batch: dict[str, Tensor], first: int, end: int) -> dict[str, Tensor]:
+    """The boxes of the pictures `first` to `end`."""
+    mine = (batch["batch_idx"] >= first) & (batch["batch_idx"] < end)
+    boxes = {key: batch[key][mine] for key in ("cls", "bboxes", "batch_idx")}
+    return boxes | {"batch_idx": boxes["batch_idx"] - first}
 
 
 def gradients(ranks: Ranks, family: str, saves_after: int) -> dict[str, Any]:
