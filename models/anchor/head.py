@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 BOX = 5  # numbers of an anchor before the classes: x, y, w, h, objectness
-LARGEST_EXP = 1e3  # of exp(w): a width in anchors that no picture has; keeps a wild weight finite
+LARGEST = 7.0  # w of e^w: a width of 1000 anchors, which no picture has; keeps a wild weight finite
 
 
 class AnchorDetect(nn.Module):
@@ -73,7 +73,7 @@ class AnchorDetect(nn.Module):
 
     def sizes(self, raw: Tensor) -> Tensor:
         """Widths and heights in anchors of raw w, h (..., 2)."""
-        return raw.exp().clamp(max=LARGEST_EXP) if self.decode == "darknet" else (raw.sigmoid() * 2) ** 2
+        return raw.clamp(max=LARGEST).exp() if self.decode == "darknet" else (raw.sigmoid() * 2) ** 2
 
     def boxes_and_scores(self, levels: list[Tensor]) -> Tensor:
         """xywh in pixels and scores (b, 4 + nc, a), a score being objectness times class; in float32 always."""

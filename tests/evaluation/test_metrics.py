@@ -15,7 +15,8 @@ from ultralytics.utils.metrics import ap_per_class
 
 from utils.evaluation import coco
 from utils.evaluation.coco import coco_results, coco_scores
-from utils.evaluation.metrics import _verdicts, confusion_matrix, f1_curves
+from utils.evaluation.matching import overlaps
+from utils.evaluation.metrics import _verdicts, confusion_matrix, f1_curves, yolov5_ap
 from utils.evaluation.truth import truth_of
 
 
@@ -263,3 +264,51 @@ def test_a_perfect_detector_scores_1_however_many_boxes_a_picture_has(boxes):
     scores = coco_scores(index, coco_results(index, detections))
     assert scores.metrics["val/mAP50-95"] == pytest.approx(1, abs=1e-9)
     assert (scores.counted > 100) == (boxes > 100)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ap_of_yolov5_is_its_definition(seed):
+    """Pair by pair and recall by recall, on detections without ties: YOLOv5's sort is not stable."""
+    index, rng = random_index(seed), np.random.default_rng(seed)
+    detections = random_detections(index, seed)
+    for row, found in detections.items():
+        found[:, 4] = rng.random(len(found))
+        detections[row] = found[np.argsort(-found[:, 4])]
+    singles = index.classes[~index.crowd]
+    aps = [[_area(_judged(index, detections, c, t), (singles == c).sum()) for t in TENTHS] for c in np.unique(singles)]
+    wanted = np.mean([row[0] for row in aps]), np.mean(aps)
+    assert yolov5_ap(index, detections) == pytest.approx(wanted, abs=1e-9) and wanted[0] > wanted[1] > 0
+
+
+TENTHS = np.linspace(0.5, 0.95, 10)
+
+
+def _judged(index: Columns, detections: dict[int, np.ndarray], cls: int, threshold: float) -> list[bool]:
+    """Whether each detection of a class is right, by falling score, as YOLOv5 pairs: by IoU, each box and each once."""
+    rows = []
+    for row, found in detections.items():
+        truth, classes, crowd, _ = truth_of(index, row)
+        truth, found = truth[(classes == cls) & ~crowd], found[found[:, 5] == cls]
+        iou = overlaps(found, truth, np.zeros(len(truth), bool))
+        pairs = sorted(((iou[d, t], d, t) for d in range(len(found)) for t in range(len(truth))), reverse=True)
+        pairs = [pair for pair in pairs if pair[0] >= threshold]
+        best = {d: t for _, d, t in reversed(pairs)}  # each detection keeps the box that it overlaps most
+        owner = {t: d for d, t in sorted(best.items(), reverse=True)}  # each box the most confident of its detections
+        rows += [(score, owner.get(best.get(d)) == d) for d, score in enumerate(found[:, 4])]
+    return [right for _, right in sorted(rows, reverse=True)]
+
+
+def _area(right: list[bool], boxes: int) -> float:
+    """The area under precision against recall by 100 trapezoids; precision never rises, and ends at 0."""
+    if not right:
+        return 0.0
+    points = [(0.0, 1.0), *((sum(right[:k]) / boxes, sum(right[:k]) / k) for k in range(1, len(right) + 1)), (1.0, 0.0)]
+    falling = [max(p for _, p in points[k:]) for k in range(len(points))]
+    heights = np.interp(np.linspace(0, 1, 101), [r for r, _ in points], falling)
+    return sum((a + b) / 2 for a, b in zip(heights[:-1], heights[1:], strict=True)) / 100
+
+
+def test_ap_of_yolov5_without_boxes_or_detections():
+    index = random_index(0, crowds=False)
+    assert yolov5_ap(index, {}) == (0.0, 0.0)
+    assert np.isnan(yolov5_ap(random_index(0, empty=True), {})).all()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from models.anchor.loss import AnchorLoss
+from models.anchor.match import as_rows, find
 from models.anchor.network import AnchorModel
 from tests.models.test_anchor import TINY, tiny
 from utils.config.schema import Hyp
@@ -178,3 +179,28 @@ def test_losses_of_an_evaluation_are_those_of_training_however_it_is_shared_out(
     whole = Means()
     whole.add(loss_fn.sums(levels, batch))
     assert whole.values("", [whole.table()]) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_darknets_boxes_stay_in_their_cell_and_are_matched_by_iou():
+    """centre = s + cell, size = e^w anchors; a box goes to the anchors whose IoU with it is above iou_t."""
+    model = tiny(yaml=TINY | {"decode": "darknet"})
+    levels = [torch.randn_like(level) for level in model(torch.rand(1, 3, 64, 64))[1]]
+    decoded = model.model[-1].boxes_and_scores(levels)
+    raw = levels[0][0, 1, 2, 5].double()  # anchor 16 x 30, row 2, column 5, stride 4
+    x, y, w, h = decoded[0, :4, 1 * 256 + 2 * 16 + 5].tolist()
+    assert (x, y) == pytest.approx((4 * (sigmoid(raw[0]) + 5), 4 * (sigmoid(raw[1]) + 2)), rel=1e-5)
+    assert (w, h) == pytest.approx((16 * math.exp(raw[2]), 30 * math.exp(raw[3])), rel=1e-4)
+
+    head, hyp = model.model[-1], Hyp(gains="anchor-based", imgsz=64, iou_t=0.3)
+    rows = as_rows({k: v for k, v in random_batch(2, 30, 3, seed=3).items()})
+    found = find(rows, head.anchors[0], (2, 2, 16, 16), hyp, "darknet")
+    wanted = set()
+    for picture, _, x, y, w, h in rows.astype(float).tolist():
+        for a, (aw, ah) in enumerate(head.anchors[0].tolist()):
+            inter = min(w * 16, aw) * min(h * 16, ah)
+            if inter / (w * h * 256 + aw * ah - inter) > 0.3:
+                wanted.add(((int(picture) * 2 + a) * 16 + int(y * 16)) * 16 + int(x * 16))
+    assert set(found.cell.tolist()) == wanted and wanted
+    loss, _ = AnchorLoss(model.train(), hyp)(model(torch.rand(2, 3, 64, 64)), random_batch(2, 30, 3, seed=3))
+    loss.backward()
+    assert bool(loss.isfinite()) and all(bool(p.grad.isfinite().all()) for p in model.parameters())

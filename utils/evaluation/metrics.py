@@ -66,7 +66,7 @@ def _verdicts(index: Any, detections: dict[int, np.ndarray]) -> tuple[np.ndarray
 
 
 def yolov5_ap(index: Any, detections: dict[int, np.ndarray]) -> tuple[float, float]:
-    """mAP50 and mAP50-95 as YOLOv5 and ultralytics define them; nan without boxes. COCO's are other numbers.
+    """mAP50 and mAP50-95 as YOLOv5 (v7.0) defines them; nan without boxes. COCO's are other numbers.
 
     A detection goes for the true box that it overlaps most and no other one; of those that go for the same box the most
     confident is right. AP is the area under the falling precision, by trapezoids between 101 recalls; past the recall
