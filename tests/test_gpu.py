@@ -13,16 +13,22 @@ import train
 import val
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import build_index
+from data.loading.device.colour import recolour
 from data.loading.loader import build_train_loader
 from models.detector import build_detector
 from models.training.ema import EMA
 from models.training.fit import Demand, largest_batch
+from models.training.graph import require_graphs
 from models.training.optim import build_optimizer, optimizer_step
-from tests.helpers.runs import replaced, run_train, state_of
+from models.training.state import build_training
+from tests.helpers.runs import guesser, replaced, run_train, state_of
 from utils.config.schema import Hyp
-from utils.device.images import preprocess
+from utils.device.images import ToDevice, preprocess
+from utils.device.ranks import DTYPES, Ranks
+from utils.device.streams import sent_ahead
 from utils.errors import UserError
-from utils.run.log import read_metrics
+from utils.evaluation.nms import non_max_suppression
+from utils.run.log import RunLog, read_metrics
 
 DEMO = "models/demo.yaml"
 pytestmark = [
@@ -153,3 +159,124 @@ def test_equal_seeds_end_with_equal_bits_where_that_is_asked_for(toy_args, tmp_p
     words = [*replaced(toy_args, "--device", "cuda"), "deterministic=true"]
     a, b = (state_of(run_train(*words, project=tmp_path, name=name))["ema"]["model"] for name in "ab")
     assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+class Summed:
+    """A loss that waits for nothing, in place of a criterion."""
+
+    names = ("box", "cls", "dfl")
+
+    def __call__(self, preds, batch):
+        loss = preds["boxes"].float().square().mean() + preds["scores"].float().square().mean()
+        return loss, torch.stack([loss.detach()] * 3)
+
+
+@pytest.mark.parametrize("amp", ["fp16", "bf16", "off"])
+@pytest.mark.parametrize("hsv_on", ["host", "device"])
+def test_nothing_in_a_step_waits_but_the_criterion(toy, tmp_path, amp, hsv_on):
+    """From a batch of the loader to the average of the weights, and the log; the meter looks at every tenth batch."""
+    index, device = build_index(load_dataset_yaml(toy), "train"), torch.device("cuda", 0)
+    hyp = Hyp(imgsz=64, epochs=2, batch=4, nbs=4, amp=amp, hsv_on=hsv_on)
+    loader = build_train_loader(index, hyp, batch=4, workers=2, pin=True)
+    loader.start(0)
+    model = build_detector(DEMO, list(index.names))[0].to(device, memory_format=torch.channels_last)
+    ranks, runlog = Ranks(0, 1, device), RunLog(tmp_path, 0, 0, False)
+    training, _ = build_training(model, hyp, len(loader), np.ones(index.nc), ranks, DTYPES[amp], None)
+    training.loss_fn = Summed()
+    run = train.Run(hyp, ranks, tmp_path, 32, {}, False, dtype=DTYPES[amp])
+
+    def strict():
+        for k, batch in enumerate(loader.epoch(0)):
+            torch.cuda.set_sync_debug_mode("error" if k > 1 else "default")  # the first steps make what is kept
+            yield batch
+        torch.cuda.set_sync_debug_mode("default")
+
+    try:
+        train.train_one_epoch(training, model, strict(), run, runlog)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+        runlog.close()
+        loader.close()
+    assert training.progress.ni == len(loader) and training.progress.skipped == 0
+
+
+def test_batches_that_are_sent_ahead_arrive_as_they_were_made():
+    """While the GPU is busy: neither a buffer of the host nor one of the device is written over too early."""
+    index = build_index(load_dataset_yaml("toy-target"), "train")
+    hyp, device = Hyp(imgsz=320, epochs=2), torch.device("cuda", 0)
+    oracle = build_train_loader(index, hyp, batch=16, workers=0)
+    loader = build_train_loader(index, hyp, batch=16, workers=2, pin=True)
+    load, sums = torch.rand(4096, 4096, device=device), []
+    for _, images in sent_ahead(loader.epoch(0), device, ToDevice(device, True)):
+        for _ in range(20):
+            load = (load @ load).clamp(0, 1)
+        sums.append(images.double().sum((1, 2, 3)))
+    loader.close()
+    for got, batch in zip(sums, oracle.epoch(0), strict=True):
+        torch.testing.assert_close(got.cpu(), ToDevice(torch.device("cpu"), True)(batch).double().sum((1, 2, 3)))
+
+
+@pytest.mark.parametrize("mode", ["exact", "matrix"])
+def test_colours_of_the_device_are_those_of_the_host(mode):
+    images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    gains = np.random.default_rng(0).uniform(-1, 1, (4, 3))
+    there = recolour(images.cuda(), gains, mode).cpu().int()
+    assert (there - recolour(images, gains, mode).int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_detections_of_a_batch_are_those_of_its_pictures_on_a_cpu(multi_label):
+    generator = torch.Generator().manual_seed(0)
+    boxes = torch.rand(3, 4, 400, generator=generator) * 40 + 20
+    pred = torch.cat((boxes, torch.rand(3, 5, 400, generator=generator)), 1)
+    settings = (0.01, 0.6, 300, multi_label, False)
+    for a, b in zip(non_max_suppression(pred.cuda(), *settings), non_max_suppression(pred, *settings), strict=True):
+        assert not a.is_cuda
+        torch.testing.assert_close(a, b)
+
+
+def test_val_scores_on_a_gpu_what_it_scores_on_a_cpu(toy, tmp_path):
+    words = ["--weights", guesser(), "--data", toy, "--imgsz", 64, "--project", tmp_path, "--noplots", "--amp", "off"]
+    there, here = (val.main([*map(str, words), "--device", device]) for device in ("cuda:0", "cpu"))
+    for name, value in here.items():
+        assert there[name] == pytest.approx(value, abs=0.01, nan_ok=True), name
+
+
+@pytest.mark.parametrize("amp", ["fp16", "off"])
+def test_a_replayed_network_learns_what_a_called_one_does(toy_args, tmp_path, amp):
+    states = {}
+    for graph in ("false", "true"):
+        words = [
+            *replaced(toy_args, "--device", "cuda"),
+            "--weights",
+            DEMO,
+            f"amp={amp}",
+            "lr0=0.002",
+            f"graph={graph}",
+        ]
+        states[graph] = state_of(run_train(*words, project=tmp_path, name=graph))["ema"]["model"]
+    for key, value in states["false"].items():
+        torch.testing.assert_close(states["true"][key], value, rtol=0.1, atol=0.02)
+
+
+def test_one_rank_of_nccl_has_the_gradients_of_none(tmp_path):
+    torch.distributed.init_process_group("nccl", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        model = torch.nn.Conv2d(3, 4, 3).cuda()
+        joined = torch.nn.parallel.DistributedDataParallel(copy.deepcopy(model))
+        images = torch.rand(2, 3, 8, 8, device="cuda")
+        for network in (model, joined):
+            network(images).square().sum().backward()
+        torch.testing.assert_close(joined.module.weight.grad, model.weight.grad)
+        with pytest.raises(UserError, match="one GPU and one rank"):
+            require_graphs(Hyp(graph=True), Ranks(0, 2, torch.device("cuda", 0)))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_torchrun_trains_on_a_gpu(toy_args, tmp_path):
+    words = [*replaced(toy_args, "--device", "cuda"), "--project", tmp_path]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 1, "train.py", *words]
+    subprocess.run(list(map(str, command)), check=True, capture_output=True)
+    assert state_of(tmp_path / "exp")["progress"]["finished"]
