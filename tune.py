@@ -1,4 +1,4 @@
-"""Which rate, which settings? python tune.py lr | search --weights yolo11n.pt --data data.yaml. Read downward."""
+"""Before a long run: python tune.py lr | check | search --weights yolo11n.pt --data data.yaml. Read downward."""
 
 import utils.env  # noqa: F401, I001  (first: sets the environment that the libraries read on import)
 
@@ -8,23 +8,25 @@ from collections.abc import Callable
 from utils.config.options import option_lines
 from utils.config.schema import Command, Hyp
 from utils.errors import UserError, answer_first, run_script, stop_if_signalled, suggest
-from utils.tune.options import ONCE, Lr, read_run, train_line
+from utils.tune.options import ONCE, Check, Lr, read_run, train_line
 from utils.tune.search.asked import Search, read_search
 
-USAGE = """usage: python tune.py lr | search [--key value | key=value ...]
+USAGE = """usage: python tune.py lr | check | search [--key value | key=value ...]
 
   lr       range test: a rate that rises step by step, and what the loss says to it; suggests lr0
+  check    seven steps before a long run, each with a verdict, its evidence and what to do
   search   many runs over a space, as lr0=log:1e-4:1e-1 mosaic=0:1 optimizer=sgd|adamw; its winner is run again on
            fresh seeds against the settings as given, and hyps/tuned.yaml is written if it is certainly better
 """
-MODELS = {"lr": Lr, "search": Search}
+MODELS = {"lr": Lr, "check": Check, "search": Search}
 
 
 def answered(argv: list[str]) -> bool:
     """Whether --help was all that is asked for; UserError for words that cannot be understood."""
     name = argv[0] if argv else ""
     if {"--help", "-h"} & set(argv):
-        print("\n".join([USAGE, *option_lines(MODELS.get(name, Lr), Command, Hyp, without=ONCE)]))
+        asked = [MODELS[name]] if name in MODELS else MODELS.values()
+        print("\n".join([USAGE, *option_lines(*asked, Command, Hyp, without=ONCE)]))
         return True
     if name not in MODELS:
         what = f"'{name}' is no command of tune.py." if name else "name a command of tune.py."
@@ -41,11 +43,17 @@ if __name__ == "__main__":
 
 import json
 import logging
+import math
+import shlex
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,12 +63,15 @@ from data.index.index import Index
 from data.loading.loader import TrainLoader, build_train_loader
 from data.loading.multiscale import random_size, resize
 from data.loading.order import class_counts, most_boxes
+from data.scored import open_validation
 from models.detector import open_model
 from models.training.fit import Demand, require_statistics, settle
 from models.training.freeze import freeze
-from models.training.state import Training, build_training
-from models.training.steps import restored, take_steps
+from models.training.state import Training, build_training, scored_as_stored
+from models.training.steps import Step, restored, take_steps, with_priors
 from models.weights.find import find_weights
+from utils.compare.folder import write_text
+from utils.compare.launch.local import device_slots
 from utils.device.images import ToDevice, in_channels_last, memory_format
 from utils.device.ranks import DTYPES, Ranks, open_device, pick_device, thread_count, worker_count
 from utils.drawing.figure import save
@@ -70,11 +81,28 @@ from utils.run.folder import make_run_folder
 from utils.run.state.seed import set_seed
 from utils.schedule.preview import for_data
 from utils.schedule.rates import Rates
+from utils.tune.lecture import (
+    Finding,
+    at_start,
+    best_rate,
+    by_heart,
+    falling,
+    next_commands,
+    transfer,
+)
+from utils.tune.notes import Notes
+from utils.tune.page import WORDS, check_page
 from utils.tune.picture import draw_ramps
 from utils.tune.ramp import Ramp, Suggestion, has_diverged, rates, remarks, suggest_rates
+from utils.tune.runs import Lab, best_trial, read_curves, run_grid, run_longer
 from utils.tune.search.main import search
+from utils.tune.trials import OutOfTime
 
 log = logging.getLogger(__name__)
+PLAIN = (  # what is off where pictures are learnt by heart
+    *("mosaic", "mixup", "hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective", "flipud"),
+    *("fliplr", "multi_scale", "balance", "weight_decay"),
+)
 
 
 @dataclass(frozen=True)
@@ -86,6 +114,7 @@ class Bench:
     ranks: Ranks
     train: Index
     val: Index
+    known: list[str]  # classes that the weights know already
 
     def with_seed(self, seed: int) -> "Bench":
         """The same run with another seed."""
@@ -115,10 +144,11 @@ def open_bench(command: Command, hyp: Hyp) -> Bench:
     torch.set_num_threads(thread_count(ranks))
     open_device(ranks.device)
     train, val = open_parts(load_dataset_yaml(hyp.data, command.download), hyp, command.trust_index)
-    model, _ = open_model(hyp, train.names, None, command.download)
+    model, head = open_model(hyp, train.names, None, command.download)
     model.to(ranks.device)
     hyp = settle(hyp, ranks, model, Demand(most_boxes(train, hyp.mosaic, hyp.mixup), class_counts(train)))
-    return Bench(command, for_data(hyp, train.per_epoch, train.nc), ranks, train, val)
+    known = head.carried_names if head else []
+    return Bench(command, for_data(hyp, train.per_epoch, train.nc), ranks, train, val, known)
 
 
 def begin(bench: Bench) -> tuple[Training, TrainLoader]:
@@ -209,9 +239,9 @@ def ramp_up(bench: Bench, options: Lr) -> Ramp:
 
 def next_line(options: Lr, words: list[str], found: dict[str, Suggestion]) -> str:
     """The command of train.py that uses what was found; empty where nothing was."""
-    if "steepest" not in found or options.group not in ("all", "weight", "bias"):
+    if "middle" not in found or options.group not in ("all", "weight", "bias"):
         return ""
-    lr = float(f"{found['steepest'].lr:.2g}")
+    lr = float(f"{found['middle'].lr:.2g}")
     return train_line(words, **({"warmup_bias_lr": lr} if options.group == "bias" else {"lr0": lr}))
 
 
@@ -235,7 +265,119 @@ def write_ramps(
     return result
 
 
-COMMANDS = {"lr": find_lr}
+def check(options: Check, command: Command, hyp: Hyp, words: list[str]) -> dict[str, Any]:
+    """The seven steps, each made once: what was found stands in check.json, and on a page in the end."""
+    began = time.monotonic()
+    minutes = options.minutes or (4.0 if words == ["--hyp", "demo"] else 30.0)
+    log.info(f"seven steps within {minutes:g} minutes; the same command goes on where it stopped")
+    bench = open_bench(command, hyp)
+    notes = Notes.of(Path(options.project), options.name, {"pictures": options.pictures, **bench.hyp.model_dump()})
+    until = began + 60 * minutes - notes.seconds
+    slots = device_slots(hyp.device, options.jobs)
+    batches = -(-bench.train.per_epoch // bench.hyp.batch)
+    lab = Lab(bench.hyp, batches, bench, notes.numbers, notes.folder, words, slots, until)
+    steps = (
+        look_at_start,
+        partial(learn_by_heart, pictures=options.pictures),
+        try_rates,
+        run_grid,
+        run_longer,
+        read_curves,
+    )
+    for number, step in enumerate(steps, 1):
+        try:
+            if number not in notes.findings:
+                notes.findings[number] = step(lab)
+        except OutOfTime:
+            log.info(f"{number}. the minutes are over: the same command with more --minutes goes on here")
+            break
+        finally:
+            notes.write(time.monotonic() - began)
+        found = notes.findings[number]
+        log.info(f"{number}. {found.title}: {WORDS[found.verdict]}. {found.evidence}")
+        if found.advice:
+            log.info(f"   {found.advice}")
+    case, arms = transfer(bench.train.n, bench.known, bench.train.names, hyp.epochs)
+    best = best_trial(notes.numbers.get("trials5") or notes.numbers.get("trials4") or [])
+    commands = next_commands(shlex.join(words), best, arms, hyp.epochs)
+    told = {"case": case, "commands": commands, "minutes": f"{minutes:g}"}
+    told["command"] = "python tune.py check " + shlex.join(words)
+    write_text(notes.folder / "check.html", check_page(notes.folder.name, notes.listed, notes.numbers, told))
+    for line in (case, *commands, f"report: {notes.folder / 'check.html'}"):
+        log.info(line)
+    return {"findings": {f.step: f.verdict for f in notes.listed}, **notes.numbers}
+
+
+def look_at_start(lab: Lab) -> Finding:
+    """Step 1: the losses of the first batch, and those of a network that knows its priors only."""
+    training, loader = begin(lab.bench)
+    model, loss_fn = training.model, training.loss_fn
+    try:
+        batch = next(loader.epoch(0))
+        images = preparing(lab.bench, int(model.stride.max()))(batch, 0)
+        with torch.no_grad():
+            parts, implied = (
+                dict(zip(loss_fn.names, loss_fn(one.train()(images), batch)[1].tolist(), strict=True))
+                for one in (model, with_priors(model))
+            )
+    finally:
+        loader.close()
+    return at_start(parts, implied, lab.bench.known)
+
+
+def learn_by_heart(lab: Lab, pictures: int) -> Finding:
+    """Step 2: a few pictures as they are, until the network knows them or a third of the time is over."""
+    bench, end = lab.bench, time.monotonic() + lab.left / 3
+    with_boxes = np.flatnonzero(np.diff(bench.train.offsets))
+    some = np.sort(np.random.default_rng(0).permutation(with_boxes)[:pictures])
+    own = dict.fromkeys(PLAIN, 0.0) | {"albumentations": None, "cache": "off", "workers": 0}
+    hyp = bench.hyp.model_copy(update=own | {"batch": len(some), "nbs": len(some)})
+    few = replace(bench, hyp=hyp, train=bench.train.take(some))
+    training, loader = begin(few)
+    stride = training.model.stride
+    sides = few.train.boxes[:, 2:].min(1) * hyp.imgsz
+    share = (int(stride.max()), 0, bench.ranks, scored_as_stored, loader.dataset)
+    val, scores, done = open_validation(few.train, None, hyp, *share), [], 0
+    for n in (60, 60, 120, 240):
+        for _ in hold(few, training, loader, hyp.lr0, n):
+            done += 1
+        scores.append((done, val.score(training.model).metrics["val/mAP50"]))
+        if scores[-1][1] >= 0.95 or time.monotonic() > end:
+            break
+    return by_heart(scores, len(some), float((sides < float(stride.min())).mean()))
+
+
+def try_rates(lab: Lab) -> Finding:
+    """Step 3: a hundred batches at each of four rates."""
+    hyp, tried, took, batches = lab.bench.hyp, {}, 0.0, 0
+    for factor in (0.1, 0.3, 1.0, 3.0):
+        lr, began = float(f"{hyp.lr0 * factor:.3g}"), time.monotonic()
+        training, loader = begin(lab.bench)
+        nominal, losses = training.schedule.nominal, []
+        began, end = time.monotonic(), time.monotonic() + lab.left / 8
+        for step in hold(lab.bench, training, loader, lr, max(100 // nominal, 10)):
+            losses.append(step.loss)
+            if has_diverged(losses) or (len(losses) >= 10 and time.monotonic() > end):
+                break
+        loader.close()
+        tried[lr], took, batches = losses, took + time.monotonic() - began, batches + nominal * len(losses)
+    lab.numbers["batch_seconds"], lab.numbers["rate"] = took / batches, best_rate(tried)
+    lab.numbers["rates"] = {str(lr): [x for x in losses if math.isfinite(x)] for lr, losses in tried.items()}
+    return falling(tried, hyp.lr0)
+
+
+def hold(bench: Bench, training: Training, loader: TrainLoader, lr: float, steps: int) -> Iterator[Step]:
+    """So many steps at a rate that is held, of all groups in proportion."""
+    hyp, schedule = bench.hyp, training.schedule
+    lrs = {name: curve.peak * lr / hyp.lr0 for name, curve in schedule.lr.items()}
+    rates = repeat(Rates(lrs, hyp.momentum, schedule.nominal), steps)
+    prepare = preparing(bench, int(training.model.stride.max()))
+    for step in take_steps(training, endless(loader), rates, prepare, hyp.clip_norm, DTYPES[hyp.amp]):
+        stop_if_signalled()
+        yield step
+
+
+COMMANDS = {"lr": find_lr, "check": check}
 
 if __name__ == "__main__":
     sys.exit(run_script(main))

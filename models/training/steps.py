@@ -1,6 +1,7 @@
 """Optimizer steps outside a run: to find out what a rate does, with everything that a run trains with."""
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,3 +68,20 @@ def restored(model: nn.Module) -> Iterator[nn.Module]:
     finally:
         model.load_state_dict(before)
         model.train(training)
+
+
+@torch.no_grad()
+def with_priors(model: nn.Module) -> nn.Module:
+    """A copy of a detector that knows nothing but its priors: of each class the same in every cell, of a box's side all
+    distances alike; its losses are what a fresh head begins with."""
+    naive = copy.deepcopy(model)
+    head = naive.model[-1]
+    for branch in (getattr(head, name, None) for name in ("cv3", "one2one_cv3")):
+        for level, stride in zip(branch or (), head.stride.tolist(), strict=False):
+            level[-1].weight.zero_()
+            level[-1].bias.fill_(math.log(5 / head.nc / (640 / stride) ** 2))
+    for branch in (getattr(head, name, None) for name in ("cv2", "one2one_cv2")):
+        for level in branch or ():
+            level[-1].weight.zero_()
+            level[-1].bias.zero_()
+    return naive

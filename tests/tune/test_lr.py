@@ -31,7 +31,7 @@ def test_a_range_test_from_the_command_line_to_its_folder(toy_args, tmp_path, ca
     line = result["train"]
     if line:
         _, hyp, _ = parse_args(line.split()[2:])
-        assert hyp.lr0 == pytest.approx(result["suggestions"]["steepest"]["lr"], rel=0.05) and hyp.imgsz == 64
+        assert hyp.lr0 == pytest.approx(result["suggestions"]["middle"]["lr"], rel=0.05) and hyp.imgsz == 64
         assert line in capsys.readouterr().out
 
 

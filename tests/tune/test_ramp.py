@@ -11,6 +11,7 @@ from utils.tune.ramp import (
     Ramp,
     has_diverged,
     longest_fall,
+    middle,
     rates,
     remarks,
     smoothed,
@@ -63,12 +64,13 @@ def test_the_steepest_fall_is_where_the_curve_falls():
         found = ramp(curve(fall, 1e3 * fall))
         assert steepest(found) == pytest.approx(fall, rel=0.3)
         assert max(steepest(found), valley(found)) < 10 * tenth(found) <= 1e3 * fall
+        assert middle(found) ** 2 == pytest.approx(steepest(found) * 10 * tenth(found))
 
 
 def test_suggestions_move_with_the_rates_and_not_with_the_size_of_the_loss():
     one = ramp(curve(1e-3, 0.3))
     moved, larger = Ramp(0, 10 * one.lr, one.loss, False), Ramp(0, one.lr, 7 * one.loss, False)
-    for rule in (steepest, tenth, valley):
+    for rule in (steepest, tenth, valley, middle):
         assert rule(moved) == pytest.approx(10 * rule(one)) and rule(larger) == pytest.approx(rule(one))
 
 
@@ -76,7 +78,7 @@ def test_where_nothing_falls_nothing_is_suggested():
     rising = ramp(np.linspace(5, 9, 120))
     assert suggest_rates([rising]) == {} and "seed 0" in remarks([rising], {})[0]
     found = suggest_rates([rising, ramp(curve(1e-3, 0.3), seed=1)])
-    assert [len(s.each) for s in found.values()] == [1, 1, 1]
+    assert [len(s.each) for s in found.values()] == [1, 1, 1, 1]
 
 
 def test_seeds_that_disagree_are_named():

@@ -31,6 +31,20 @@ class Lr(BaseModel):
     name: str = Field("lr", description="folder of this one inside `project`; numbered when taken")
 
 
+class Check(BaseModel):
+    """Of the seven steps before a long run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    minutes: float | None = Field(
+        None, gt=0, description="all steps together, on this machine; default: 30, of the embedded demo 4"
+    )
+    pictures: int = Field(8, ge=1, le=64, description="pictures that are learnt by heart, drawn from train")
+    jobs: int | None = Field(None, ge=1, description="runs at once; default: one per device, two on a CPU")
+    project: str = Field("runs/tune", description="folder of the results")
+    name: str = Field("check", description="folder of this one inside `project`; numbered when another one is there")
+
+
 def read_run(argv: Sequence[str], model: type[BaseModel]) -> tuple[Any, Command, Hyp, list[str], list[str]]:
     """Command line -> options of a command of tune.py, the run that they are about, notes, and the words of that run.
 

@@ -14,7 +14,7 @@ import numpy as np
 WIDTH = 0.04  # standard deviation of the smoothing, as a part of the ramp
 FAR = 1.0  # times its lowest value so far, above what it began with, that a loss may reach before the ramp stops
 LEAST = 0.02  # part of the first loss by which it must fall for a rate to be suggested
-NAMES = {"steepest": "steepest fall", "tenth": "minimum / 10", "valley": "valley"}
+NAMES = {"steepest": "steepest fall", "tenth": "minimum / 10", "valley": "valley", "middle": "middle"}
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,12 @@ def valley(ramp: Ramp) -> float | None:
     return float(ramp.lr[series[(2 * (len(series) - 1)) // 3]])
 
 
+def middle(ramp: Ramp) -> float | None:
+    """Half way, on the logarithm, from the steepest fall to the minimum."""
+    found = steepest(ramp)
+    return None if found is None else float(np.sqrt(found * ramp.lr[ramp.smooth.argmin()]))
+
+
 def falls(ramp: Ramp) -> bool:
     """Whether the smoothed loss falls at all before it rises."""
     y = ramp.smooth
@@ -113,7 +119,7 @@ def longest_fall(y: np.ndarray) -> list[int]:
 def suggest_rates(ramps: Sequence[Ramp]) -> dict[str, Suggestion]:
     """What the ramps suggest, by its key in NAMES; what no seed suggests is left out."""
     found = {}
-    for key, rule in (("steepest", steepest), ("tenth", tenth), ("valley", valley)):
+    for key, rule in (("steepest", steepest), ("tenth", tenth), ("valley", valley), ("middle", middle)):
         each = [lr for ramp in ramps if (lr := rule(ramp)) is not None]
         if each:
             found[key] = Suggestion(NAMES[key], each)

@@ -1,0 +1,136 @@
+"""tune.py check: what each step says of made-up numbers, plans within a budget, and the whole thing at toy size."""
+
+import copy
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import tune
+from models.detector import build_detector
+from models.training.steps import with_priors
+from tests.helpers.runs import TINY, TOY_NAMES
+from utils.config.options import parse_args
+from utils.config.schema import Hyp
+from utils.tune.lecture import (
+    BAD,
+    GOOD,
+    LOOK,
+    Trial,
+    at_start,
+    by_heart,
+    falling,
+    next_commands,
+    of_curves,
+    of_grid,
+    of_longer,
+    transfer,
+)
+from utils.tune.trials import plan_grid, plan_longer, seconds_of
+
+IMPLIED = {"box": 3.0, "cls": 4.5, "dfl": 4.2}
+
+
+def rows(scores, train=(), val=()) -> list[dict[str, float]]:
+    found = [{"epoch": k + 1.0, "val/mAP50-95": y} for k, y in enumerate(scores)]
+    for row, a, b in zip(found, train, val, strict=False):
+        row |= {"train/box": a, "train/cls": 0.0, "train/dfl": 0.0, "val/box": b, "val/cls": 0.0, "val/dfl": 0.0}
+    return found
+
+
+def test_the_loss_at_the_start_is_held_against_what_the_priors_imply():
+    assert at_start({"box": 1.4, "cls": 4.6, "dfl": 1.2}, IMPLIED, []).verdict == GOOD
+    assert at_start({"box": 1.4, "cls": 12.0, "dfl": 1.2}, IMPLIED, []).verdict == LOOK
+    assert at_start({"box": 1.4, "cls": 80.0, "dfl": 1.2}, IMPLIED, []).verdict == BAD
+    assert at_start({"box": math.nan, "cls": 4.0, "dfl": 1.2}, IMPLIED, []).verdict == BAD
+
+
+def test_few_pictures_by_heart():
+    assert by_heart([(60, 0.5), (120, 0.97)], 8, 0.0).verdict == GOOD
+    found = by_heart([(60, 0.1), (480, 0.2)], 8, 0.4)
+    assert found.verdict == BAD and "raise --imgsz" in found.advice and "labels" in found.advice
+    assert "imgsz.{" not in found.advice and by_heart([(60, 0.6)], 8, 0.0).verdict == LOOK
+
+
+def test_rates_that_lower_the_loss():
+    down, flat = np.linspace(9, 4, 50), np.full(50, 9.0)
+    assert falling({0.1: flat, 0.01: down}, 0.01).verdict == GOOD
+    found = falling({0.1: flat, 0.01: down}, 0.1)
+    assert found.verdict == LOOK and "try 0.01" in found.advice
+    assert falling({0.1: flat, 0.01: [9.0, math.nan]}, 0.1).verdict == BAD
+
+
+def test_a_grid_whose_best_rate_is_at_its_edge():
+    def grid(scores):
+        return of_grid([Trial(lr, 0.0005, s) for lr, s in zip((0.001, 0.003, 0.01), scores, strict=True)], 2)
+
+    assert grid((0.1, 0.2, 0.15)).verdict == GOOD
+    assert "higher" in grid((0.1, 0.2, 0.25)).advice and "lower" in grid((0.3, 0.2, None)).advice
+    assert grid((None, None, None)).verdict == BAD
+    assert of_longer([Trial(0.1, 0, 0.4)], [Trial(0.1, 0, 0.3)], 9).verdict == GOOD
+    assert of_longer([Trial(0.1, 0, None)], [Trial(0.1, 0, 0.3)], 9).verdict == LOOK
+
+
+def test_learning_curves_are_read():
+    assert "more epochs" in of_curves(rows(np.linspace(0.1, 0.5, 12))).advice
+    assert "Flat at first" in of_curves(rows([0.001] * 5 + [0.3, 0.4, 0.41, 0.41, 0.41, 0.41])).advice
+    assert "Falling" in of_curves(rows([0.1, 0.3, 0.5, 0.5, 0.4, 0.3, 0.3, 0.2])).advice
+    steady = [0.3, 0.4, 0.45, 0.5, 0.5, 0.5, 0.5, 0.5]
+    apart = of_curves(rows(steady, np.linspace(4, 1, 8), [3, 2, 1.5, 1.5, 1.6, 1.8, 2.0, 2.2]))
+    assert "more augmentation" in apart.advice
+    assert "No gap" in of_curves(rows(steady, np.linspace(4, 2, 8), np.linspace(4, 2, 8))).advice
+    assert of_curves(rows([0.1, 0.2])).verdict == LOOK
+
+
+@pytest.mark.parametrize(
+    ("pictures", "known", "first"), [(100, 2, "few"), (100, 0, "few"), (9999, 2, "many"), (9999, 0, "many")]
+)
+def test_each_case_of_transfer_has_arms_that_compare_py_takes(pictures, known, first):
+    case, arms = transfer(pictures, ["a", "b"][:known], ["a", "b"], 20)
+    assert case.startswith(first) and ("near" in case) == bool(known) and len(arms) >= 2
+    for own in arms.values():
+        parse_args(["--hyp", "finetune", "--weights", "w.pt", "--data", "d.yaml", *own])
+    assert all(
+        "as-set" in line or "train.py" in line for line in next_commands("--hyp demo", Trial(0.1, 0, 1), arms, 9)
+    )
+
+
+def test_a_plan_keeps_to_its_budget():
+    hyp = Hyp(epochs=50)
+    for left in (10, 60, 200, 1000, 9000):
+        points, epochs = plan_grid(hyp, 0.01, left, 4.0, 2)
+        assert not points or seconds_of(epochs, 4.0, len(points), 2) <= left
+        runs, longer = plan_longer(hyp, max(epochs, 1), left, 4.0, 2)
+        assert not runs or (seconds_of(longer, 4.0, runs, 2) <= left and longer >= 2 * epochs)
+    assert plan_grid(hyp, 0.01, 10, 4.0, 2) == ([], 0) and plan_longer(hyp, 1, 10, 4.0, 2) == (0, 0)
+    assert len(plan_grid(hyp, 0.01, 9000, 4.0, 2)[0]) == 6 and plan_longer(hyp, 5, 90000, 4.0, 2) == (3, 50)
+
+
+def test_a_network_that_knows_its_priors_only_answers_alike_everywhere():
+    model, _ = build_detector(str(TINY), TOY_NAMES)
+    before = copy.deepcopy(model.state_dict())
+    naive = with_priors(model).train()
+    scores = naive(torch.rand(2, 3, 64, 64))["scores"]  # (b, nc, a)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    levels = scores[0].unique()
+    expected = [math.log(5 / 4 / (640 / s) ** 2) for s in model.stride.tolist()]
+    assert sorted(levels.tolist()) == pytest.approx(sorted(expected))
+
+
+@pytest.mark.slow
+def test_a_check_from_the_command_line_to_its_page(toy_args, tmp_path, forked_runs, capsys):
+    words = ["check", *toy_args, "--pictures", "4", "--minutes", "20", "--jobs", "2", "--project", str(tmp_path)]
+    result = tune.main(words)
+    folder = tmp_path / "check"
+    content = json.loads((folder / "check.json").read_text())
+    assert sorted(result["findings"]) == [1, 2, 3, 4, 5, 6] and len(content["numbers"]["trials4"]) == 6
+    page = (folder / "check.html").read_text()
+    assert all(f"{k}. " in page for k in range(1, 7)) and "<script" not in page and "compare.py" in page
+    runs = {place: place.stat().st_mtime_ns for place in (folder / "runs").glob("*/metrics.csv")}
+    del content["findings"]["5"], content["findings"]["6"]
+    (folder / "check.json").write_text(json.dumps(content))
+    assert tune.main(words)["findings"] == result["findings"]  # the same folder, and no run is made again
+    assert runs == {place: place.stat().st_mtime_ns for place in (folder / "runs").glob("*/metrics.csv")}
+    assert not (tmp_path / "check2").exists()

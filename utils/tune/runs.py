@@ -1,0 +1,94 @@
+"""The steps of a check that are made by runs of train.py, and what steps work with."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from utils.compare.runs import last_lines
+from utils.config.schema import Hyp
+from utils.env import cores
+from utils.errors import SomeFailed
+from utils.run.log import read_metrics
+from utils.tune.lecture import Finding, Trial, of_curves, of_grid, of_longer
+from utils.tune.trials import OutOfTime, as_plain, first_complaint, make_trials, plan_grid, plan_longer
+
+
+@dataclass(frozen=True)
+class Lab:
+    """What the steps of a check work with."""
+
+    hyp: Hyp  # resolved
+    batches: int  # of an epoch
+    bench: Any  # data and networks
+    numbers: dict[str, Any]  # what they leave for later ones
+    folder: Path
+    words: list[str]  # of train.py
+    slots: list[str]
+    until: float  # monotonic: when the minutes are over
+
+    @property
+    def left(self) -> float:
+        """Seconds; OutOfTime when there are none."""
+        if (seconds := self.until - time.monotonic()) <= 0:
+            raise OutOfTime
+        return seconds
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of a run."""
+        return max(cores() // len(self.slots), 1)
+
+    @property
+    def epoch(self) -> float:
+        """Seconds of an epoch of a run beside others, evaluated."""
+        return 1.5 * self.batches * self.numbers["batch_seconds"] * (2 if len(self.slots) > 1 else 1)
+
+
+def run_grid(lab: Lab) -> Finding:
+    """Step 4: runs of train.py over rates and weight decays, as many and as long as half of the time allows."""
+    hyp, rate = lab.hyp, lab.numbers["rate"]
+    plan = lab.numbers.get("grid") or plan_grid(hyp, rate, lab.left / 2, lab.epoch, len(lab.slots))
+    points, epochs = plan
+    if not points:
+        raise OutOfTime
+    lab.numbers["grid"] = [points, epochs]
+    trials, _ = make_trials(lab.folder / "runs", lab.words, points, epochs, hyp, lab.slots, lab.threads, lab.until)
+    require_some(lab.folder / "runs", trials)
+    lab.numbers["trials4"] = as_plain(trials)
+    return of_grid(trials, epochs)
+
+
+def run_longer(lab: Lab) -> Finding:
+    """Step 5: the best of them for as long as the time allows."""
+    before, hyp = [Trial(**t) for t in lab.numbers["trials4"]], lab.hyp
+    plan = lab.numbers.get("longer")
+    plan = plan or plan_longer(hyp, lab.numbers["grid"][1], 0.8 * lab.left, lab.epoch, len(lab.slots))
+    runs, epochs = plan
+    if not runs:
+        raise OutOfTime
+    lab.numbers["longer"] = [runs, epochs]
+    order = sorted(before, key=lambda t: t.score or 0.0, reverse=True)[:runs]
+    points, place = [(t.lr0, t.weight_decay) for t in order], lab.folder / "runs"
+    trials, places = make_trials(place, lab.words, points, epochs, hyp, lab.slots, lab.threads, lab.until)
+    require_some(place, trials)
+    lab.numbers["trials5"] = as_plain(trials)
+    k = max(range(len(trials)), key=lambda k: trials[k].score or 0.0)
+    lab.numbers["best"] = str(places[k])
+    return of_longer(trials, before, epochs)
+
+
+def require_some(folder: Path, trials: list[Trial]) -> None:
+    """SomeFailed with what a run said where none came to an end."""
+    if not trials:
+        raise SomeFailed(f"no run of {folder} came to an end. One of them said:\n{first_complaint(folder, last_lines)}")
+
+
+def read_curves(lab: Lab) -> Finding:
+    """Step 6: the learning curves of the best run."""
+    return of_curves(read_metrics(Path(lab.numbers["best"]) / "metrics.csv"))
+
+
+def best_trial(trials: list[dict[str, Any]]) -> Trial | None:
+    """The one with the highest score."""
+    return max((Trial(**t) for t in trials), key=lambda t: t.score or 0.0, default=None)

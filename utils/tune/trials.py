@@ -1,0 +1,110 @@
+"""The runs of a check: processes of train.py that fit into a budget, made once and read again."""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from utils.compare.launch.local import Child, Job, run_all
+from utils.compare.scores import final_score
+from utils.config.schema import Hyp
+from utils.tune.lecture import Trial
+
+METRIC = "val/mAP50-95"
+START = 15.0  # seconds that a run takes beside its batches
+FACTORS = (0.3, 1.0, 3.0)  # of the rate, in the grid
+DECAYS = (1.0, 10.0)  # of weight_decay
+MOST = 5  # epochs of the grid
+
+
+class OutOfTime(Exception):
+    """The minutes of a check are over."""
+
+
+def seconds_of(epochs: int, epoch: float, runs: int, slots: int) -> float:
+    """How long runs take, a batch of so many slots after the other; epoch: seconds of one, evaluated."""
+    return -(-runs // slots) * (START + epochs * epoch)
+
+
+def plan_grid(hyp: Hyp, rate: float, left: float, epoch: float, slots: int) -> tuple[list[tuple[float, float]], int]:
+    """Rates and weight decays, and the epochs of each run, that fit into `left` seconds; ([], 0): none does."""
+    wide = [(float(f"{rate * f:.2g}"), hyp.weight_decay * d) for f in FACTORS for d in DECAYS]
+    if not hyp.weight_decay:
+        wide = [(lr, 0.0) for lr, _ in wide[::2]]
+    for points in (wide, wide[::2] if hyp.weight_decay else wide):
+        for epochs in range(min(MOST, hyp.epochs), 0, -1):
+            if seconds_of(epochs, epoch, len(points), slots) <= left:
+                return points, epochs
+    return [], 0
+
+
+def plan_longer(hyp: Hyp, least: int, left: float, epoch: float, slots: int) -> tuple[int, int]:
+    """How many of the best are trained on, and for how many epochs; (0, 0) where `least` epochs do not fit."""
+    for runs in (3, 2, 1):
+        epochs = int((left / -(-runs // slots) - START) / epoch)
+        if epochs >= 2 * least or runs == 1:
+            return (runs, min(epochs, max(hyp.epochs, 2 * least))) if epochs >= 2 * least else (0, 0)
+    return 0, 0
+
+
+def make_trials(
+    folder: Path,
+    words: Sequence[str],
+    points: Sequence[tuple[float, float]],
+    epochs: int,
+    hyp: Hyp,
+    slots: Sequence[str],
+    threads: int,
+    until: float,
+) -> tuple[list[Trial], list[Path]]:
+    """A run for each (lr0, weight_decay) that has none in `folder` yet; raises OutOfTime past `until` (monotonic).
+
+    Returns them and their folders. Runs that came to an end are kept, whatever ends the others.
+    """
+    held = ["--decay", "constant"] if hyp.recipe == "preheat" else []
+    jobs, places = [], []
+    for lr0, decay in points:
+        place = folder / f"lr0={lr0:g}-weight_decay={decay:g}-epochs={epochs}"
+        places.append(place)
+        if ended(place) is None:
+            shutil.rmtree(place, ignore_errors=True)
+            own = ["--lr0", str(lr0), "--weight-decay", str(decay), "--epochs", str(epochs), "--noplots", "true", *held]
+            own += ["--project", str(folder), "--name", place.name, "--exist-ok", "--workers", str(max(threads - 1, 0))]
+            jobs.append(Job("", 0, place, [*words, *own]))
+
+    def watch(_: list[Child]) -> None:
+        if time.monotonic() > until:
+            raise OutOfTime
+
+    for child, code in run_all(jobs, slots, threads, lambda: None, watch):
+        (child.job.folder / "exit").write_text(str(code))
+        (child.job.folder / "weights/last.pt").unlink(missing_ok=True)
+    found = [
+        (Trial(lr0, decay, final_score(place, METRIC)), place)
+        for (lr0, decay), place in zip(points, places, strict=True)
+        if ended(place) in (0, 3)
+    ]
+    return [trial for trial, _ in found], [place for _, place in found]
+
+
+def ended(place: Path) -> int | None:
+    """The exit code of a run that ended, with a score or by divergence; None for one that is to be made."""
+    try:
+        code = int((place / "exit").read_text())
+    except (OSError, ValueError):
+        return None
+    return code if code in (0, 3) else None
+
+
+def first_complaint(folder: Path, lines: Callable[[Path], str]) -> str:
+    """The last lines of a run that failed, in a folder of runs; empty where none did."""
+    for place in sorted(folder.glob("lr0=*")):
+        if (place / "exit").is_file() and ended(place) is None:
+            return lines(place / "console.txt")
+    return ""
+
+
+def as_plain(trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    """Trials as JSON has them."""
+    return [vars(trial) | {} for trial in trials]
