@@ -75,7 +75,8 @@ def test_a_command_that_needs_no_own_data_runs(command, toy, small_demo, tmp_pat
         tiny = {"detect.py": ["--device", "cpu"], "export.py": ["--pictures", "2"]}.get(words[0], TINY)
         words += [*([] if "--plan" in words else tiny), "--project", str(tmp_path)]
         if words[0] == "tune.py":
-            words += {"lr": ["--steps", "20", "--seeds", "1"], "check": ["--minutes", "0.05", "--pictures", "2"]}[words[1]]
+            few = {"lr": ["--steps", "20", "--seeds", "1"], "check": ["--minutes", "0.05", "--pictures", "2"]}
+            words += few[words[1]]
         if words[0] == "compare.py":
             many = ["--weights", str(guesser()), "--imgsz", "64"]  # of 10 anchors at least
             words += ["--seeds", "2", *(many if "--hyp" in words else [])]
