@@ -78,6 +78,7 @@ from utils.run.pictures import plot_run, show_training, show_validation
 from utils.run.profile import first_profiled
 from utils.run.state.checkpoint import Resumed, check_data, open_resume, open_run_folder, resume_command
 from utils.run.state.progress import judged, require_score
+from utils.run.state.restart import launch, restarted
 from utils.run.state.seed import set_seed
 
 log = logging.getLogger(__name__)
@@ -110,6 +111,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     if answered(argv):
         return {}
     command, hyp, notes = parse_args(argv)
+    command, hyp = restarted(command, hyp)
     resumed = None
     if command.resume:
         resumed, hyp = open_resume(command, hyp)
@@ -331,6 +333,7 @@ def start_folder(hyp: Hyp, ranks: Ranks, data: dict, resumed: Resumed | None, ch
         return Path(hyp.project)
     folder = open_run_folder(hyp, resumed, exist_ok)
     about = {"device": str(ranks.device), "ranks": ranks.world_size, "resumed": resumed is not None}
+    about |= {"launch": launch()} if launch() else {}
     about |= {"pictures": {split: data[f"{split} pictures"] for split in ("train", "val")}}
     write_run_json(folder, about | ({"data_changed": changed} if changed else {}))
     return folder

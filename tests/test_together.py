@@ -41,6 +41,23 @@ def test_ranks_train_the_weights_of_one_process(toy_args, tmp_path):
         assert all(str(metrics[key]) == str(found[n][0][key]) for metrics in found[n] for key in metrics)
 
 
+def test_a_restarted_run_goes_on_with_fewer_ranks(toy_args, tmp_path, monkeypatch):
+    """As torchrun restarts its ranks, with the same words: where one process would be, an open window included."""
+    words = [*replaced(toy_args, "--weights", guesser()), "--freeze", WITH_NORM, "--project", tmp_path, "--name"]
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    on_ranks(3, lambda _: train.main([*words, "exp", "--stop-after", "1"]))
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    on_ranks(2, lambda _: train.main([*words, "exp", "--stop-after", "1"]))
+    on_ranks(1, lambda _: train.main([*words, "exp", "--stop-after", "1"]))
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "another")
+    on_ranks(1, lambda _: train.main([*words, "whole"]))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["exp", "whole"]
+    found, expected = state_of(tmp_path / "exp"), state_of(tmp_path / "whole")
+    assert found["progress"]["finished"] and found["progress"]["ni"] == expected["progress"]["ni"]
+    for name, tensor in expected["model"].items():
+        torch.testing.assert_close(found["model"][name], tensor, rtol=1e-4, atol=1e-5, msg=name)
+
+
 def test_what_one_rank_loses_ends_all_with_the_same_message(toy_args, tmp_path):
     def job(ranks: Ranks) -> str:
         lost = ["cls=1e39"] * (ranks.rank == 1)  # the class loss of its pictures is infinite

@@ -46,8 +46,8 @@ def told_when_left() -> Iterator[None]:
     except RuntimeError as e:
         if isinstance(e, dist.DistError) or "gloo" in str(e):
             raise LeftAlone(
-                "another rank has ended, so this one cannot go on; torchrun's report names it. "
-                "--max-restarts 3 of torchrun goes on from the last state by itself."
+                "another rank has ended, so this one cannot go on; torchrun's report names it. With --max-restarts 3 "
+                "and --rdzv-backend c10d torchrun goes on from the last state by itself."
             ) from None
         raise
 

@@ -3,5 +3,6 @@
 progress    what changes while a run goes on, in plain values
 seed        the random state of the libraries
 checkpoint  last.pt, and how a run goes on from it
+restart     a run after torchrun has restarted its ranks
 writer      states written while training goes on
 """
