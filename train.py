@@ -7,7 +7,16 @@ import sys
 from data.index.index import Index
 from data.loading.plan import count_for
 from utils.config.options import help_text, parse_args
-from utils.errors import Diverged, StoppedBySignal, answer_first, run_script, stop_if_signalled
+from utils.errors import (
+    Diverged,
+    StoppedBySignal,
+    UserError,
+    answer_first,
+    held,
+    listen_for_save,
+    run_script,
+    stop_if_signalled,
+)
 from utils.schedule.preview import announce, asks_for_plan, preview, for_data
 
 
@@ -27,13 +36,14 @@ def answered(argv: list[str]) -> bool:
 
 
 if __name__ == "__main__":
+    listen_for_save()
     answer_first(lambda: answered(sys.argv[1:]))  # before torch is loaded
 
 import copy
 import logging
 import math
-import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -71,13 +81,13 @@ from utils.evaluation.bootstrap import bootstrap, interval_lines, keep_draws
 from utils.evaluation.evaluate import Validation
 from utils.run.console import closing_lines, configure_console, data_lines, epoch_line, model_lines, progress_bar
 from utils.run.detection.thresholds import best_thresholds
-from utils.run.folder import write_run_json
+from utils.run.folder import is_closed, write_run_json
 from utils.run.log import RunLog, open_wandb
-from utils.run.meter import GIVE_UP, Meter
+from utils.run.meter import GIVE_UP
 from utils.run.pictures import plot_run, show_training, show_validation
 from utils.run.profile import first_profiled
-from utils.run.state.checkpoint import Resumed, check_data, open_resume, open_run_folder, resume_command
-from utils.run.state.progress import judged, require_score
+from utils.run.state.checkpoint import LAST, Resumed, check_data, open_resume, open_run_folder, resume_command
+from utils.run.state.progress import Progress, judged, require_score
 from utils.run.state.restart import launch, restarted
 from utils.run.state.seed import set_seed
 
@@ -117,9 +127,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         resumed, hyp = open_resume(command, hyp)
     ranks = start_ranks(hyp.device)
     configure_console(ranks.rank)
-    for note in notes:
+    for note in [*notes, *(resumed.notes if resumed else ())]:
         log.info(note)
-    if resumed and resumed.state["progress"]["finished"]:
+    if resumed and resumed.state["progress"]["finished"] and is_closed(resumed.folder):
         name, last = resumed.folder or resumed.path, resumed.path
         log.info(f"{name} is a finished run. More epochs are a new run from its weights: --weights {last}")
         metrics = resumed.state["progress"]["metrics"]
@@ -144,16 +154,18 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     frozen = freeze(model, hyp.freeze)
     demand = Demand(most_boxes(train_index, hyp.mosaic, hyp.mixup), class_counts(train_index))
     hyp = settle(hyp, ranks, model, demand)
-    hyp = hyp if resumed else for_data(hyp, train_index.per_epoch, train_index.nc)
+    hyp = for_data(hyp, train_index.per_epoch, train_index.nc)
 
     workers, pin, stride = worker_count(hyp.workers, ranks), ranks.device.type == "cuda", int(model.stride.max())
     share = {"rank": ranks.rank, "world_size": ranks.world_size}
     train_loader = build_train_loader(train_index, hyp, batch=hyp.batch, workers=workers, pin=pin, **share)
     require_statistics(model, hyp, train_loader.sampler.fewest)
+    if resumed:
+        resumed.fit(hyp, len(train_loader), bool(changed))
     val = open_validation(val_index, also, hyp, stride, workers, ranks, scored_as_stored, train_loader.dataset)
     if pin:  # the workers are forked before the GPU is opened
         val.start()
-        train_loader.start(state["progress"]["epoch"] if state else 0)
+        train_loader.start(*(resumed.place(len(train_loader)) if resumed else (0, 0)))
     join_ranks(ranks)
     model.to(ranks.device, memory_format=memory_format(hyp.channels_last))
     folder = start_folder(hyp, ranks, data, resumed, changed, command.exist_ok)
@@ -161,8 +173,6 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     run = Run(hyp, ranks, folder, stride, data, resumed is not None, demand, val.settings.dtype)
     training, plan = build_training(model, run.hyp, len(train_loader), demand.counts, ranks, run.dtype, state)
     val = replace(val, criterion=training.loss_fn.sums)
-    if changed:
-        training.progress.rescale(len(train_loader))
     about = [f"folder    {run.folder}", f"device    {ranks.describe()}, amp {run.hyp.amp}, torch {torch.__version__}"]
     for line in about + data_lines(train_index, val_index) + model_lines(model, len(frozen), transfer) + suited:
         log.info(line)
@@ -177,7 +187,8 @@ def train_and_log(
     """The epochs and the end of the run, with what is written about them, which rank 0 does."""
     progress = training.progress
     if run.resumed:
-        log.info(f"going on after epoch {progress.epoch} of {run.hyp.epochs}")
+        inside = f", {training.batches_done} of its {training.schedule.nb} batches done" if training.begun else ""
+        log.info(f"going on after epoch {progress.epoch} of {run.hyp.epochs}{inside}")
     runlog = None
     if run.ranks.rank == 0:
         mirror = open_wandb(run.folder, run.hyp.model_dump()) if command.wandb else None
@@ -192,9 +203,8 @@ def train_and_log(
         run_epochs(training, train_loader, val, run, runlog, command.stop_after)
         training.writer.join()
         return finish(training, val, run, runlog)
-    except (StoppedBySignal, Diverged):
-        training.writer.join()
-        log.info(f"kept: the state of the last finished epoch. Go on from it: {resume_command(run.folder)}")
+    except (StoppedBySignal, UserError, Diverged) as error:
+        keep_state(training, run, runlog, error)
         raise
     finally:
         for used in filter(None, (runlog, train_loader, val.loader)):
@@ -213,22 +223,20 @@ def run_epochs(
 
     val None: nothing is scored.
     """
-    progress, hyp = training.progress, run.hyp
-    until = min(hyp.epochs, progress.epoch + stop) if stop else hyp.epochs
+    hyp = run.hyp
+    until = min(hyp.epochs, training.progress.epoch + stop) if stop else hyp.epochs
     forward = join_model(training.model, run.ranks, hyp.sync_bn)
     if hyp.graph:
         forward = Graphed(training.model, (hyp.batch, 3, hyp.imgsz, hyp.imgsz), run.dtype)
-    over = False
-    while progress.epoch < until and not over:
-        began = time.perf_counter()
+    over = training.progress.finished
+    while training.progress.epoch < until and not over:
+        batches = train_loader.epoch(training.progress.epoch, training.batches_done)
         with told_when_full(hyp, run.ranks.world_size, partial(largest_batch, training.model, hyp, run.demand, False)):
-            losses = train_one_epoch(training, forward, train_loader.epoch(progress.epoch), run, runlog)
-        training.loss_fn.end_epoch()
-        progress.epoch += 1
-        progress.hours += (time.perf_counter() - began) / 3600
-        over = bool(from_rank_zero(training.is_over(hyp), run.ranks))  # their clocks differ
+            losses = train_one_epoch(training, forward, batches, run, runlog)
+        progress = training.at_epoch_end(losses["time/epoch"] / 3600)
+        over = bool(from_rank_zero(training.is_over(progress, hyp), run.ranks))  # their clocks differ
         share_window(training.model, run.ranks)
-        over = end_epoch(training, losses, val, run, runlog, over)
+        over = end_epoch(training, progress, losses, val, run, runlog, over)
 
 
 def train_one_epoch(
@@ -236,62 +244,88 @@ def train_one_epoch(
 ) -> dict[str, float]:
     """One pass over `batches`; `forward` is the model, or its DDP wrapper. Returns the epoch's means and last rates.
 
-    The loss is summed over a batch and gradients over a window, weight decay being scaled to match; a recipe that
-    means instead says so by loss_factor. Where it drops an open window, it does so before the epoch's first batch.
+    Between two batches the state is saved where that is due, and a signal ends the run. Where a recipe drops an open
+    window, it does so before the epoch's first batch.
     """
-    t, progress, hyp, device = training, training.progress, run.hyp, run.ranks.device
+    t, hyp, done = training, run.hyp, training.batches_done
     t.model.train()
     keep_frozen_bn_eval(t.model)
-    epoch = f"epoch {progress.epoch + 1}/{hyp.epochs}"
-    bar = progress_bar(batches, t.schedule.nb, epoch, runlog is not None)
-    meter = Meter(device, t.loss_fn.names, bar, progress.skipped_in_row)
-    if t.schedule.drops_at(progress.ni):
+    epoch = f"epoch {t.progress.epoch + 1}/{hyp.epochs}"
+    bar = progress_bar(batches, t.schedule.nb, epoch, runlog is not None, done)
+    if t.schedule.drops_at(t.progress.ni) and not done:
         t.optimizer.zero_grad()
-    for batch, images in sent_ahead(meter.waiting(bar), device, run.to_device):  # images (b, 3, h, w) in 0..1
+    meter = t.open_meter(run.ranks.device, bar)
+    applied = applied_rates(t.optimizer) | {"accumulate": t.schedule.accumulate(max(t.progress.ni - 1, 0))}
+    for batch, images in sent_ahead(meter.waiting(bar), run.ranks.device, run.to_device):
+        with t.one_batch():
+            applied = train_batch(t, forward, batch, images, run)
+            if runlog:
+                runlog.batch(t.progress.ni, applied, meter.latest())
+                meter.show(applied)
+            if meter.hopeless(t.progress.ni):
+                raise Diverged(
+                    f"{GIVE_UP} steps in a row: the gradient is NaN or infinite at batch {t.progress.ni}, {epoch}"
+                )
+            t.progress.ni += 1
+        if runlog and t.due.at(t.progress.ni):
+            save_inside(t, run, runlog)
         stop_if_signalled()
-        ni = progress.ni
-        rates = t.schedule(ni, progress.history)
-        set_rates(t.optimizer, rates)
-        applied = applied_rates(t.optimizer) | {"accumulate": rates.accumulate}
-        images = resize(images, random_size(hyp.seed, ni, hyp.imgsz, hyp.multi_scale, run.stride))
-        pictures, steps = batch["pictures"][1], t.schedule.is_step(ni, progress.last_step)  # pictures of all ranks
-        with adding_up(forward, steps):
-            with torch.autocast(device.type, dtype=run.dtype, enabled=run.dtype is not None):
-                preds = forward(images)
-            loss, items = t.loss_fn(preds, batch)
-            loss = loss * run.ranks.world_size  # DDP averages gradients over ranks; a sum is meant
-            t.scaler.scale(loss * t.schedule.loss_factor(ni, pictures)).backward()
-        meter.add(items, pictures)
-        if steps:
-            meter.step(optimizer_step(t.model, t.optimizer, t.scaler, t.ema, hyp.clip_norm))
-            progress.last_step = ni
-        if runlog:
-            runlog.batch(ni, applied, meter.latest())
-            meter.show(applied)
-        if meter.hopeless(ni):
-            raise Diverged(f"{GIVE_UP} steps in a row: the gradient is NaN or infinite at batch {ni}, {epoch}")
-        progress.ni = ni + 1
     if meter.ends_lost() or not all_finite(t.model, t.ema.model):
         what = first_lost(t.model) or first_lost(t.ema.model) or "the loss"
-        raise Diverged(f"{what} is NaN or infinite at batch {progress.ni - 1}, {epoch}")
-    progress.skipped += int(meter.skipped)
-    progress.skipped_in_row = int(meter.in_row)
+        raise Diverged(f"{what} is NaN or infinite at batch {t.progress.ni - 1}, {epoch}")
     return meter.means(hyp.clip_norm) | applied
 
 
+def train_batch(
+    training: Training, forward: nn.Module, batch: dict[str, Any], images: torch.Tensor, run: Run
+) -> dict[str, float]:
+    """Forward, criterion and backward of a batch, and a step where it ends a window; returns the rates that it had.
+
+    images: (b, 3, h, w) in 0..1. The loss is summed over a batch and gradients over a window, weight decay being scaled
+    to match; a recipe that means instead says so by loss_factor.
+    """
+    t, progress, hyp, device = training, training.progress, run.hyp, run.ranks.device
+    ni = progress.ni
+    rates = t.schedule(ni, progress.history)
+    set_rates(t.optimizer, rates)
+    applied = applied_rates(t.optimizer) | {"accumulate": rates.accumulate}
+    images = resize(images, random_size(hyp.seed, ni, hyp.imgsz, hyp.multi_scale, run.stride))
+    pictures, steps = batch["pictures"][1], t.schedule.is_step(ni, progress.last_step)  # pictures of all ranks
+    with adding_up(forward, steps):
+        with torch.autocast(device.type, dtype=run.dtype, enabled=run.dtype is not None):
+            preds = forward(images)
+        loss, items = t.loss_fn(preds, batch)
+        loss = loss * run.ranks.world_size  # DDP averages gradients over ranks; a sum is meant
+        t.scaler.scale(loss * t.schedule.loss_factor(ni, pictures)).backward()
+    t.meter.add(items, pictures)
+    if steps:
+        t.meter.step(optimizer_step(t.model, t.optimizer, t.scaler, t.ema, hyp.clip_norm))
+        progress.last_step = ni
+    return applied
+
+
 def end_epoch(
-    training: Training, losses: dict[str, float], val: Validation | None, run: Run, runlog: RunLog | None, over: bool
+    training: Training,
+    progress: Progress,
+    losses: dict[str, float],
+    val: Validation | None,
+    run: Run,
+    runlog: RunLog | None,
+    over: bool,
 ) -> bool:
-    """Evaluate, log and save after an epoch; returns whether the run is over: all ranks know the scores, and agree."""
-    progress, hyp, ema = training.progress, run.hyp, training.ema
-    row = dict(losses)
+    """Evaluate, log and save after an epoch; returns whether the run is over: all ranks know the scores, and agree.
+
+    progress: as it is at the epoch's end. The state stands before it until all is scored: a run that is stopped
+    meanwhile goes on with the evaluation.
+    """
+    hyp, ema = run.hyp, training.ema
+    row, best = dict(losses), None
     if val and (over or (progress.epoch % hyp.val_every == 0 and not hyp.noval)):
         metrics = progress.metrics = (result := val.score(ema.model)).metrics
         row |= metrics
-        best = run.folder / "weights/best.pt"
+        path = run.folder / "weights/best.pt"
         better = progress.is_best(judged(metrics, hyp.best_metric), hyp.patience_from)
-        if runlog and (better or not best.exists()):
-            save_weights(best, ema.model, val.truth.names, hyp.model_dump(), progress.epoch, metrics)
+        best = path if better or not path.exists() else None
         schedule = training.schedule
         if (
             not over
@@ -305,18 +339,54 @@ def end_epoch(
             if runlog:
                 keep_draws(run.folder, "last", bootstrap(val.truth, result))
             row["raw/mAP50-95"] = val.score(training.model).metrics["val/mAP50-95"]
-    keep_epoch(run.folder / "weights" if runlog else None, ema.model, hyp, progress, row, training.schedule, over)
     progress.history.append(row.get(hyp.plateau_metric, math.nan))
     progress.finished = over
-    if runlog is None:
-        return over
-    runlog.epoch(progress.epoch, progress.ni, row)
-    files = [run.folder / "weights/last.pt"]
+    files = [run.folder / "weights" / LAST]
     if hyp.save_period and progress.epoch % hyp.save_period == 0:
         files.append(run.folder / f"weights/epoch{progress.epoch}.pt")
     line = epoch_line(progress.epoch, hyp.epochs, row)
-    training.save(files, run.hyp, run.data, lambda: log.info(line))  # an epoch that is printed is an epoch that is kept
+    with held():
+        keep_epoch(run.folder / "weights" if runlog else None, ema.model, hyp, progress, row, training.schedule, over)
+        if runlog and best:
+            save_weights(best, ema.model, val.truth.names, hyp.model_dump(), progress.epoch, progress.metrics)
+        if runlog:
+            runlog.epoch(progress.epoch, progress.ni, row)
+        training.end_epoch(progress)
+        if runlog:  # an epoch that is printed is an epoch that is kept
+            training.save(files, run.hyp, run.data, lambda: log.info(line))
+    stop_if_signalled()
     return over
+
+
+def save_inside(training: Training, run: Run, runlog: RunLog) -> bool:
+    """Save the state between two batches and what has been logged up to there; False where it is not worth it.
+
+    Of several ranks each has its own part of an open window's gradient: they save after a step only.
+    """
+    opened = training.progress.last_step < training.progress.ni - 1
+    if (opened and run.ranks.world_size > 1) or not training.is_sound():
+        return False
+    runlog.flush(to_disk=True)
+    asked, training.due.asked = training.due.asked, False
+    what = f"saved: the state after batch {training.progress.ni}. Go on from it: {resume_command(run.folder)}"
+    training.save([run.folder / "weights" / LAST], run.hyp, run.data, lambda: asked and log.info(what))
+    return True
+
+
+def keep_state(training: Training, run: Run, runlog: RunLog | None, error: BaseException) -> None:
+    """Save where a run is that ends early, unless that is what it ends by; say what is kept, and how to go on."""
+    if runlog is None:
+        return
+    with held():
+        now = False
+        with suppress(UserError):
+            training.writer.join()
+        with suppress(UserError, OSError):
+            now = training.whole and not isinstance(error, Diverged) and save_inside(training, run, runlog)
+            training.writer.join()
+        if (run.folder / "weights" / LAST).exists():
+            what = f"the state after batch {training.progress.ni}" if now else "the last state that was saved"
+            log.info(f"kept: {what}. Go on from it: {resume_command(run.folder)}")
 
 
 def open_data(hyp: Hyp, command: Command) -> tuple[dict[str, Any], Index, Index, Index | None]:
@@ -332,10 +402,14 @@ def start_folder(hyp: Hyp, ranks: Ranks, data: dict, resumed: Resumed | None, ch
     if ranks.rank > 0:
         return Path(hyp.project)
     folder = open_run_folder(hyp, resumed, exist_ok)
+    if resumed:
+        resumed.say_what_differs(hyp, ranks.device)
     about = {"device": str(ranks.device), "ranks": ranks.world_size, "resumed": resumed is not None}
     about |= {"launch": launch()} if launch() else {}
     about |= {"pictures": {split: data[f"{split} pictures"] for split in ("train", "val")}}
-    write_run_json(folder, about | ({"data_changed": changed} if changed else {}))
+    about |= {"data_changed": changed} if changed else {}
+    about |= {"hyp_changed": resumed.changed} if resumed and resumed.changed else {}
+    write_run_json(folder, about)
     return folder
 
 
@@ -351,7 +425,8 @@ def score_untrained(
         if runlog:
             runlog.epoch(0, 0, metrics)
     if runlog:
-        training.save([run.folder / "weights/last.pt"], run.hyp, run.data)
+        training.save([run.folder / "weights" / LAST], run.hyp, run.data)
+    training.whole = True
 
 
 def finish(training: Training, val: Validation, run: Run, runlog: RunLog | None) -> dict[str, float]:
@@ -367,7 +442,6 @@ def finish(training: Training, val: Validation, run: Run, runlog: RunLog | None)
     if runlog is None:
         return progress.metrics
     add_thresholds(best, model, best_thresholds(result.f1, val.truth.names).plain())
-    runlog.classes(result.per_class)
     if not run.hyp.noplots:
         batch = first_batch(val.loader.dataset, min(9, run.hyp.batch))
         show_validation(run.folder, runlog, result, batch, val.truth, progress.epoch)
@@ -377,6 +451,7 @@ def finish(training: Training, val: Validation, run: Run, runlog: RunLog | None)
         log.info(line)
     final = progress.metrics | {f"best/{key.removeprefix('val/')}": value for key, value in result.metrics.items()}
     runlog.result(run.hyp.model_dump(), final := final | together)
+    runlog.classes(result.per_class)  # the last thing that a run writes: see is_closed
     return final
 
 

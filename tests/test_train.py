@@ -49,7 +49,7 @@ def test_a_run_leaves_what_the_design_promises(finished):
     assert {"hyp.yaml", "run.json", "metrics.csv", "weights"} <= names
     assert {"rates.png", "losses.png", "mAP.png", "PR_curve.png", "confusion.png", "labels.png"} <= names
     assert {"train_batch.jpg", "val_predictions.jpg"} <= names
-    assert {p.name for p in (finished / "weights").iterdir()} == {"best.pt", "last.pt", "epoch2.pt"}
+    assert {p.name for p in (finished / "weights").iterdir()} == {"best.pt", "last.pt", "last-older.pt", "epoch2.pt"}
     about = json.loads((finished / "run.json").read_text())
     assert about["versions"]["torch"] == torch.__version__.split("+")[0] or about["versions"]["torch"]
     assert about["threads"] == torch.get_num_threads()

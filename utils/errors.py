@@ -8,7 +8,8 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -41,6 +42,8 @@ class StoppedBySignal(BaseException):  # no Exception: a library's `except Excep
 
 
 _arrived: list[int] = []  # signals so far
+_held = 0  # blocks of `held` that are being run
+_asked = False  # whether SIGUSR1 has asked for the state
 PATIENCE = 5.0  # seconds in which the first rank of a machine meets an error that all of them have
 POLL = 0.05  # seconds between two looks at what it says
 
@@ -48,13 +51,46 @@ POLL = 0.05  # seconds between two looks at what it says
 def _stop(number: int, frame: Any) -> None:
     signal.signal(number, signal.SIG_DFL)  # a second one ends the program at once
     _arrived.append(number)
-    raise StoppedBySignal(number)
+    if not _held:
+        raise StoppedBySignal(number)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """While it lasts a signal raises nothing: what is inside happens whole. `stop_if_signalled` raises it later."""
+    global _held
+    _held += 1
+    try:
+        yield
+    finally:
+        _held -= 1
 
 
 def stop_if_signalled() -> None:
-    """Raise again what was raised inside a destructor, where Python drops it; the training loop asks at each batch."""
+    """Raise what `held` put off, or what was raised inside a destructor, where Python drops it.
+
+    The training loop asks at each batch.
+    """
     if _arrived:
         raise StoppedBySignal(_arrived[0])
+
+
+def listen_for_save() -> None:
+    """Let SIGUSR1, which Slurm sends before it takes a machine away, ask for the state; there is none on Windows."""
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, _ask)
+
+
+def _ask(number: int, frame: Any) -> None:
+    global _asked
+    _asked = True
+
+
+def asked_to_save() -> bool:
+    """Whether SIGUSR1 has come since the last time that this was asked."""
+    global _asked
+    asked, _asked = _asked, False
+    return asked
 
 
 def tell(message: str) -> None:

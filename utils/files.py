@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -17,22 +18,47 @@ Stamp = tuple[int, int]  # size, mtime_ns
 log = logging.getLogger(__name__)
 
 
-def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
+def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object], older: Path | None = None) -> None:
     """Write a file so that `path` is at every instant the old file or the new one, also after a loss of power.
 
     content: bytes, or a function that writes them into the open file. It is written beside the target, flushed to the
     disk and moved over it; what is raised on the way, OSError too, is the caller's to explain, and leaves the old file.
+    older: where what `path` was before stays.
     """
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    beside = _beside(path)
     try:
         with open(beside, "w+b") as file:
             file.write(content) if isinstance(content, bytes) else content(file)
             file.flush()
             os.fsync(file.fileno())
+        if older and path.is_file():
+            keep_as(path, older)
         os.replace(beside, path)
+    except RuntimeError as e:  # torch.save hides what the system said behind an error of its own
+        raise (e.__context__ if isinstance(e.__context__, OSError) else e) from None
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)  # there only if writing was cut short
+
+
+def keep_as(path: Path, other: Path) -> None:
+    """Give the file at `path`, which is only ever replaced whole, a second name; a copy where links are not known."""
+    beside = _beside(other)
+    try:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        try:
+            os.link(path, beside)
+        except OSError:
+            shutil.copyfile(path, beside)
+        os.replace(beside, other)
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{os.getpid()}.tmp")
 
 
 @contextlib.contextmanager

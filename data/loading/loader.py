@@ -96,7 +96,9 @@ class TrainLoader:
 
     def __init__(self, dataset: TrainDataset, sampler: EpochSampler, workers: int, pin: bool):
         self.dataset, self.sampler, self.pin = dataset, sampler, pin
-        self.started: tuple[int, Iterator[Batch]] | None = None  # an epoch whose batches are being made already
+        self.started: tuple[tuple[int, int], Iterator[Batch]] | None = (
+            None  # epoch and batch from which they are being made already
+        )
         settings = _processes(workers, pin)
         ring = dataset.hyp.loader == "ring" and hasattr(os, "memfd_create")
         self.loader = self.ring = None
@@ -114,12 +116,12 @@ class TrainLoader:
     def __len__(self) -> int:
         return len(self.sampler)
 
-    def start(self, epoch: int) -> None:
-        """Start the workers and let them make the first batches of an epoch: before CUDA is in use, they are forked."""
+    def start(self, epoch: int, start_batch: int = 0) -> None:
+        """Start the workers and let them make the first batches: before CUDA is in use, they are forked."""
         if self.ring:
-            self.ring.start(epoch, 0)
+            self.ring.start(epoch, start_batch)
         elif self.loader and self.loader.num_workers:
-            self.started = epoch, iter(self._entered(epoch, 0))
+            self.started = (epoch, start_batch), iter(self._entered(epoch, start_batch))
 
     def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
         """Batches of an epoch, from batch `start_batch` on; `pictures` of each: see `EpochSampler.pictures`."""
@@ -130,7 +132,7 @@ class TrainLoader:
         if not self.loader:
             return (self._by_ring if self.ring else self._by_itself)(epoch, start_batch)
         started, self.started = self.started, None
-        if started and (started[0], 0) == (epoch, start_batch):
+        if started and started[0] == (epoch, start_batch):
             return _batches(started[1])
         return _batches(iter(self._entered(epoch, start_batch)))
 

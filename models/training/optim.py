@@ -62,10 +62,13 @@ def build_optimizer(model: nn.Module, hyp: Hyp, weight_decay: float, decays_all:
     return kind(groups, betas=(hyp.momentum, 0.999), **options)
 
 
-def with_kernels_of(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """A saved state with the kernels (fused, foreach) of `optimizer`: those it was saved with suit another device."""
+def with_settings_of(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """A saved state with the kernels (fused, foreach) and the weight decay of `optimizer`.
+
+    Those it was saved with suit another device, and perhaps another batch.
+    """
     groups = [
-        saved | {key: group[key] for key in ("fused", "foreach") if key in group}
+        saved | {key: group[key] for key in ("fused", "foreach", "weight_decay") if key in group}
         for saved, group in zip(state["param_groups"], optimizer.param_groups, strict=True)
     ]
     return state | {"param_groups": groups}

@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ from models.loss.detection import DetectionLoss
 from models.training.ema import EMA
 from models.training.fit import require_statistics
 from models.training.freeze import freeze
-from models.training.optim import build_optimizer, parameter_groups, with_kernels_of
+from models.training.optim import all_finite, build_optimizer, parameter_groups, with_settings_of
 from models.weights.save import as_stored
 from models.weights.variant import is_anchor_based
 from utils.config.schema import Hyp, with_gains
 from utils.device.ranks import Ranks
-from utils.errors import Diverged
-from utils.run.state.checkpoint import collect, restore
+from utils.errors import Diverged, held
+from utils.run.meter import Meter
+from utils.run.state.checkpoint import collect, made_on, restore
+from utils.run.state.due import Due
 from utils.run.state.progress import Progress
 from utils.run.state.writer import Writer
 from utils.schedule.plan import Plan, make_plan
@@ -35,7 +38,7 @@ FP16_SCALE = 2.0**10  # of the loss at first; it is a sum over the batch, and to
 
 @dataclass
 class Training:
-    """What is trained. Every part but schedule and writer has state, and last.pt holds all of it."""
+    """What is trained. Every part but schedule, writer and due has state, and last.pt holds all of it."""
 
     model: nn.Module
     ema: EMA
@@ -45,15 +48,60 @@ class Training:
     schedule: Schedule
     progress: Progress
     writer: Writer  # of its states; what is under way is no part of them
+    due: Due = field(default_factory=lambda: Due(0))  # when they are written inside an epoch
+    begun: Any = None  # sums of an epoch that a resumed run finds open
+    meter: Meter | None = None  # of the open epoch
+    whole: bool = False  # no batch is half done, so that it can be saved
+
+    @property
+    def batches_done(self) -> int:
+        """Batches of the open epoch that are through."""
+        return self.progress.ni - self.progress.epoch * self.schedule.nb
+
+    def open_meter(self, device: torch.device, bar: Any) -> Meter:
+        """What the open epoch adds up to, from its beginning or from where a resumed run found it."""
+        self.meter = Meter(device, self.loss_fn.names, bar, self.progress.skipped_in_row)
+        if self.begun:
+            self.meter.load_state_dict(self.begun)
+        self.begun = None
+        return self.meter
+
+    @contextmanager
+    def one_batch(self) -> Iterator[None]:
+        """A batch, which no signal interrupts; where it fails, the state is of no use any more."""
+        with held():
+            self.whole = False
+            yield
+            self.whole = True
+
+    def at_epoch_end(self, hours: float) -> Progress:
+        """Progress as it is once the open epoch, whose batches are through, is scored too; nothing moves yet."""
+        progress = deepcopy(self.progress)
+        progress.epoch += 1
+        progress.hours += hours
+        progress.skipped += int(self.meter.skipped)
+        progress.skipped_in_row = int(self.meter.in_row)
+        return progress
+
+    def end_epoch(self, progress: Progress) -> None:
+        """Leave the open epoch."""
+        self.progress, self.meter = progress, None
+        self.loss_fn.end_epoch()
+
+    def is_sound(self) -> bool:
+        """Whether the state is worth to be saved inside an epoch: no number is lost, as far as one can see."""
+        return (self.meter is None or self.meter.is_sound()) and all_finite(self.model, self.ema.model)
 
     def parts(self) -> dict[str, Any]:
         """Everything that has a state_dict, by its name in last.pt."""
         names = {"model": "model", "ema": "ema", "optimizer": "optimizer", "scaler": "scaler", "loss_fn": "loss"}
         return {name: getattr(self, attribute) for attribute, name in names.items()}
 
-    def is_over(self, hyp: Hyp) -> bool:
-        """Whether the epoch just finished is the last, by number or by time; Diverged where no step was ever taken."""
-        progress = self.progress
+    def is_over(self, progress: Progress, hyp: Hyp) -> bool:
+        """Whether an epoch that ends with `progress` is the last, by number or by time.
+
+        Diverged where no step was ever taken.
+        """
         over = progress.epoch == hyp.epochs
         if hyp.time is not None and progress.hours >= hyp.time and not over:
             log.info(f"time: {hyp.time:g} hours have passed, so the run stops in the middle of its schedule")
@@ -71,8 +119,10 @@ class Training:
         """
         model = self.model
         about = {"yaml": model.yaml, "names": list(model.names.values()), "hyp": hyp.model_dump(), "data": data}
-        state = about | {"progress": asdict(self.progress)} | collect(self.parts(), model)
-        self.writer.save(paths, state, then)
+        about |= {"nb": self.schedule.nb, "made_on": made_on(next(model.parameters()).device)}
+        place = {"progress": asdict(self.progress), "meter": self.meter.state_dict() if self.meter else self.begun}
+        self.writer.save(paths, about | place | collect(self.parts(), model), then)
+        self.due.saved_at(self.progress.ni)
 
 
 def require_trainable(hyp: Hyp, n: int) -> None:
@@ -86,7 +136,9 @@ def require_trainable(hyp: Hyp, n: int) -> None:
 @contextmanager
 def scored_as_stored(model: nn.Module) -> Iterator[nn.Module]:
     """A copy that answers as best.pt will once it is read back: an epoch has one score, then and later."""
-    with as_stored(model), for_evaluation(model) as copy:
+    with ExitStack() as stack:
+        with held(), as_stored(model):  # a signal must not find the weights rounded
+            copy = stack.enter_context(for_evaluation(model))
         yield copy
 
 
@@ -114,8 +166,11 @@ def build_training(
         schedule=schedule,
         progress=Progress(**state["progress"]) if state else Progress(),
         writer=Writer(background=ranks.device.type == "cuda"),
+        due=Due(hyp.save_every),
     )
     if state:
-        optimizer = with_kernels_of(training.optimizer, state["optimizer"])
+        optimizer = with_settings_of(training.optimizer, state["optimizer"])
         restore(state | {"optimizer": optimizer}, training.parts(), model)
+        training.ema.tau, training.begun, training.whole = plan.ema_tau, state.get("meter"), True
+        training.due.saved_at(training.progress.ni)
     return training, plan

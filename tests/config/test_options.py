@@ -350,3 +350,13 @@ def test_help_lists_the_words_of_a_key(key):
 def test_hyp_yaml_is_plain(tmp_path):
     save_hyp(tmp_path / "hyp.yaml", Hyp())
     assert yaml.safe_load((tmp_path / "hyp.yaml").read_text())["lr0"] == 0.01
+
+
+def test_save_every_is_minutes_or_batches():
+    assert [parse_args([f"save_every={text}"])[1].save_every for text in ("2.5", "0", "200 batches", "1 batch")] == [
+        *(2.5, 0.0),
+        *("200 batches", "1 batches"),
+    ]
+    for text in ("-1", "0 batches", "soon", "true", "null"):
+        with pytest.raises(UserError, match="save_every"):
+            parse_args([f"save_every={text}"])

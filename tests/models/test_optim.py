@@ -17,7 +17,7 @@ from models.training.optim import (
     optimizer_step,
     parameter_groups,
     set_rates,
-    with_kernels_of,
+    with_settings_of,
 )
 from tests.helpers.runs import assert_same
 from utils.config.schema import Hyp
@@ -163,7 +163,7 @@ def test_musgd_is_ultralytics_own():
         step_with_noise(models[0], ours, step)
         step_with_noise(models[1], reference, step)
         saved, ours = copy.deepcopy(ours.state_dict()), build_optimizer(models[0], hyp, 0.1)
-        ours.load_state_dict(with_kernels_of(ours, saved))
+        ours.load_state_dict(with_settings_of(ours, saved))
     assert_same(models[0].state_dict(), models[1].state_dict())
 
 
@@ -369,7 +369,7 @@ def test_a_state_keeps_its_numbers_and_takes_the_kernels_of_its_new_device(kind,
 
     step(0)
     layers[1].load_state_dict(layers[0].state_dict())
-    after.load_state_dict(with_kernels_of(after, copy.deepcopy(before.state_dict())))
+    after.load_state_dict(with_settings_of(after, copy.deepcopy(before.state_dict())))
     assert all(group[there] and not group[saved_by] for group in after.param_groups)
     for k in (0, 1):
         step(k)

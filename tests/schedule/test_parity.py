@@ -111,7 +111,7 @@ class Comparison:
     training: Training
     moments: list[Moment]
 
-    def epoch(self, epoch: int) -> Iterator[dict[str, Tensor]]:
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[dict[str, Tensor]]:
         for ni, theirs in enumerate(self.moments):
             if theirs.epoch == epoch:
                 yield theirs.batch | {"pictures": (len(theirs.batch["img"]),) * 2}

@@ -89,7 +89,7 @@ class Replay:
         self.training, self.nb, self.columns = training, nb, columns
         self.pictures = torch.zeros(batch, 3, 1, 32, dtype=torch.uint8)
 
-    def epoch(self, epoch: int) -> Iterator[dict[str, Tensor]]:
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[dict[str, Tensor]]:
         for ni in range(epoch * self.nb, (epoch + 1) * self.nb):
             yield {"img": self.pictures, "pictures": (len(self.pictures),) * 2}
             self.compare(ni)

@@ -32,6 +32,19 @@ def _fold(value: Any) -> Any:
     return f"{k}/{folds}"
 
 
+def _save_every(value: Any) -> Any:
+    """Minutes as a number, or 'N batches'."""
+    words = value.split() if isinstance(value, str) else []
+    if len(words) == 2 and words[0].isascii() and words[0].isdecimal() and words[1] in ("batch", "batches"):
+        if int(words[0]) == 0:
+            raise ValueError("give at least one batch, or 0 for the end of an epoch only")
+        return f"{int(words[0])} batches"
+    if not isinstance(value, int | float) or isinstance(value, bool) or value < 0:
+        raise ValueError("give minutes, 0 or more, or batches, as '200 batches'")
+    return float(value)
+
+
+SaveEvery = Annotated[float | str, BeforeValidator(_save_every)]
 Fold = Annotated[str | None, BeforeValidator(lambda value: value if value is None else _fold(value))]
 Classes = Annotated[list[str | int] | None, BeforeValidator(_class_list)]
 
@@ -107,6 +120,9 @@ class Hyp(BaseModel):
         False, description="of cosine_restarts: keep the end of each cycle, and score the ensemble of all"
     )
     save_period: int = Field(0, ge=0, description="also keep weights/epochN.pt every N epochs; 0: never")
+    save_every: SaveEvery = Field(
+        10.0, description="minutes between two states inside an epoch, or 'N batches'; 0: at its end only"
+    )
     time: float | None = Field(None, gt=0, description="stop after the epoch that passes this many hours")
     noval: bool = Field(False, description="evaluate only at the end")
     noplots: bool = Field(False, description="write no pictures")
@@ -325,7 +341,7 @@ class Command(BaseModel):
 
     hyp: str | None = Field(None, description="hyp file; states what differs from hyps/default.yaml")
     resume: str | None = Field(None, description="last.pt of an interrupted run; goes on where it stopped")
-    resume_anyway: bool = Field(False, description="resume although the data differ from those of the start")
+    resume_anyway: bool = Field(False, description="resume although the data or the hyp differ from those of the start")
     exist_ok: bool = Field(False, description="write into project/name although it exists")
     no_warmup: bool = Field(False, description="short for warmup=none warmup_epochs=0")
     stop_after: int | None = Field(None, ge=1, description="stop after this many epochs, as if interrupted")

@@ -17,19 +17,22 @@ log = logging.getLogger(__name__)
 EVERY = 30.0  # seconds between two signs of life where the output is no terminal
 
 
-def progress_bar(batches: Iterable, total: int, title: str, show: bool) -> Iterable:
-    """A tqdm bar of `total` batches on a terminal; elsewhere a line now and then; as they are unless `show`."""
+def progress_bar(batches: Iterable, total: int, title: str, show: bool, done: int = 0) -> Iterable:
+    """A tqdm bar of `total` batches on a terminal; elsewhere a line now and then; as they are unless `show`.
+
+    done: how many of them were there before.
+    """
     if not show:
         return batches
     if not sys.stdout.isatty():
-        return signs_of_life(batches, total, title)
-    return tqdm(batches, title, total, leave=False, dynamic_ncols=True)
+        return signs_of_life(batches, total, title, done=done)
+    return tqdm(batches, title, total, leave=False, dynamic_ncols=True, initial=done)
 
 
-def signs_of_life(batches: Iterable, total: int, title: str, every: float = EVERY) -> Iterator:
+def signs_of_life(batches: Iterable, total: int, title: str, every: float = EVERY, done: int = 0) -> Iterator:
     """The batches, and a line where `every` seconds have passed since the last one."""
     since = time.monotonic()
-    for number, batch in enumerate(batches, 1):
+    for number, batch in enumerate(batches, done + 1):
         yield batch
         if number < total and time.monotonic() - since >= every:
             log.info(f"{title}: {number} of {total}")

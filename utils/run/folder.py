@@ -66,6 +66,11 @@ def require_free(folder: Path) -> None:
         hold_folder(folder)()
 
 
+def is_closed(folder: Path | None) -> bool:
+    """Whether the run in a folder has written the last that it writes; one that was killed before goes on there."""
+    return folder is None or (folder / "per_class.csv").exists()
+
+
 def write_run_json(folder: Path, extra: dict[str, Any]) -> None:
     """Command, versions, git revision, device and threads: what is needed to explain a result later."""
     import torch  # late: whoever only makes a folder starts faster without

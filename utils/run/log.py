@@ -19,6 +19,7 @@ from utils.files import write_whole
 from utils.run.folder import hold_folder
 
 log = logging.getLogger(__name__)
+OF_EPOCH = "time/epoch"  # what the row of an epoch writes first
 FLUSH_EVERY = 10  # batches between two transfers of losses from the device
 
 
@@ -37,11 +38,10 @@ class RunLog:
         self.let_go = hold_folder(folder)
         self.rows = [row for row in read_metrics(self.csv_path) if row["epoch"] <= start_epoch] if resumed else []
         if resumed:
-            cut_events(folder, start_ni)
+            cut_events(folder, start_ni, start_epoch)
         self.writer = SummaryWriter(str(folder))
         self.pending: list[tuple[str, int, torch.Tensor]] = []
         self.axes: dict[str, str] = {}  # of the mirror's tags
-        self.over_batches: set[str] = set()  # tags whose x axis is ni
 
     def begin(self, hyp: Mapping[str, Any]) -> None:
         """The resolved hyp as text, and the plan as a picture where it was drawn; of a new run only."""
@@ -72,18 +72,19 @@ class RunLog:
             self.writer.add_scalar(tag, value, ni)
         self._tell("ni", ni, values)
         self.pending += [(tag, ni, tensor.detach()) for tag, tensor in tensors.items()]
-        self.over_batches |= values.keys() | tensors.keys()
         if ni % FLUSH_EVERY == FLUSH_EVERY - 1:
             self.flush()
 
-    def flush(self) -> None:
-        """Write the scalars that wait on the device."""
+    def flush(self, to_disk: bool = False) -> None:
+        """Write the scalars that wait on the device; to_disk: and all that waits in this process."""
         if self.pending:
             values = torch.stack([t.float() for _, _, t in self.pending]).tolist()
             for (tag, ni, _), value in zip(self.pending, values, strict=True):
                 self.writer.add_scalar(tag, value, ni)
                 self._tell("ni", ni, {tag: value})
             self.pending.clear()
+        if to_disk:
+            self.writer.flush()
 
     def _tell(self, axis: str, at: int, values: Mapping[str, float]) -> None:
         """The same to the mirror; each tag has the axis that it has in TensorBoard."""
@@ -97,10 +98,10 @@ class RunLog:
         """One row of metrics.csv, and the metrics in TensorBoard over epochs; epoch 0 is before the first batch."""
         self.flush()
         self.rows.append({"epoch": epoch, "ni": ni, **values})
-        for tag, value in values.items():
-            if tag not in self.over_batches:
-                self.writer.add_scalar(tag, value, epoch)
-        self._tell("epoch", epoch, {tag: value for tag, value in values.items() if tag not in self.over_batches})
+        shown = {tag: values[tag] for tag in sorted(values, key=lambda tag: tag != OF_EPOCH) if not over_batches(tag)}
+        for tag, value in shown.items():
+            self.writer.add_scalar(tag, value, epoch)
+        self._tell("epoch", epoch, shown)
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
         text = io.StringIO(newline="")
         table = csv.DictWriter(text, columns)
@@ -130,6 +131,14 @@ class RunLog:
         self.let_go()
 
 
+def over_batches(tag: str) -> bool:
+    """Whether the x axis of a tag is ni; the rows of epochs hold such means too, which are not drawn again."""
+    return tag.startswith(("lr/", "train/", "momentum", "accumulate")) and tag not in (
+        "train/skipped",
+        "train/clip_rate",
+    )
+
+
 def open_wandb(folder: Path, hyp: Mapping[str, Any]) -> Any:
     """A run of Weights & Biases, project preheat, named after the run folder; UserError when it is not installed.
 
@@ -142,29 +151,20 @@ def open_wandb(folder: Path, hyp: Mapping[str, Any]) -> Any:
     return wandb.init(project="preheat", name=folder.name, dir=str(folder), config=dict(hyp), save_code=False)
 
 
-def cut_events(folder: Path, ni: int) -> None:
-    """Cut off a run's event files what was written from batch `ni` on, of every tag, which a resumed run writes again.
+def cut_events(folder: Path, ni: int, epoch: int) -> None:
+    """Cut off a run's event files what a run resumed before batch `ni`, after so many epochs, writes again.
 
     TensorBoard's own purge goes by one step for all tags, and those of epochs count otherwise than those of batches.
+    Each file is cut for itself: what their names say of time is worth nothing where the clock has been set back.
     """
-    files = sorted(folder.glob("events.out.tfevents.*"), key=_written)
-    for k, file in enumerate(files):
-        end, found = end_before(file, ni)
-        os.truncate(file, end)  # also where a kill tore the last record
-        if found:
-            for later in files[k + 1 :]:
-                later.unlink()
-            return
+    for file in folder.glob("events.out.tfevents.*"):
+        end = end_before(file, ni, epoch)
+        if end < file.stat().st_size:
+            os.truncate(file, end)  # also where a kill tore the last record
 
 
-def _written(file: Path) -> list[int]:
-    """Second and number of events.out.tfevents.SECOND.host.pid.NUMBER: the order in which they were written."""
-    words = file.name.split(".")
-    return [int(word) if word.isdigit() else 0 for word in (words[3], words[-1])]
-
-
-def end_before(path: Path, ni: int) -> tuple[int, bool]:
-    """Bytes of an event file up to what batch `ni` or a later one wrote first, and whether there is such a one.
+def end_before(path: Path, ni: int, epoch: int) -> int:
+    """Bytes of an event file up to what batch `ni`, or the epoch after `epoch`, or a later one wrote first.
 
     At most up to a record that is not whole.
     """
@@ -173,14 +173,16 @@ def end_before(path: Path, ni: int) -> tuple[int, bool]:
         while len(header := file.read(12)) == 12:  # length, its checksum; then the event and its checksum
             length = int.from_bytes(header[:8], "little")
             if end + length + 16 > size:
-                return end, False
+                return end
             record = file.read(length + 4)[:length]
-            if b"lr/" in record:  # what a batch writes first
+            if b"lr/" in record or OF_EPOCH.encode() in record:  # what a batch and an epoch write first
                 event = Event.FromString(record)
-                if event.step >= ni and any(value.tag.startswith("lr/") for value in event.summary.value):
-                    return end, True
+                tags = [value.tag for value in event.summary.value]
+                of_batch, of_epoch = any(tag.startswith("lr/") for tag in tags), OF_EPOCH in tags
+                if (of_batch and event.step >= ni) or (of_epoch and event.step > epoch):
+                    return end
             end += length + 16
-    return end, False
+    return end
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

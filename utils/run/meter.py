@@ -12,6 +12,7 @@ from utils.run.console import weight_rates
 
 CHECK_EVERY = 10  # batches between two looks at the device on a GPU; each one waits for it
 GIVE_UP = 20  # skipped steps in a row, after which a run has diverged
+SUMS = ("sums", "finite", "lost", "skipped", "in_row")  # what a Meter keeps on the device, beside the norms
 LOADER_BOUND = 0.15  # share of an epoch spent waiting for batches from which on the loader is what holds it up
 
 
@@ -43,6 +44,30 @@ class Meter:
         self.in_row = zero + in_row  # steps skipped since the last one taken
         self.batches = self.pictures = 0
         self.waited, self.began = 0.0, time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the batches so far have added up to; tensors stay on their device."""
+        counts = {"batches": self.batches, "pictures": self.pictures, "waited": self.waited, "seconds": self.seconds}
+        sums = {key: getattr(self, key) for key in SUMS}
+        return counts | sums | {"norms": torch.stack(self.norms) if self.norms else torch.zeros(0)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on inside an epoch from what `state_dict` gave."""
+        for key in ("batches", "pictures", "waited"):
+            setattr(self, key, state[key])
+        for key in SUMS:
+            setattr(self, key, state[key].to(self.device))
+        self.norms = list(state["norms"].to(self.device).unbind())
+        self.began = time.perf_counter() - state["seconds"]
+
+    @property
+    def seconds(self) -> float:
+        """Time that the epoch has taken so far."""
+        return time.perf_counter() - self.began
+
+    def is_sound(self) -> bool:
+        """Whether the loss of the last batch and the last gradient were numbers; on a GPU this waits for it."""
+        return not int(self.lost) and not int(self.in_row)
 
     def waiting(self, batches: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """The batches, with the time until each one came added to `waited`."""
@@ -89,7 +114,7 @@ class Meter:
             losses = " ".join(
                 f"{n} {v:.3f}" for n, v in zip(self.names, (self.sums / self.finite).tolist(), strict=True)
             )
-            seconds = time.perf_counter() - self.began
+            seconds = self.seconds
             self.bar.set_postfix_str(
                 f"{losses} lr {weight_rates(rates)} {self.pictures / seconds:.0f} img/s "
                 f"data {self.waited / seconds:.0%}",
@@ -98,7 +123,7 @@ class Meter:
 
     def means(self, clip_norm: float | None) -> dict[str, float]:
         """Means of the epoch under the names of metrics.csv; seconds an epoch and a batch, share of time waiting."""
-        seconds = time.perf_counter() - self.began
+        seconds = self.seconds
         values = (self.sums / self.finite.clamp(min=1)).tolist()
         means = {f"train/{name}": value for name, value in zip(self.names, values, strict=True)}
         norms = torch.stack(self.norms).float() if self.norms else torch.zeros(0)

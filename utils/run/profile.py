@@ -26,13 +26,13 @@ KINDS = {  # parts of an operator's or a kernel's name -> what it is called
 Batches = Iterator[dict[str, Any]]
 
 
-def first_profiled(epoch: Callable[[int], Batches], folder: Path, amp: str, wanted: bool) -> Callable[[int], Batches]:
+def first_profiled(epoch: Callable[..., Batches], folder: Path, amp: str, wanted: bool) -> Callable[..., Batches]:
     """A loader's `epoch`; if wanted, its first call is profiled: a trace goes to `folder`, words to the console."""
     first = wanted
 
-    def profiled(number: int) -> Batches:
+    def profiled(number: int, start_batch: int = 0) -> Batches:
         nonlocal first
-        batches = epoch(number)
+        batches = epoch(number, start_batch)
         if not first:
             return batches
         first = False

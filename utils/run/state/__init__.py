@@ -1,5 +1,6 @@
 """What a run goes on from, and how it is written. Rooms, lowest first; a room imports only those above it:
 
+due         when it is saved inside an epoch
 progress    what changes while a run goes on, in plain values
 seed        the random state of the libraries
 checkpoint  last.pt, and how a run goes on from it

@@ -1,28 +1,67 @@
 """The state of a run on disk: a dictionary of tensors and plain values, written beside its target and moved over it."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from utils.config.schema import Command, Hyp, save_hyp
+from utils.config.schema import Command, Hyp, check, save_hyp
 from utils.errors import UserError
 from utils.files import write_whole
 from utils.run.folder import make_run_folder, require_free
+from utils.run.state.progress import Progress
 from utils.run.state.seed import random_state, set_random_state
 
 FORMAT = "preheat-1"
+FREE = {  # keys that a resumed run may have others of: they change no bit, or it is said that they do
+    *(
+        "device",
+        "graph",
+        "workers",
+        "noplots",
+        "data",
+        "batch",
+        "save_every",
+        "save_period",
+        "cache",
+        "cache_gb",
+        "loader",
+    ),
+    *("cache", "cache_gb", "loader", "time"),
+}
+FIXED = {  # keys that decide which tensors there are
+    *("weights", "head", "optimizer", "freeze", "recipe", "lr_backbone", "lr_head", "classes", "single_cls"),
+    *("warmup_epochs_backbone", "warmup_epochs_head"),
+}
+LAST, OLDER = "last.pt", "last-older.pt"  # the newest state of a run, and the one before it
 log = logging.getLogger(__name__)
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` so that `path` is at every instant the old file or the new one, never a part of it."""
+    """Write `state` so that `path` is at every instant the old file or the new one, never a part of it.
+
+    What a last.pt held before stays beside it as last-older.pt.
+    """
+    older = path.with_name(OLDER) if path.name == LAST else None
     try:
-        write_whole(path, lambda file: torch.save({"format": FORMAT, **state}, file))
+        write_whole(path, lambda file: torch.save({"format": FORMAT, **state}, file), older)
     except OSError as e:
         raise UserError(f"cannot write {path}: {e.strerror}. Make room or choose another --project.") from e
+
+
+def newest_state(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """The state in `path`; where that cannot be read, and it is a run's last.pt, the one before it, with a warning."""
+    try:
+        return load_state(path), []
+    except UserError as e:
+        older = path.with_name(OLDER)
+        if path.name != LAST or not older.is_file():
+            raise
+        state = load_state(older)
+        ni, epoch = state["progress"]["ni"], state["progress"]["epoch"]
+        return state, [f"warning: {e} Going on from {older}, the state before it (batch {ni}, after epoch {epoch})."]
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -56,6 +95,13 @@ def collect(parts: dict[str, Any], model: torch.nn.Module) -> dict[str, Any]:
     return {**states, "gradients": gradients, "random": random_state(), "threads": torch.get_num_threads()}
 
 
+def made_on(device: torch.device) -> dict[str, str]:
+    """What the bits of a run depend on beside its settings: a resumed run says where it differs."""
+    cpu = torch.backends.cpu.get_cpu_capability()
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({cpu})"
+    return {"device": where, "torch": str(torch.__version__)}
+
+
 def restore(state: dict[str, Any], parts: dict[str, Any], model: torch.nn.Module) -> None:
     """Put what `collect` gathered back into the parts."""
     for name, part in parts.items():
@@ -73,28 +119,65 @@ class Resumed:
     path: Path
     state: dict[str, Any]
     folder: Path | None  # None: the file lies in no run folder, and the run goes on in a new one
+    changed: tuple[str, ...] = ()  # keys of the hyp that are others than at the start
+    notes: tuple[str, ...] = ()  # for the user
+
+    def fit(self, hyp: Hyp, nb: int, other_data: bool) -> None:
+        """Bring the place in the epoch to `nb` batches an epoch."""
+        progress, old = Progress(**self.state["progress"]), self.state["hyp"]["batch"]
+        old_nb = self.state.get("nb") or (progress.ni // progress.epoch if progress.epoch else nb)
+        if (old, old_nb) != (hyp.batch, nb):
+            progress.rescale(nb, old_nb, hyp.batch / old, other_data)
+            self.state["progress"] = asdict(progress)
+        if other_data:
+            self.state["meter"] = None
+
+    def say_what_differs(self, hyp: Hyp, device: torch.device) -> None:
+        """Say why the bits will not be those of the run that was never stopped; the device is open."""
+        old, before = self.state["hyp"]["batch"], self.state.get("made_on", {})
+        notes = [] if old == hyp.batch else [f"batch {hyp.batch}, {old} before"]
+        notes += [
+            f"{key} {now}, {before[key]} before" for key, now in made_on(device).items() if before.get(key, now) != now
+        ]
+        if notes:
+            log.info(f"not the bits of the run that was never stopped: {'; '.join(notes)}")
+
+    def place(self, nb: int) -> tuple[int, int]:
+        """The epoch that is open, and its batch to go on with; nb: batches per epoch."""
+        progress = Progress(**self.state["progress"])
+        return progress.epoch, progress.ni - progress.epoch * nb
 
 
 def open_resume(command: Command, hyp: Hyp) -> tuple[Resumed, Hyp]:
     """The run to go on with and its settings; the command line says where it runs and where its data lie, not what."""
     path = latest_state(Path(hyp.project)) if command.resume == "latest" else Path(command.resume)
     path = path / "weights/last.pt" if path.is_dir() else path
-    state = load_state(path)
     folder = run_folder_of(path)
+    if folder and not path.exists() and not path.with_name(OLDER).exists():
+        raise UserError(
+            f"there is no state in {path.parent}: the run was stopped before its first one. Start it again: "
+            f"python train.py --hyp {folder / 'hyp.yaml'} --exist-ok"
+        )
+    state, notes = newest_state(path)
     if folder:
         require_free(folder)
     where = {"project"} if folder else {"project", "name"}
     given = {key: getattr(hyp, key) for key in hyp.model_fields_set - where}
-    free = {"device", "graph", "workers", "noplots", "data"} | ({"val_also"} if state["hyp"].get("val_also") else set())
-    refused = {key for key, value in given.items() if key not in free and value != state["hyp"].get(key)}
-    if refused or command.hyp:
+    free = FREE | ({"val_also"} if state["hyp"].get("val_also") else set())
+    differ = {key: value for key, value in given.items() if key not in free and value != state["hyp"].get(key)}
+    if differ and not (command.resume_anyway and not FIXED & differ.keys()):
+        refused = differ.keys() & FIXED if command.resume_anyway else differ.keys()
+        anyway = "" if FIXED & differ.keys() else " To go on all the same, which run.json records: --resume-anyway."
+        each = "; ".join(f"{key}: {state['hyp'].get(key)} at the start, {differ[key]} now" for key in sorted(refused))
         raise UserError(
-            f"--resume goes on with a run as it was started: {', '.join(sorted(refused)) or 'hyp'} cannot change. "
-            f"For other settings start a new run from its weights: --weights {path}"
+            f"--resume goes on with a run as it was started: {', '.join(sorted(refused))} cannot change ({each}). "
+            f"For other settings start a new run from its weights: --weights {path}.{anyway}"
         )
+    for key, value in differ.items():
+        notes.append(f"warning: {key} is {value} from here on; the run was started with {state['hyp'].get(key)}")
     if folder is None:
         given |= {key: getattr(hyp, key) for key in where & hyp.model_fields_set}
-    return Resumed(path, state, folder), Hyp(**(state["hyp"] | given))
+    return Resumed(path, state, folder, tuple(sorted(differ)), tuple(notes)), check(state["hyp"] | given)
 
 
 def run_folder_of(path: Path) -> Path | None:
@@ -146,6 +229,8 @@ def open_run_folder(hyp: Hyp, resumed: Resumed | None, exist_ok: bool) -> Path:
         if resumed:
             log.info(f"{resumed.path} lies in no run folder, so the run goes on in a new one: {folder}")
     (folder / "weights").mkdir(exist_ok=True)
+    for left in (folder / "weights").glob("*.tmp"):  # by a process that was killed while it wrote
+        left.unlink(missing_ok=True)
     return folder
 
 

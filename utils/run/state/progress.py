@@ -43,10 +43,17 @@ class Progress:
         gone = int(self.kept.pop()[1]) if len(self.kept) > most else None
         return gone != self.epoch, None if gone == self.epoch else gone
 
-    def rescale(self, nb: int) -> None:
-        """Set the clock to where it would stand with `nb` batches an epoch; the open window keeps its length."""
-        ni = self.epoch * nb
-        self.ni, self.last_step = ni, ni - (self.ni - self.last_step)
+    def rescale(self, nb: int, old_nb: int, ratio: float, anew: bool) -> None:
+        """Set the clock to where it would stand with `nb` batches an epoch in place of `old_nb`.
+
+        ratio: pictures of a batch now, over those before. The open epoch goes on where it was, rounded down to a whole
+        batch, or begins anew; the open window keeps its pictures.
+        """
+        done = 0 if anew else self.ni - self.epoch * old_nb  # batches of the open epoch
+        window = self.ni - 1 - self.last_step
+        done = nb if done == old_nb else min(int(done / ratio), nb)
+        self.ni = self.epoch * nb + done
+        self.last_step = self.ni - 1 - (round(window / ratio) or min(window, 1))
 
     def is_best(self, value: float, patience_from: int = 0) -> bool:
         """Remember `value`, the score of the epoch just finished, if no earlier epoch was as good; NaN never is.
