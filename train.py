@@ -4,7 +4,6 @@ import utils.env  # noqa: F401, I001  (first: sets the environment that the libr
 
 import sys
 
-from data.index.index import Index
 from data.loading.plan import count_for
 from utils.config.options import help_text, parse_args
 from utils.errors import (
@@ -43,24 +42,18 @@ import copy
 import logging
 import math
 from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from data.definition.dataset_yaml import load_dataset_yaml
-from data.index.folds import open_parts
-from data.index.identity import traits
-from data.index.subset import open_also
 from data.loading.device.colour import recolour
 from data.loading.loader import TrainLoader, build_train_loader, first_batch
 from data.loading.multiscale import random_size, resize
 from data.loading.order import box_sizes, class_counts, most_boxes
-from data.scored import open_validation
+from data.scored import open_data, open_validation
 from models.anchor.anchors import settle_anchors
 from models.detector import load_for_eval, open_model
 from models.head import Transfer
@@ -70,6 +63,7 @@ from models.training.graph import Graphed, require_graphs
 from models.training.join import adding_up, join_model, share_window
 from models.training.kept import keep_epoch, score_kept
 from models.training.optim import all_finite, applied_rates, first_lost, optimizer_step, set_rates
+from models.training.run import Run, keep_state, save_inside, score_untrained, start_folder
 from models.training.state import Training, build_training, scored_as_stored
 from models.weights.save import add_thresholds, save_weights
 from utils.config.schema import Command, Hyp
@@ -81,38 +75,17 @@ from utils.evaluation.bootstrap import bootstrap, interval_lines, keep_draws
 from utils.evaluation.evaluate import Validation
 from utils.run.console import closing_lines, configure_console, data_lines, epoch_line, model_lines, progress_bar
 from utils.run.detection.thresholds import best_thresholds
-from utils.run.folder import is_closed, write_run_json
+from utils.run.folder import is_closed
 from utils.run.log import RunLog, open_wandb
 from utils.run.meter import GIVE_UP
 from utils.run.pictures import plot_run, show_training, show_validation
 from utils.run.profile import first_profiled
-from utils.run.state.checkpoint import LAST, Resumed, check_data, open_resume, open_run_folder, resume_command
+from utils.run.state.checkpoint import LAST, Resumed, check_data, open_resume, resume_command
 from utils.run.state.progress import Progress, judged, require_score
-from utils.run.state.restart import launch, restarted
+from utils.run.state.restart import restarted
 from utils.run.state.seed import set_seed
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Run:
-    """What stays the same while a run goes on."""
-
-    hyp: Hyp  # resolved: `batch` and `amp` are what is used
-    ranks: Ranks
-    folder: Path
-    stride: int  # largest stride of the model, pixels
-    data: dict[str, Any]  # what a resumed run must find again
-    resumed: bool
-    demand: Demand | None = None  # of a training step, by which a full GPU is explained
-    dtype: torch.dtype | None = None  # of autocast; None: full precision
-
-    @property
-    def to_device(self) -> ToDevice:
-        """What makes pictures on the device of a batch of the loader; they are resized in full precision."""
-        dtype = None if self.hyp.multi_scale else self.dtype
-        colour = partial(recolour, mode=self.hyp.hsv_mode)
-        return ToDevice(self.ranks.device, in_channels_last(self.hyp.channels_last), dtype, colour)
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
@@ -239,6 +212,12 @@ def run_epochs(
         over = end_epoch(training, progress, losses, val, run, runlog, over)
 
 
+def to_device(run: Run) -> ToDevice:
+    """What makes pictures on the device of a batch of the loader; they are resized in full precision."""
+    dtype, colour = None if run.hyp.multi_scale else run.dtype, partial(recolour, mode=run.hyp.hsv_mode)
+    return ToDevice(run.ranks.device, in_channels_last(run.hyp.channels_last), dtype, colour)
+
+
 def train_one_epoch(
     training: Training, forward: nn.Module, batches: Iterable[dict[str, Any]], run: Run, runlog: RunLog | None
 ) -> dict[str, float]:
@@ -256,7 +235,7 @@ def train_one_epoch(
         t.optimizer.zero_grad()
     meter = t.open_meter(run.ranks.device, bar)
     applied = applied_rates(t.optimizer) | {"accumulate": t.schedule.accumulate(max(t.progress.ni - 1, 0))}
-    for batch, images in sent_ahead(meter.waiting(bar), run.ranks.device, run.to_device):
+    for batch, images in sent_ahead(meter.waiting(bar), run.ranks.device, to_device(run)):
         with t.one_batch():
             applied = train_batch(t, forward, batch, images, run)
             if runlog:
@@ -356,77 +335,6 @@ def end_epoch(
             training.save(files, run.hyp, run.data, lambda: log.info(line))
     stop_if_signalled()
     return over
-
-
-def save_inside(training: Training, run: Run, runlog: RunLog) -> bool:
-    """Save the state between two batches and what has been logged up to there; False where it is not worth it.
-
-    Of several ranks each has its own part of an open window's gradient: they save after a step only.
-    """
-    opened = training.progress.last_step < training.progress.ni - 1
-    if (opened and run.ranks.world_size > 1) or not training.is_sound():
-        return False
-    runlog.flush(to_disk=True)
-    asked, training.due.asked = training.due.asked, False
-    what = f"saved: the state after batch {training.progress.ni}. Go on from it: {resume_command(run.folder)}"
-    training.save([run.folder / "weights" / LAST], run.hyp, run.data, lambda: asked and log.info(what))
-    return True
-
-
-def keep_state(training: Training, run: Run, runlog: RunLog | None, error: BaseException) -> None:
-    """Save where a run is that ends early, unless that is what it ends by; say what is kept, and how to go on."""
-    if runlog is None:
-        return
-    with held():
-        now = False
-        with suppress(UserError):
-            training.writer.join()
-        with suppress(UserError, OSError):
-            now = training.whole and not isinstance(error, Diverged) and save_inside(training, run, runlog)
-            training.writer.join()
-        if (run.folder / "weights" / LAST).exists():
-            what = f"the state after batch {training.progress.ni}" if now else "the last state that was saved"
-            log.info(f"kept: {what}. Go on from it: {resume_command(run.folder)}")
-
-
-def open_data(hyp: Hyp, command: Command) -> tuple[dict[str, Any], Index, Index, Index | None]:
-    """What identifies the data, and the indexes of pictures to train on, to score, of val_also; problems are said."""
-    config = load_dataset_yaml(hyp.data, command.download)
-    train, val = open_parts(config, hyp, command.trust_index)
-    also = open_also(hyp, val.names, command.download, command.trust_index)
-    return traits(config.roots(), train, val, also), train, val, also
-
-
-def start_folder(hyp: Hyp, ranks: Ranks, data: dict, resumed: Resumed | None, changed: list, exist_ok: bool) -> Path:
-    """Open the run folder, which a resumed run has already; rank 0 alone has it."""
-    if ranks.rank > 0:
-        return Path(hyp.project)
-    folder = open_run_folder(hyp, resumed, exist_ok)
-    if resumed:
-        resumed.say_what_differs(hyp, ranks.device)
-    about = {"device": str(ranks.device), "ranks": ranks.world_size, "resumed": resumed is not None}
-    about |= {"launch": launch()} if launch() else {}
-    about |= {"pictures": {split: data[f"{split} pictures"] for split in ("train", "val")}}
-    about |= {"data_changed": changed} if changed else {}
-    about |= {"hyp_changed": resumed.changed} if resumed and resumed.changed else {}
-    write_run_json(folder, about)
-    return folder
-
-
-def score_untrained(
-    training: Training, val: Validation, run: Run, runlog: RunLog | None, transfer: Transfer | None
-) -> None:
-    """Epoch 0: the score before the first batch, where a class name was carried over; and a state to go on from."""
-    if run.hyp.noval or not (transfer and transfer.carried_names):
-        log.info(f"epoch 0/{run.hyp.epochs}  not evaluated: {'noval' if run.hyp.noval else 'head fresh'}")
-    else:
-        metrics = val.score(training.ema.model).metrics
-        log.info(epoch_line(0, run.hyp.epochs, metrics))
-        if runlog:
-            runlog.epoch(0, 0, metrics)
-    if runlog:
-        training.save([run.folder / "weights" / LAST], run.hyp, run.data)
-    training.whole = True
 
 
 def finish(training: Training, val: Validation, run: Run, runlog: RunLog | None) -> dict[str, float]:

@@ -4,13 +4,25 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from data.definition.dataset_yaml import load_dataset_yaml
 from data.definition.names import class_of
+from data.index.folds import open_parts
+from data.index.identity import traits
 from data.index.index import Index
+from data.index.subset import open_also
 from data.loading.dataset import TrainDataset
 from data.loading.loader import open_val_loader
-from utils.config.schema import Hyp
+from utils.config.schema import Command, Hyp
 from utils.device.ranks import DTYPES, Ranks
 from utils.evaluation.evaluate import Settings, Validation
+
+
+def open_data(hyp: Hyp, command: Command) -> tuple[dict[str, Any], Index, Index, Index | None]:
+    """What identifies the data, and the indexes of pictures to train on, to score, of val_also; problems are said."""
+    config = load_dataset_yaml(hyp.data, command.download)
+    train, val = open_parts(config, hyp, command.trust_index)
+    also = open_also(hyp, val.names, command.download, command.trust_index)
+    return traits(config.roots(), train, val, also), train, val, also
 
 
 def open_validation(
