@@ -4,6 +4,7 @@ import csv
 import io
 import logging
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class RunLog:
         self.rows = [row for row in read_metrics(self.csv_path) if row["epoch"] <= start_epoch] if resumed else []
         if resumed:
             cut_events(folder, start_ni, start_epoch)
+            wait_for_a_later_name(folder)
         self.writer = SummaryWriter(str(folder))
         self.pending: list[tuple[str, int, torch.Tensor]] = []
         self.axes: dict[str, str] = {}  # of the mirror's tags
@@ -183,6 +185,18 @@ def end_before(path: Path, ni: int, epoch: int) -> int:
                     return end
             end += length + 16
     return end
+
+
+def wait_for_a_later_name(folder: Path) -> None:
+    """Wait, a second at most, until a new event file sorts behind the earlier ones.
+
+    TensorBoard reads them in the order of the seconds in their names, and drops what seems to run backwards.
+    """
+    names = [path.name.split(".") for path in folder.glob("events.out.tfevents.*")]
+    newest = max((int(name[3]) for name in names if name[3].isdigit()), default=0)
+    until = time.monotonic() + 1.1  # not longer, should the clock have been set back
+    while int(time.time()) <= newest and time.monotonic() < until:
+        time.sleep(0.02)
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
