@@ -58,7 +58,11 @@ def test_a_run_keeps_the_best_and_the_ends_of_cycles(kept_run):
     progress = state_of(folder)["progress"]
     names = {path.name for path in (folder / "weights").iterdir()}
     best = {f"best-epoch{int(epoch)}.pt" for _, epoch in progress["kept"]}
-    assert names == {"best.pt", "last.pt", "snapshot-epoch2.pt", "snapshot-epoch4.pt", "snapshot-epoch5.pt"} | best
+    assert (
+        names
+        == {"best.pt", "last.pt", "last-older.pt", "snapshot-epoch2.pt", "snapshot-epoch4.pt", "snapshot-epoch5.pt"}
+        | best
+    )
     assert len(best) == 2 and progress["kept"][0] == [progress["best"], progress["best_epoch"]]
 
 
