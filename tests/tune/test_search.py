@@ -1,6 +1,7 @@
 """tune.py search: trials on record, runs ended early, the winner on fresh seeds. Needs Optuna, an extra."""
 
 import json
+import logging
 
 import pytest
 import yaml
@@ -189,7 +190,8 @@ def test_trials_that_all_fail_end_the_search_with_what_they_said(toy, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_whole_search(toy, tmp_path, capsys):
+def test_a_whole_search(toy, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     words = ["--weights", "models/demo.yaml", "--data", toy, "--epochs", 1, "--imgsz", 32, "--batch", 8, "--workers", 0]
     words += ["lr0=log:1e-4:1e-2", "optimizer=sgd|adamw", "--trials", 3, "--best", 1, "--project", tmp_path / "a b"]
     words = [str(word) for word in [*words, "--out", tmp_path / "tuned.yaml", "--val-every", 1, "--seeds", 6]]
@@ -199,6 +201,6 @@ def test_a_whole_search(toy, tmp_path, capsys):
     assert json.loads((tmp_path / "a b/search/search.json").read_text())["best"]["trial"] == result["best"]["trial"]
     rows = (tmp_path / "a b/search/trials.csv").read_text().splitlines()
     assert len(rows) == 4
-    capsys.readouterr()
+    caplog.clear()
     assert search(read_search(words), words)["verified"] == result["verified"]  # nothing is made again
-    assert "0 to make" in capsys.readouterr().out
+    assert "0 to make" in caplog.text
