@@ -95,11 +95,7 @@ def read_words(argv: list[str], names_data: bool = False) -> Words:
         raise UserError("--warmup stands for two arms of its own: give it or --arm, not both.")
     known = {**Hyp.model_fields, **Command.model_fields, **Compare.model_fields}
     given, notes = parse_tokens(rest, known)
-    if isinstance(given.get("metric"), str) and f"val/{given['metric']}" in METRICS:
-        given["metric"] = f"val/{given['metric']}"
-    devices = given.get("devices")
-    if isinstance(devices, int | list):
-        given["devices"] = ",".join(map(str, [devices] if isinstance(devices, int) else devices))
+    given |= in_full(given)
     own = check({k: v for k, v in given.items() if k in Compare.model_fields}, Compare)
     shared = {"noplots": True} | {k: v for k, v in given.items() if k not in Compare.model_fields}
     if not groups:
@@ -111,6 +107,16 @@ def read_words(argv: list[str], names_data: bool = False) -> Words:
         own = own if "seeds" in given else own.model_copy(update={"seeds": FEWEST})
         notes.append(f"{NO_DATA}, {DEMO['epochs']} epochs")
     return Words(own, shared, groups, warmup, notes, given.keys() & Compare.model_fields.keys())
+
+
+def in_full(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A metric without its val/, and devices that YAML has read as numbers, as options have them."""
+    found, metric, devices = {}, given.get("metric"), given.get("devices")
+    if isinstance(metric, str) and f"val/{metric}" in METRICS:
+        found["metric"] = f"val/{metric}"
+    if isinstance(devices, int | list):
+        found["devices"] = ",".join(map(str, [devices] if isinstance(devices, int) else devices))
+    return found
 
 
 def resolve_arms(words: Words, of_cell: Mapping[str, Any] | None = None) -> tuple[Command, list[Arm], list[str]]:

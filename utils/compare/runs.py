@@ -92,17 +92,22 @@ def run_words(folder: Path, run: Run, arm: Arm, threads: int, command: Command, 
 
     folds: when the pairs are folds; each deal has its own seed.
     """
-    hyp, place = arm.hyp, folder / run.folder
-    workers = str(max(threads - 1, 1) if hyp.workers is None else min(hyp.workers, threads))
+    hyp, own = arm.hyp, ["--seed", str(arm.hyp.seed + run.seed)]
+    if folds:
+        own += ["--fold", f"{run.seed % folds + 1}/{folds}", "--fold-seed", str(hyp.fold_seed + run.seed // folds)]
+    return train_words(folder / run.folder, folder / "arms" / f"{run.arm}.yaml", own, hyp.workers, threads, command)
+
+
+def train_words(
+    place: Path, settings: Path, own: Sequence[str], workers: int | None, threads: int, command: Command
+) -> list[str]:
+    """The options of the run in the folder `place`, a new one of a hyp file and `own` words, or one to go on with."""
+    loading = ["--workers", str(max(threads - 1, 1) if workers is None else min(workers, threads))]
     last = place / "weights/last.pt"
     if last.is_file():  # going on gives the very weights of a run that was never interrupted
-        return ["--resume", str(last), "--workers", workers]
+        return ["--resume", str(last), *loading]
     shutil.rmtree(place, ignore_errors=True)
-    words = ["--hyp", str(folder / "arms" / f"{run.arm}.yaml"), "--seed", str(hyp.seed + run.seed)]
-    if folds:
-        words += ["--fold", f"{run.seed % folds + 1}/{folds}", "--fold-seed", str(hyp.fold_seed + run.seed // folds)]
-    words += ["--project", str(place.parent), "--name", place.name, "--exist-ok"]
-    words += ["--workers", workers]
+    words = ["--hyp", str(settings), *own, "--project", str(place.parent), "--name", place.name, "--exist-ok", *loading]
     return words + ["--download"] * command.download + ["--keep-gains"] * command.keep_gains
 
 

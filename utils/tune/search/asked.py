@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from utils.compare.arms import DEMO, METRICS, OWN
+from utils.compare.arms import DEMO, METRICS, OWN, in_full
 from utils.compare.statistics.paired import FEWEST
 from utils.config.options import NO_DATA, parse_tokens, resolve
 from utils.config.schema import Command, Hyp, check
 from utils.errors import UserError
 from utils.tune.options import ONCE
-from utils.tune.search.space import Axis, is_axis, join, parse_axis, read_space, usual_space
+from utils.tune.search.space import Axis, grid_of, is_axis, join, parse_axis, read_space, usual_space
 
 
 class Search(BaseModel):
@@ -64,11 +64,7 @@ def read_search(argv: Sequence[str]) -> Asked:
     words = [word for word in argv if not is_axis(word)]
     given, notes = parse_tokens(words, known | Search.model_fields)
     own = {k: v for k, v in given.items() if k in Search.model_fields}
-    if isinstance(own.get("metric"), str) and f"val/{own['metric']}" in METRICS:
-        own["metric"] = f"val/{own['metric']}"
-    if isinstance(own.get("devices"), int | list):
-        own["devices"] = ",".join(map(str, own["devices"] if isinstance(own["devices"], list) else [own["devices"]]))
-    options = check(own, Search)
+    options = check(own | in_full(own), Search)
     given = {"noplots": True} | {k: v for k, v in given.items() if k not in Search.model_fields}
     if not {"hyp", "weights", "data"} & given.keys():
         given = DEMO | given
@@ -88,9 +84,7 @@ def read_search(argv: Sequence[str]) -> Asked:
     if early.keys() != {axis.key for axis in axes} or not all(axis.holds(early[axis.key]) for axis in axes):
         early = {}
     if options.sampler == "grid":
-        points = 1
-        for axis in axes:
-            points *= len(axis.grid())
+        points = len(grid_of(axes))
         options = options.model_copy(update={"trials": points})
         file_notes.append(f"the grid has {points} points: so many trials are made")
     return Asked(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.compare.cells.declare import as_word
-from utils.config.options import read_yaml
+from utils.config.options import parse_tokens, read_yaml
 from utils.config.schema import Hyp, check
 from utils.errors import UserError, suggest
 
@@ -199,8 +199,6 @@ def _axis_of_range(key: str, low: float, high: float, log: bool, points: int) ->
 
 def _checked(key: str, text: str) -> Any:
     """A value of a key as the schema has it; raises its UserError."""
-    from utils.config.options import parse_tokens
-
     given, _ = parse_tokens([f"{key}={text}"], Hyp.model_fields)
     return getattr(check(given), key)
 

@@ -1,14 +1,13 @@
 """Trials as runs of train.py: started when a slot is free, watched, ended early where the pruner says so."""
 
 import logging
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from utils.compare.launch.local import Child, Job
-from utils.compare.runs import STATUS, last_lines
+from utils.compare.runs import STATUS, last_lines, train_words
 from utils.compare.scores import final_score
 from utils.config.options import read_yaml, resolve
 from utils.config.schema import Command, Hyp, save_hyp
@@ -55,17 +54,10 @@ class Trials:
 
     def _words(self, folder: Path, hyp: Hyp) -> list[str]:
         """The options of a run of train.py, a new one or one that was interrupted."""
-        workers = str(max(self.threads - 1, 1) if hyp.workers is None else min(hyp.workers, self.threads))
-        last = folder / "weights/last.pt"
-        if last.is_file():
-            return ["--resume", str(last), "--workers", workers]
-        shutil.rmtree(folder, ignore_errors=True)
         settings = folder.with_suffix(".yaml")
         settings.parent.mkdir(parents=True, exist_ok=True)
         save_hyp(settings, hyp)
-        words = ["--hyp", str(settings), "--project", str(folder.parent), "--name", folder.name, "--exist-ok"]
-        words += ["--workers", workers]
-        return words + ["--download"] * self.command.download + ["--keep-gains"] * self.command.keep_gains
+        return train_words(folder, settings, [], hyp.workers, self.threads, self.command)
 
     def watch(self, running: list[Child]) -> None:
         """Report new epochs of the runs under way, and end those that are not worth going on with."""

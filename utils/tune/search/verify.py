@@ -13,6 +13,7 @@ import yaml
 from utils.compare.cells.declare import as_word
 from utils.compare.folder import read_record
 from utils.compare.record import ArmVerdict, Record
+from utils.compare.report.words import interval, points
 from utils.config.schema import Hyp
 from utils.env import REPO
 from utils.errors import SomeFailed
@@ -95,19 +96,15 @@ def winner(verified: Sequence[Verified]) -> Verified | None:
 def sentence(v: Verified, trials: int, seed: int) -> str:
     """What the search said of a trial, what fresh seeds say, and the difference."""
     d = v.verdict
-    fresh = f"on {d.pairs} fresh seeds {_points(d.mean)}"
+    fresh = f"on {d.pairs} fresh seeds {points(d.mean, unit=False)}"
     if d.low is not None and d.high is not None:
-        fresh += f" (95 % interval {_points(d.low)} to {_points(d.high)})"
+        fresh += f" (95 % interval {interval(d.low, d.high)})"
     if v.found is None:
         return f"trial {v.trial.number}: {fresh} points against the default, {d.kind}; it was not tried in the search"
-    luck = f"; {_points(v.luck)} were luck of the pick among {trials} trials and of seed {seed}" if v.luck else ""
-    return (
-        f"trial {v.trial.number}: {_points(v.found)} points against the default in the search, {fresh}: {d.kind}{luck}"
-    )
-
-
-def _points(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:+.2f}"
+    said = f"trial {v.trial.number}: {points(v.found)} against the default in the search, {fresh}: {d.kind}"
+    if v.luck:
+        said += f"; {points(v.luck, unit=False)} were luck of the pick among {trials} trials and of seed {seed}"
+    return said
 
 
 def write_tuned(path: Path, given: Mapping[str, Any], hyp: Hyp, v: Verified, metric: str, where: Path) -> Path:
@@ -124,8 +121,8 @@ def write_tuned(path: Path, given: Mapping[str, Any], hyp: Hyp, v: Verified, met
     searched = ", ".join(f"{key} {show(value)}" for key, value in v.trial.params.items())
     head = [
         f"# Found by tune.py search: {searched}.",
-        f"# {metric} against the settings it began with: {_points(d.mean)} points (95 % interval {_points(d.low)} to "
-        f"{_points(d.high)}, {d.pairs} fresh pairs), on {given.get('data', hyp.data)}",
+        f"# {metric} against the settings it began with: {points(d.mean)} (95 % interval {interval(d.low, d.high)}, "
+        f"{d.pairs} fresh pairs), on {given.get('data', hyp.data)}",
         f"# from {given.get('weights', hyp.weights)}. Every run: {where.as_posix()}",
     ]
     number, place = 1, path
