@@ -8,7 +8,6 @@ order       which picture stands at which position
 blocks      pictures decoded once for all workers
 dataset     one sample
 device      on the way to a device, and on it
-slots       evaluation's batches in shared memory
-ring        batches through shared buffers
+workers     batches by several processes
 loader      batches: which samples, by how many processes
 """

@@ -1,94 +1,26 @@
 """Batches: which samples in which order, by how many processes."""
 
-import multiprocessing
 import os
-import shutil
-import signal
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
 from torch.utils.data import DataLoader
 
 from data.index.index import Index
-from data.loading.dataset import EvalDataset, Sample, TrainDataset
+from data.loading.dataset import EvalDataset, TrainDataset
 from data.loading.device.colour import recolour
 from data.loading.device.transfer import Copies, locked_copy, page_locked
-from data.loading.ring import Ring, died
-from data.loading.slots import LISTED, SlottedDataset
+from data.loading.workers.batch import Batch, collate, pack
+from data.loading.workers.processes import AHEAD, batches_of, check_shared_memory, end_workers, processes
+from data.loading.workers.ring import Ring
+from data.loading.workers.shares import EpochSampler
+from data.loading.workers.slots import SlottedDataset
 from data.pictures.cache import Pictures, open_pictures
 from utils.config.schema import Hyp
 from utils.device.ranks import Ranks
-from utils.errors import UserError
 
-Batch = dict[str, object]
-AHEAD, EVAL_AHEAD = 4, 2  # batches that each worker process of torch makes ahead, in training and in evaluation
-SHM = Path("/dev/shm")  # where torch passes batches between processes on Linux
-
-
-def collate(samples: list[Sample]) -> Batch:
-    """img (b, 3, h, w) uint8, cls (n,), bboxes (n, 4), batch_idx (n,) float32, sorted; evaluation adds lists.
-
-    gains (b, 3), where colours are changed later.
-    """
-    batch = {key: [s[key] for s in samples] for key in LISTED if key in samples[0]}
-    batch |= {"gains": np.stack([s["gains"] for s in samples])} if "gains" in samples[0] else {}
-    counts = torch.tensor([len(s["cls"]) for s in samples])
-    return batch | {
-        "img": torch.from_numpy(np.stack([s["img"].numpy() for s in samples])),  # torch.stack wakes all threads: slower
-        "cls": torch.cat([s["cls"] for s in samples]),
-        "bboxes": torch.cat([s["bboxes"] for s in samples]),
-        "batch_idx": torch.arange(len(samples), dtype=torch.float32).repeat_interleave(counts),
-    }
-
-
-class EpochSampler:
-    """Keys (epoch, position) of this rank's share of every batch."""
-
-    def __init__(self, n: int, batch: int, rank: int = 0, world_size: int = 1):
-        if batch < world_size:
-            raise UserError(
-                f"batch {batch} leaves some of {world_size} processes without a picture. Use --batch {world_size} or "
-                "more, or fewer processes."
-            )
-        self.n, self.batch, self.rank, self.world_size = n, batch, rank, world_size
-        self.epoch, self.start_batch = 0, 0
-
-    def __len__(self) -> int:
-        return -(-self.n // self.batch)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        epoch = self.epoch  # as it is now: batches are asked for ahead of time
-        for b in range(self.start_batch, len(self)):
-            yield [(epoch, position) for position in self.share(b)]
-
-    @property
-    def fewest(self) -> int:
-        """Pictures in the smallest share of the smallest batch, which is the last one; the same for all ranks."""
-        return max((self.n - (len(self) - 1) * self.batch) // self.world_size, 1)
-
-    @property
-    def most(self) -> int:
-        """Pictures in the largest share of a whole batch."""
-        return -(-self.batch // self.world_size)
-
-    def share(self, b: int) -> list[int]:
-        """Positions of this rank in batch b of any epoch; shares differ by one picture at most, the first are larger.
-
-        A rank for which none is left gets the batch's first one, which does not count: see `pictures`.
-        """
-        first, (mine, of_all) = b * self.batch, self.pictures(b)
-        before = self.rank * (of_all // self.world_size) + min(self.rank, of_all % self.world_size)
-        return list(range(first + before, first + before + mine)) or [first]
-
-    def pictures(self, b: int) -> tuple[int, int]:
-        """How many pictures of batch b count: of this rank, and of all."""
-        of_all = min(self.batch, self.n - b * self.batch)
-        return of_all // self.world_size + (self.rank < of_all % self.world_size), of_all
+EVAL_AHEAD = 2  # batches that each worker process makes ahead in evaluation
 
 
 class TrainLoader:
@@ -99,7 +31,7 @@ class TrainLoader:
         self.started: tuple[tuple[int, int], Iterator[Batch]] | None = (
             None  # epoch and batch from which they are being made already
         )
-        settings = _processes(workers, pin)
+        settings = processes(workers, pin)
         ring = dataset.hyp.loader == "ring" and hasattr(os, "memfd_create")
         self.loader = self.ring = None
         if not ring:
@@ -133,8 +65,8 @@ class TrainLoader:
             return (self._by_ring if self.ring else self._by_itself)(epoch, start_batch)
         started, self.started = self.started, None
         if started and started[0] == (epoch, start_batch):
-            return _batches(started[1])
-        return _batches(iter(self._entered(epoch, start_batch)))
+            return batches_of(started[1])
+        return batches_of(iter(self._entered(epoch, start_batch)))
 
     def _entered(self, epoch: int, start_batch: int) -> DataLoader:
         """torch's loader, whose next iterator begins there."""
@@ -145,7 +77,7 @@ class TrainLoader:
         """End the worker processes."""
         if self.ring:
             self.ring.close()
-        _end_workers(getattr(self.loader, "_iterator", None))
+        end_workers(getattr(self.loader, "_iterator", None))
 
     def _by_ring(self, epoch: int, start_batch: int) -> Iterator[Batch]:
         """Views of the ring's buffers."""
@@ -184,25 +116,6 @@ class TrainLoader:
                     self.copies.begun()
 
 
-def check_shared_memory(needed: int) -> None:
-    """UserError where /dev/shm has no room for the bytes of all batches on their way: torch would wait for ever."""
-    free = shutil.disk_usage(SHM).free if SHM.is_dir() else needed
-    if free < needed:
-        raise UserError(
-            f"--loader torch passes batches through {SHM}, where {free / 2**20:.0f} MB are free and up to "
-            f"{needed / 2**20:.0f} MB are needed. Leave it out (--loader ring needs none), use fewer --workers or "
-            "a smaller --batch, or give the container more (docker run --shm-size 8g)."
-        )
-
-
-def pack(img: np.ndarray, rows: list[np.ndarray]) -> Batch:
-    """Batch of img (b, 3, h, w) uint8, not copied, and the boxes of each sample (n, 5): class, xywhn."""
-    boxes = torch.from_numpy(np.concatenate(rows))
-    counts = torch.tensor([len(r) for r in rows])
-    place = torch.arange(len(rows), dtype=torch.float32).repeat_interleave(counts)
-    return {"img": torch.from_numpy(img), "cls": boxes[:, 0], "bboxes": boxes[:, 1:], "batch_idx": place}
-
-
 class EvalLoader:
     """Batches of a split, or a rank's shares of them, the same at every iteration.
 
@@ -214,7 +127,7 @@ class EvalLoader:
         shares = [sampler.share(b) for b in range(len(sampler)) if sampler.pictures(b)[0]]
         workers = min(workers, len(shares))
         self.started: Iterator[Any] | None = None  # a pass whose batches are being made already
-        settings = _processes(workers, pin=False) | ({"prefetch_factor": EVAL_AHEAD} if workers else {})
+        settings = processes(workers, pin=False) | ({"prefetch_factor": EVAL_AHEAD} if workers else {})
         count = EVAL_AHEAD * workers + 1 if workers else 0
         self.slotted = SlottedDataset(dataset, sampler.batch, count, sampler.most)
         self.loader = DataLoader(self.slotted, batch_sampler=shares, collate_fn=_as_it_is, **settings)
@@ -224,7 +137,7 @@ class EvalLoader:
 
     def close(self) -> None:
         """End the worker processes."""
-        _end_workers(self.loader._iterator)
+        end_workers(self.loader._iterator)
 
     def start(self) -> None:
         """Start the workers and let them make the first batches: before CUDA is in use, they are forked."""
@@ -233,36 +146,11 @@ class EvalLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         started, self.started = self.started, None
-        return (self.slotted.open(sent, self.pin) for sent in _batches(started or iter(self.loader)))
+        return (self.slotted.open(sent, self.pin) for sent in batches_of(started or iter(self.loader)))
 
 
 def _as_it_is(batch: Batch) -> Batch:
     return batch
-
-
-def _batches(iterator: Iterator[Batch]) -> Iterator[Batch]:
-    """The batches; a UserError from a worker process loses the traceback that torch wrote into its text."""
-    try:
-        yield from iterator
-    except UserError as e:
-        _end_workers(iterator)
-        raise UserError(str(e).rpartition("UserError: ")[2].strip()) from None
-    except RuntimeError:
-        codes = [w.exitcode for w in getattr(iterator, "_workers", ()) if w.exitcode]
-        _end_workers(iterator)
-        if not codes:
-            raise
-        raise UserError(died(codes[0])) from None
-
-
-def _end_workers(iterator: Any) -> None:
-    """End the worker processes of torch's iterator, if it has any.
-
-    Left to the garbage collector, which an exception's traceback does, torch closes their queues before it tells them,
-    and then waits 5 s for them.
-    """
-    if hasattr(iterator, "_shutdown_workers"):
-        iterator._shutdown_workers()
 
 
 def first_batch(dataset: TrainDataset | EvalDataset, n: int) -> Batch:
@@ -308,37 +196,6 @@ def build_eval_loader(
     """
     dataset = EvalDataset(index, imgsz, stride, batch, rect, pictures=pictures)
     return EvalLoader(dataset, EpochSampler(index.n, batch, rank, world_size), workers, pin)
-
-
-def _processes(workers: int, pin: bool) -> dict[str, object]:
-    """Arguments of DataLoader for a number of worker processes; 0: in this process."""
-    own = torch.Generator()  # else every epoch draws from torch's global one: samples do not use it, a model may
-    if workers == 0:
-        return {"num_workers": 0, "pin_memory": pin, "generator": own}
-    cv2.setNumThreads(1)  # ends OpenCV's threads: a forked worker would wait for ever for those of its parent
-    return {
-        "num_workers": workers,
-        "pin_memory": pin,
-        "generator": own,
-        "persistent_workers": True,
-        "prefetch_factor": AHEAD,
-        "worker_init_fn": _start_worker,
-        "multiprocessing_context": multiprocessing.get_context(_start_method()),
-    }
-
-
-def _start_method() -> str:
-    """fork shares the index and starts at once; a forked CUDA context is undefined, so then a fresh process.
-
-    Whoever uses a GPU builds the loaders and calls their `start` before it opens the GPU: then all are forked.
-    """
-    return "fork" if sys.platform == "linux" and not torch.cuda.is_initialized() else "spawn"
-
-
-def _start_worker(worker: int) -> None:
-    """One thread a worker; Ctrl-C is the main process's to handle, and the worker follows it without a traceback."""
-    cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def open_val_loader(index: Index, hyp: Hyp, stride: int, workers: int, ranks: Ranks, beside: list[Any]) -> EvalLoader:

@@ -20,7 +20,9 @@ from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.columns import Paths
 from data.index.index import Index, build_index
 from data.loading.dataset import TrainDataset
-from data.loading.loader import EpochSampler, build_eval_loader, build_train_loader, check_shared_memory
+from data.loading.loader import build_eval_loader, build_train_loader
+from data.loading.workers.processes import check_shared_memory
+from data.loading.workers.shares import EpochSampler
 from data.pictures.decode import Decoder
 from data.pictures.shared import SharedArray
 from tests.helpers import forked
@@ -94,7 +96,7 @@ if __name__ == "__main__":  # what a worker does not need is imported here: it r
     from data.index.index import build_index
     from utils.config.schema import Hyp
 
-    data.loading.loader._start_method = lambda: "spawn"
+    data.loading.workers.processes._start_method = lambda: "spawn"
     index = build_index(load_dataset_yaml({yaml!r}), "val")
     for cache in ("off", "disk", "ram"):  # a worker each: it takes a second to start
         hyp = Hyp(imgsz=64, epochs=1, cache=cache)
@@ -290,7 +292,7 @@ sys.path.insert(0, {repo!r})
 import utils.env
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import build_index
-from data.loading import ring
+from data.loading.workers import ring
 from data.loading.loader import build_train_loader
 from utils.config.schema import Hyp
 

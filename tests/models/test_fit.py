@@ -13,9 +13,9 @@ import train
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import build_index
 from data.loading.dataset import TrainDataset
-from data.loading.loader import EpochSampler
 from data.loading.multiscale import random_size
 from data.loading.order import most_boxes
+from data.loading.workers.shares import EpochSampler
 from models.detector import build_detector
 from models.loss.detection import DetectionLoss
 from models.training.fit import (

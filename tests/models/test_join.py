@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from data.loading.loader import EpochSampler
+from data.loading.workers.shares import EpochSampler
 from models.build import build_network, label
 from models.loss.detection import DetectionLoss
 from models.training.freeze import keep_frozen_bn_eval
