@@ -13,7 +13,7 @@ from data.loading.plan import count_for
 from utils.compare.arms import EXAMPLE, SINGLE, Compare
 from utils.compare.cells.declare import Asked, read_asked
 from utils.compare.cells.overview import overview
-from utils.config.options import option_lines
+from utils.config.help import option_lines
 from utils.config.schema import Command, Hyp, save_hyp
 from utils.errors import SomeFailed, StoppedBySignal, UserError, answer_first, run_script
 from utils.schedule.preview import Variant, show

@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, create_model
 
-from utils.config.options import as_trained, option_lines, parse_tokens, take_lists
+from utils.config.help import option_lines
+from utils.config.options import as_trained
 from utils.config.schema import Hyp, check
+from utils.config.words import parse_tokens, take_lists
 from utils.errors import SomeFailed, UserError, answer_first, run_script
 
 DEMO = "no weights given: the embedded demo, as TorchScript, which needs no further library"

@@ -5,7 +5,8 @@ import utils.env  # noqa: F401, I001  (first: sets the environment that the libr
 import sys
 
 from data.loading.plan import count_for
-from utils.config.options import help_text, parse_args
+from utils.config.help import help_text
+from utils.config.options import parse_args
 from utils.errors import (
     Diverged,
     StoppedBySignal,

@@ -5,7 +5,7 @@ import utils.env  # noqa: F401, I001  (first: sets the environment that the libr
 import sys
 from collections.abc import Callable
 
-from utils.config.options import option_lines
+from utils.config.help import option_lines
 from utils.config.schema import Command, Hyp
 from utils.errors import UserError, answer_first, run_script, stop_if_signalled, suggest
 from utils.tune.options import ONCE, Check, Lr, read_run, train_line

@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, create_model
 
-from utils.config.options import as_trained, option_lines, parse_tokens, take_lists
+from utils.config.help import option_lines
+from utils.config.options import as_trained
 from utils.config.schema import Command, Hyp, check
+from utils.config.words import parse_tokens, take_lists
 from utils.errors import UserError, answer_first, run_script
 
 SHARED = (

@@ -17,7 +17,8 @@ import val
 from data.report.main import Options
 from tests.helpers.runs import guesser
 from utils.compare.cells.declare import read_asked
-from utils.config.options import parse_args, parse_tokens, take_lists
+from utils.config.options import parse_args
+from utils.config.words import parse_tokens, take_lists
 from utils.tune.options import read_run
 from utils.tune.search.asked import read_search
 

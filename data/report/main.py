@@ -17,8 +17,10 @@ from data.index.index import Index, build_index
 from data.report.counts import Counts, count
 from data.report.files import CLASSES, SHOWN, write_report
 from data.report.text import leaks
-from utils.config.options import is_option, option_lines, or_demo, parse_tokens
+from utils.config.help import option_lines
+from utils.config.options import or_demo
 from utils.config.schema import Hyp, check
+from utils.config.words import is_option, parse_tokens
 from utils.errors import UserError
 from utils.run.console import configure_console
 from utils.run.folder import make_run_folder

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from tests.helpers.traces import GOLDEN, close, column, each, load, number
+from utils.config.files import load_hyp_file
+from utils.config.help import allowed_words
 from utils.config.kinds import DECAYS, WARMUPS
-from utils.config.options import allowed_words, load_hyp_file, parse_args
+from utils.config.options import parse_args
 from utils.config.schema import Hyp
 from utils.env import REPO
 from utils.errors import UserError

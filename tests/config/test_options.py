@@ -11,8 +11,10 @@ from data.definition.dataset_yaml import find_yaml, load_dataset_yaml
 from data.report.main import main as report
 from models.weights.find import find_weights
 from utils.compare.arms import Compare, read_command
+from utils.config.files import load_hyp_file
 from utils.config.foreign import MEANT, OLD_SPELLINGS
-from utils.config.options import allowed_words, help_text, load_hyp_file, parse_args
+from utils.config.help import allowed_words, help_text
+from utils.config.options import parse_args
 from utils.config.schema import Command, Hyp, save_hyp, with_gains
 from utils.env import REPO
 from utils.errors import UserError
@@ -202,7 +204,7 @@ def test_order_is_default_file_command_line(tmp_path):
 def test_default_yaml_is_the_schema():
     text = (REPO / "hyps/default.yaml").read_text()
     written = {row.partition(":")[0] for row in text.splitlines()}
-    assert not Hyp.model_fields.keys() - written, "keys of utils/config/schema.py without a line in hyps/default.yaml"
+    assert not Hyp.model_fields.keys() - written, "keys of utils/config/keys.py without a line in hyps/default.yaml"
     assert load_hyp_file("default")[0] == {k: v for k, v in Hyp().model_dump().items()}
     for key, field in Hyp.model_fields.items():
         line = next(row for row in text.splitlines() if row.startswith(f"{key}:"))

@@ -13,7 +13,8 @@ from data.index.columns import Paths
 from data.index.index import Index, build_index
 from data.loading.dataset import TrainDataset
 from data.loading.order import PURPOSES, class_counts, epoch_order, generator, picture_weights
-from utils.config.options import load_hyp_file, parse_args
+from utils.config.files import load_hyp_file
+from utils.config.options import parse_args
 from utils.config.schema import Hyp
 from utils.env import REPO
 

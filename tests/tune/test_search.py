@@ -8,7 +8,7 @@ import yaml
 
 from utils.compare.launch.local import Child, Job, run_all
 from utils.compare.record import ArmVerdict
-from utils.config.options import load_hyp_file
+from utils.config.files import load_hyp_file
 from utils.config.schema import Command, Hyp
 from utils.errors import SomeFailed, UserError
 from utils.tune.search.asked import read_search

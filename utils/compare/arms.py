@@ -7,8 +7,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from utils.compare.statistics.paired import FEWEST
-from utils.config.options import NO_DATA, is_option, parse_tokens, resolve
+from utils.config.options import NO_DATA, resolve
 from utils.config.schema import Command, Hyp, check
+from utils.config.words import is_option, parse_tokens
 from utils.errors import UserError
 
 METRICS = (

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.config.options import is_option, parse_args
+from utils.config.options import parse_args
 from utils.config.recipes import auto_optimizer
 from utils.config.schema import Command, Hyp
+from utils.config.words import is_option
 from utils.env import weight_places
 from utils.errors import UserError
 from utils.run.console import configure_console

@@ -7,8 +7,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from utils.compare.cells.declare import as_word
-from utils.config.options import or_demo, parse_tokens, resolve
+from utils.config.options import or_demo, resolve
 from utils.config.schema import Command, Hyp, check
+from utils.config.words import parse_tokens
 
 ONCE = ("resume", "resume_anyway", "stop_after", "plan", "profile", "wandb", "exist_ok")  # of a single run of train.py
 

@@ -10,8 +10,9 @@ import yaml
 
 from utils.compare.arms import OWN, Arm, Compare, Words, read_words, resolve_arms
 from utils.compare.folder import write_text
-from utils.config.options import is_option, read_yaml
 from utils.config.schema import Command, Hyp
+from utils.config.values import read_yaml
+from utils.config.words import is_option
 from utils.errors import UserError, suggest
 
 SEVERAL = ("data", "weights")  # options that take several values: a cell for each pair of them

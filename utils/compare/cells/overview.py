@@ -10,7 +10,7 @@ from utils.compare.cells.words import answer_words
 from utils.compare.folder import comparisons, read_record
 from utils.compare.record import Record
 from utils.compare.report.words import kind_words
-from utils.config.options import parse_tokens
+from utils.config.words import parse_tokens
 from utils.errors import UserError
 from utils.run.console import configure_console
 

@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from utils.compare.arms import DEMO, METRICS, OWN, in_full
 from utils.compare.statistics.paired import FEWEST
-from utils.config.options import NO_DATA, parse_tokens, resolve
+from utils.config.options import NO_DATA, resolve
 from utils.config.schema import Command, Hyp, check
+from utils.config.words import parse_tokens
 from utils.errors import UserError
 from utils.tune.options import ONCE
 from utils.tune.search.space import Axis, grid_of, is_axis, join, parse_axis, read_space, usual_space

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from utils.compare.cells.declare import as_word
-from utils.config.options import parse_tokens, read_yaml
 from utils.config.schema import Hyp, check
+from utils.config.values import read_yaml
+from utils.config.words import parse_tokens
 from utils.errors import UserError, suggest
 
 HOW = "lr0=log:1e-4:1e-1 (a range on a log scale), mosaic=0:1 (a range), optimizer=sgd|adamw (values)"

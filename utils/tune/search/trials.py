@@ -9,8 +9,9 @@ from typing import Any
 from utils.compare.launch.local import Child, Job
 from utils.compare.runs import STATUS, last_lines, train_words
 from utils.compare.scores import final_score
-from utils.config.options import read_yaml, resolve
+from utils.config.options import resolve
 from utils.config.schema import Command, Hyp, save_hyp
+from utils.config.values import read_yaml
 from utils.errors import SomeFailed, UserError
 from utils.run.log import read_metrics
 from utils.tune.search.space import Axis
