@@ -8,7 +8,7 @@ import utils.env  # noqa: F401, I001  (first: sets the environment that the libr
 
 import sys
 
-from data.index.folds import count_training
+from data.index.folds import counting
 from data.loading.plan import count_for
 from utils.compare.arms import EXAMPLE, SINGLE, Compare
 from utils.compare.cells.declare import Asked, read_asked
@@ -62,7 +62,7 @@ from pathlib import Path
 import torch
 
 from data.definition.dataset_yaml import load_dataset_yaml
-from data.index.identity import Identity, identify
+from data.index.identity import Identity, identify, require_unchanged
 from models.weights.find import find_weights
 from utils.compare.cells.answer import answer
 from utils.compare.cells.declare import Cell, write_declaration
@@ -77,6 +77,7 @@ from utils.compare.folder import (
     known_data,
     make_folder,
     read_record,
+    require_space,
     write_record,
 )  # fmt: skip
 from utils.compare.launch.cluster import engine
@@ -90,7 +91,6 @@ from utils.files import locked
 from utils.run.console import configure_console
 
 log = logging.getLogger(__name__)
-ROOM = 50e6  # bytes that must be free beside what a run's weights take
 
 
 def main(argv: list[str] | None = None) -> Record | Family | None:
@@ -164,7 +164,7 @@ def examine(
     weights = {name: digest_of(find_weights(name, command.download)) for name in {str(a.hyp.weights): 0 for a in arms}}
     names = [torch.cuda.get_device_name(int(slot)) for slot in slots] if slots[0] != "cpu" else ["cpu"]
     made_by = fingerprint(threads, names[0], {}, {})
-    fresh, counted = {}, {}  # pictures of a data set, once for all values of a sweep
+    fresh, counted = {}, counting()
     for cell in asked.cells:
         own = {
             "data": {data: marks[data] for arm in cell.arms for data in arm.scored},
@@ -172,18 +172,10 @@ def examine(
         }
         as_read = {"single_cls": False} | ({"fold": f"1/{options.folds}"} if options.folds else {})  # by `identify`
         plain = {arm.name: arm.hyp.model_copy(update=as_read) for arm in cell.arms}
-        for hyp in plain.values():
-            if _counted_by(hyp) not in counted:
-                counted[_counted_by(hyp)] = count_training(hyp)[0]
-        pictures = {name: counted[_counted_by(hyp)] for name, hyp in plain.items()}
+        pictures = {name: counted(hyp) for name, hyp in plain.items()}
         by = made_by.model_copy(update=own)
         fresh[cell.name] = new_record(cell.arms, pictures, by, sorted(set(names)), argv, options.folds, options.repeats)
     return fresh, identities
-
-
-def _counted_by(hyp: Hyp) -> tuple:
-    """What the number of training pictures depends on."""
-    return str(hyp.data), hyp.fold, hyp.fold_seed, str(hyp.classes)
 
 
 def open_cell(asked: Asked, cell: Cell, folder: Path, fresh: Record) -> Place:
@@ -209,7 +201,7 @@ def make_runs(
 
     def require() -> None:
         require_unchanged(identities)
-        require_room(cells[0].folder)
+        require_space(cells[0].folder)
 
     try:
         for child, code in run_all(list_jobs(cells, threads, command), slots, threads, require, live.draw):
@@ -223,25 +215,6 @@ def make_runs(
             write_record(cell.folder, cell.record)
     finally:
         live.clear()
-
-
-def require_unchanged(identities: dict[str, Identity]) -> None:
-    """UserError when a file of a dataset was touched since the comparison began."""
-    changed = [data for data, identity in identities.items() if not identity.unchanged()]
-    if changed:
-        raise UserError(
-            f"{changed[0]} has changed since this comparison began: later runs would see other data than earlier ones. "
-            "The finished runs are kept; undo the change and repeat the command, or repeat it to begin anew."
-        )
-
-
-def require_room(folder: Path) -> None:
-    """UserError when a run could not write its files."""
-    free = shutil.disk_usage(folder).free
-    if free < ROOM:
-        raise UserError(
-            f"only {free / 1e6:.0f} MB are free at {folder}. Make room, and repeat the command: finished runs are kept."
-        )
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ from models.training.graph import Graphed, require_graphs
 from models.training.join import adding_up, join_model, share_window
 from models.training.kept import keep_epoch, score_kept
 from models.training.optim import all_finite, applied_rates, first_lost, optimizer_step, set_rates
-from models.training.run import Run, keep_state, save_inside, score_untrained, start_folder
+from models.training.run import Run, keep_state, save_inside, score_epoch, score_untrained, start_folder
 from models.training.state import Training, build_training, scored_as_stored
 from models.weights.save import add_thresholds, save_weights
 from utils.config.schema import Command, Hyp
@@ -82,7 +82,7 @@ from utils.run.meter import GIVE_UP
 from utils.run.pictures import plot_run, show_training, show_validation
 from utils.run.profile import first_profiled
 from utils.run.state.checkpoint import LAST, Resumed, check_data, open_resume, resume_command
-from utils.run.state.progress import Progress, judged, require_score
+from utils.run.state.progress import Progress, require_score
 from utils.run.state.restart import restarted
 from utils.run.state.seed import set_seed
 
@@ -301,24 +301,8 @@ def end_epoch(
     hyp, ema = run.hyp, training.ema
     row, best = dict(losses), None
     if val and (over or (progress.epoch % hyp.val_every == 0 and not hyp.noval)):
-        metrics = progress.metrics = (result := val.score(ema.model)).metrics
-        row |= metrics
-        path = run.folder / "weights/best.pt"
-        better = progress.is_best(judged(metrics, hyp.best_metric), hyp.patience_from)
-        best = path if better or not path.exists() else None
-        schedule = training.schedule
-        if (
-            not over
-            and ema.updates
-            and progress.out_of_patience(hyp.patience, schedule.nw, schedule.nb, hyp.patience_from)
-        ):
-            why = f"no better {hyp.best_metric} for {hyp.patience} epochs (best: epoch {progress.best_epoch})"
-            log.info(f"{why}: stopping early")
-            over = True
-        if over:  # the raw weights beside their average: did the average help?
-            if runlog:
-                keep_draws(run.folder, "last", bootstrap(val.truth, result))
-            row["raw/mAP50-95"] = val.score(training.model).metrics["val/mAP50-95"]
+        scores, best, over = score_epoch(training, progress, val, run, runlog, over)
+        row |= scores
     progress.history.append(row.get(hyp.plateau_metric, math.nan))
     progress.finished = over
     files = [run.folder / "weights" / LAST]

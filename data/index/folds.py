@@ -1,7 +1,7 @@
 """One of K folds: training and evaluation pictures pooled, and dealt out so that every class is spread evenly."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -91,6 +91,19 @@ def count_training(hyp: Any, download: bool = False) -> tuple[int, bool]:
         return int((folds.number != k - 1).sum()), True
     n = sum(n for n, _ in counts)
     return n - n // number, False
+
+
+def counting() -> Callable[[Any], int]:
+    """A function hyp -> its training pictures before `fraction`, which counts those of equal data once."""
+    counted: dict[tuple, int] = {}
+
+    def count(hyp: Any) -> int:
+        by = str(hyp.data), hyp.fold, hyp.fold_seed, str(hyp.classes), hyp.single_cls
+        if by not in counted:
+            counted[by] = count_training(hyp)[0]
+        return counted[by]
+
+    return count
 
 
 def deal(config: DatasetConfig, options: Any, trust: bool = False) -> Folds:

@@ -13,6 +13,7 @@ from data.definition.config import DatasetConfig
 from data.index.build import is_current
 from data.index.copies import content_digests
 from data.index.index import Index, build_index
+from utils.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,16 @@ def identify(config: DatasetConfig, known: dict | None = None) -> Identity:
         if index.parts:
             content.update(repr(index.parts.shares).encode() + index.parts.group.tobytes())
     return Identity(content.hexdigest(), state, indexes)
+
+
+def require_unchanged(identities: dict[str, Identity]) -> None:
+    """UserError when a file of a dataset was touched since the comparison began."""
+    changed = [data for data, identity in identities.items() if not identity.unchanged()]
+    if changed:
+        raise UserError(
+            f"{changed[0]} has changed since this comparison began: later runs would see other data than earlier ones. "
+            "The finished runs are kept; undo the change and repeat the command, or repeat it to begin anew."
+        )
 
 
 def traits(roots: Iterable[Path], train: Index, val: Index, also: Index | None = None) -> dict[str, Any]:

@@ -14,11 +14,13 @@ from models.training.state import Training
 from utils.config.schema import Hyp
 from utils.device.ranks import Ranks
 from utils.errors import Diverged, UserError, held
+from utils.evaluation.bootstrap import bootstrap, keep_draws
 from utils.evaluation.evaluate import Validation
 from utils.run.console import epoch_line
 from utils.run.folder import write_run_json
 from utils.run.log import RunLog
 from utils.run.state.checkpoint import LAST, Resumed, open_run_folder, resume_command
+from utils.run.state.progress import Progress, judged
 from utils.run.state.restart import launch
 
 log = logging.getLogger(__name__)
@@ -68,6 +70,31 @@ def score_untrained(
     if runlog:
         training.save([run.folder / "weights" / LAST], run.hyp, run.data)
     training.whole = True
+
+
+def score_epoch(
+    training: Training, progress: Progress, val: Validation, run: Run, runlog: RunLog | None, over: bool
+) -> tuple[dict[str, float], Path | None, bool]:
+    """Score the average after an epoch; returns scores, best.pt if it is to be written, and whether the run is over.
+
+    progress: as it is at the epoch's end. A run that is over scores the raw weights, too: did the average help?
+    """
+    hyp, ema, schedule = run.hyp, training.ema, training.schedule
+    result = val.score(ema.model)
+    progress.metrics = result.metrics
+    scores, path = dict(result.metrics), run.folder / "weights/best.pt"
+    better = progress.is_best(judged(scores, hyp.best_metric), hyp.patience_from)
+    best = path if better or not path.exists() else None
+    patient = not progress.out_of_patience(hyp.patience, schedule.nw, schedule.nb, hyp.patience_from)
+    if not over and ema.updates and not patient:
+        why = f"no better {hyp.best_metric} for {hyp.patience} epochs (best: epoch {progress.best_epoch})"
+        log.info(f"{why}: stopping early")
+        over = True
+    if over:
+        if runlog:
+            keep_draws(run.folder, "last", bootstrap(val.truth, result))
+        scores["raw/mAP50-95"] = val.score(training.model).metrics["val/mAP50-95"]
+    return scores, best, over
 
 
 def save_inside(training: Training, run: Run, runlog: RunLog) -> bool:

@@ -3,6 +3,7 @@
 import glob
 import json
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ NAMES = {  # parts of a fingerprint that must be equal for runs to be compared, 
     "weights": "the content of the weights",
 }
 RECORD = "comparison.json"
+LEAST = 50e6  # bytes that must be free beside what a run's weights take
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,15 @@ def make_folder(folder: Path) -> None:
         (folder / "arms").mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise UserError(f"cannot write to {folder}: {e.strerror}. Choose another --project.") from e
+
+
+def require_space(folder: Path) -> None:
+    """UserError when a run could not write its files."""
+    free = shutil.disk_usage(folder).free
+    if free < LEAST:
+        raise UserError(
+            f"only {free / 1e6:.0f} MB are free at {folder}. Make room, and repeat the command: finished runs are kept."
+        )
 
 
 def choose_folder(project: str, name: str, fresh: Record) -> Path:
