@@ -50,7 +50,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from data.loading.device.colour import recolour
+from data.loading.device.prepare import to_device
 from data.loading.loader import TrainLoader, build_train_loader, first_batch
 from data.loading.multiscale import random_size, resize
 from data.loading.order import box_sizes, class_counts, most_boxes
@@ -68,7 +68,7 @@ from models.training.run import Run, keep_state, save_inside, score_epoch, score
 from models.training.state import Training, build_training, scored_as_stored
 from models.weights.save import add_thresholds, save_weights
 from utils.config.schema import Command, Hyp
-from utils.device.images import ToDevice, in_channels_last, memory_format
+from utils.device.images import memory_format
 from utils.device.ranks import Ranks, start_ranks, thread_count, worker_count
 from utils.device.streams import sent_ahead
 from utils.device.together import from_rank_zero, join_ranks, stop_ranks, told_when_left
@@ -76,7 +76,6 @@ from utils.evaluation.bootstrap import bootstrap, interval_lines, keep_draws
 from utils.evaluation.evaluate import Validation
 from utils.run.console import closing_lines, configure_console, data_lines, epoch_line, model_lines, progress_bar
 from utils.run.detection.thresholds import best_thresholds
-from utils.run.folder import is_closed
 from utils.run.log import RunLog, open_wandb
 from utils.run.meter import GIVE_UP
 from utils.run.pictures import plot_run, show_training, show_validation
@@ -103,11 +102,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     configure_console(ranks.rank)
     for note in [*notes, *(resumed.notes if resumed else ())]:
         log.info(note)
-    if resumed and resumed.state["progress"]["finished"] and is_closed(resumed.folder):
-        name, last = resumed.folder or resumed.path, resumed.path
-        log.info(f"{name} is a finished run. More epochs are a new run from its weights: --weights {last}")
-        metrics = resumed.state["progress"]["metrics"]
-    else:
+    metrics = resumed.finished() if resumed else None
+    if metrics is None:
         with told_when_left():
             metrics = fine_tune(command, hyp, ranks, resumed)
         stop_ranks()
@@ -213,12 +209,6 @@ def run_epochs(
         over = end_epoch(training, progress, losses, val, run, runlog, over)
 
 
-def to_device(run: Run) -> ToDevice:
-    """What makes pictures on the device of a batch of the loader; they are resized in full precision."""
-    dtype, colour = None if run.hyp.multi_scale else run.dtype, partial(recolour, mode=run.hyp.hsv_mode)
-    return ToDevice(run.ranks.device, in_channels_last(run.hyp.channels_last), dtype, colour)
-
-
 def train_one_epoch(
     training: Training, forward: nn.Module, batches: Iterable[dict[str, Any]], run: Run, runlog: RunLog | None
 ) -> dict[str, float]:
@@ -236,7 +226,8 @@ def train_one_epoch(
         t.optimizer.zero_grad()
     meter = t.open_meter(run.ranks.device, bar)
     applied = applied_rates(t.optimizer) | {"accumulate": t.schedule.accumulate(max(t.progress.ni - 1, 0))}
-    for batch, images in sent_ahead(meter.waiting(bar), run.ranks.device, to_device(run)):
+    prepare = to_device(hyp, run.ranks.device, run.dtype)
+    for batch, images in sent_ahead(meter.waiting(bar), run.ranks.device, prepare):
         with t.one_batch():
             applied = train_batch(t, forward, batch, images, run)
             if runlog:

@@ -60,6 +60,7 @@ from torch import Tensor
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.folds import open_parts
 from data.index.index import Index
+from data.loading.device.prepare import to_device
 from data.loading.loader import TrainLoader, build_train_loader
 from data.loading.multiscale import random_size, resize
 from data.loading.order import class_counts, most_boxes
@@ -72,7 +73,7 @@ from models.training.steps import Step, restored, take_steps, with_priors
 from models.weights.find import find_weights
 from utils.compare.folder import write_text
 from utils.compare.launch.local import device_slots
-from utils.device.images import ToDevice, in_channels_last, memory_format
+from utils.device.images import memory_format
 from utils.device.ranks import DTYPES, Ranks, open_device, pick_device, thread_count, worker_count
 from utils.drawing.figure import save
 from utils.files import write_whole
@@ -176,10 +177,10 @@ def endless(loader: TrainLoader) -> Iterator[dict[str, Any]]:
 def preparing(bench: Bench, stride: int) -> Callable[[dict[str, Any], int], Tensor]:
     """What makes of a batch the pictures that train.py gives the network."""
     hyp = bench.hyp
-    to_device = ToDevice(bench.ranks.device, in_channels_last(hyp.channels_last), DTYPES[hyp.amp])
+    on_device = to_device(hyp, bench.ranks.device, DTYPES[hyp.amp])
 
     def prepare(batch: dict[str, Any], ni: int) -> Tensor:
-        return resize(to_device(batch), random_size(hyp.seed, ni, hyp.imgsz, hyp.multi_scale, stride))
+        return resize(on_device(batch), random_size(hyp.seed, ni, hyp.imgsz, hyp.multi_scale, stride))
 
     return prepare
 

@@ -2,4 +2,5 @@
 
 transfer  host memory that a GPU copies from
 colour    the colour change of training, of whole batches on the device
+prepare   training batches -> what a network is given
 """

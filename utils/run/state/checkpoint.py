@@ -10,7 +10,7 @@ import torch
 from utils.config.schema import Command, Hyp, check, save_hyp
 from utils.errors import UserError
 from utils.files import write_whole
-from utils.run.folder import make_run_folder, require_free
+from utils.run.folder import is_closed, make_run_folder, require_free
 from utils.run.state.progress import Progress
 from utils.run.state.seed import random_state, set_random_state
 
@@ -121,6 +121,14 @@ class Resumed:
     folder: Path | None  # None: the file lies in no run folder, and the run goes on in a new one
     changed: tuple[str, ...] = ()  # keys of the hyp that are others than at the start
     notes: tuple[str, ...] = ()  # for the user
+
+    def finished(self) -> dict[str, float] | None:
+        """The metrics of a run that has nothing left to do, which is said; None where it has."""
+        if not (self.state["progress"]["finished"] and is_closed(self.folder)):
+            return None
+        name = self.folder or self.path
+        log.info(f"{name} is a finished run. More epochs are a new run from its weights: --weights {self.path}")
+        return self.state["progress"]["metrics"]
 
     def fit(self, hyp: Hyp, nb: int, other_data: bool) -> None:
         """Bring the place in the epoch to `nb` batches an epoch."""
