@@ -82,7 +82,7 @@ from utils.run.folder import make_run_folder
 from utils.run.state.seed import set_seed
 from utils.schedule.preview import for_data
 from utils.schedule.rates import Rates
-from utils.tune.lecture import (
+from utils.tune.check.lecture import (
     Finding,
     at_start,
     best_rate,
@@ -91,13 +91,13 @@ from utils.tune.lecture import (
     next_commands,
     transfer,
 )
-from utils.tune.notes import Notes
-from utils.tune.page import WORDS, check_page
-from utils.tune.picture import draw_ramps
-from utils.tune.ramp import Ramp, Suggestion, has_diverged, rates, remarks, suggest_rates
-from utils.tune.runs import Lab, best_trial, read_curves, run_grid, run_longer
+from utils.tune.check.notes import Notes
+from utils.tune.check.page import WORDS, check_page
+from utils.tune.check.runs import Lab, best_trial, read_curves, run_grid, run_longer
+from utils.tune.check.trials import OutOfTime
+from utils.tune.lr.picture import draw_ramps
+from utils.tune.lr.ramp import Ramp, Suggestion, has_diverged, rates, remarks, suggest_rates
 from utils.tune.search.main import search
-from utils.tune.trials import OutOfTime
 
 log = logging.getLogger(__name__)
 PLAIN = (  # what is off where pictures are learnt by heart

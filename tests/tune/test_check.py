@@ -14,7 +14,7 @@ from models.training.steps import with_priors
 from tests.helpers.runs import TINY, TOY_NAMES
 from utils.config.options import parse_args
 from utils.config.schema import Hyp
-from utils.tune.lecture import (
+from utils.tune.check.lecture import (
     BAD,
     GOOD,
     LOOK,
@@ -28,7 +28,7 @@ from utils.tune.lecture import (
     of_longer,
     transfer,
 )
-from utils.tune.trials import plan_grid, plan_longer, seconds_of
+from utils.tune.check.trials import plan_grid, plan_longer, seconds_of
 
 IMPLIED = {"box": 3.0, "cls": 4.5, "dfl": 4.2}
 

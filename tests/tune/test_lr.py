@@ -11,8 +11,8 @@ from tests.helpers.runs import run_train
 from utils.config.options import parse_args
 from utils.errors import UserError
 from utils.run.log import read_scalars
+from utils.tune.lr.ramp import rates
 from utils.tune.options import Lr, read_run, run_words, train_line
-from utils.tune.ramp import rates
 
 
 def find(toy_args, tmp_path, *words: str) -> dict:

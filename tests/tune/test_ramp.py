@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.tune.ramp import (
+from utils.tune.lr.ramp import (
     Ramp,
     has_diverged,
     longest_fall,

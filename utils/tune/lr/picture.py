@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from utils.drawing.figure import COLOURS, DASHES, GREY, new_figure, panel
-from utils.tune.ramp import Ramp, Suggestion
+from utils.tune.lr.ramp import Ramp, Suggestion
 
 
 def draw_ramps(ramps: Sequence[Ramp], suggestions: Mapping[str, Suggestion], group: str) -> Figure:

@@ -10,8 +10,8 @@ from utils.config.schema import Hyp
 from utils.env import cores
 from utils.errors import SomeFailed
 from utils.run.log import read_metrics
-from utils.tune.lecture import Finding, Trial, of_curves, of_grid, of_longer
-from utils.tune.trials import OutOfTime, as_plain, first_complaint, make_trials, plan_grid, plan_longer
+from utils.tune.check.lecture import Finding, Trial, of_curves, of_grid, of_longer
+from utils.tune.check.trials import OutOfTime, as_plain, first_complaint, make_trials, plan_grid, plan_longer
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from utils.compare.launch.local import Child, Job, run_all
 from utils.compare.scores import final_score
 from utils.config.schema import Hyp
-from utils.tune.lecture import Trial
+from utils.tune.check.lecture import Trial
 
 METRIC = "val/mAP50-95"
 START = 15.0  # seconds that a run takes beside its batches

@@ -7,7 +7,7 @@ from typing import Any
 
 from utils.compare.folder import write_text
 from utils.run.folder import make_run_folder
-from utils.tune.lecture import Finding
+from utils.tune.check.lecture import Finding
 
 FILE = "check.json"
 

@@ -7,7 +7,7 @@ from typing import Any
 from utils.drawing.figure import COLOURS, new_figure, panel
 from utils.drawing.page import Table, render, to_picture
 from utils.run.log import read_metrics
-from utils.tune.lecture import BAD, GOOD, LOOK, Finding
+from utils.tune.check.lecture import BAD, GOOD, LOOK, Finding
 
 WORDS = {GOOD: "as it should be", LOOK: "look at it", BAD: "not as it should be"}
 

@@ -1,0 +1,8 @@
+"""Seven steps before a long run. Rooms, lowest first; a room imports only those above it:
+
+lecture  what the steps say
+notes    what has been found so far: check.json
+trials   runs within a budget
+runs     the steps that are made by runs
+page     the page
+"""
