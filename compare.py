@@ -8,7 +8,7 @@ import utils.env  # noqa: F401, I001  (first: sets the environment that the libr
 
 import sys
 
-from data.index.folds import counting
+from data.index.folds import counting, dealt_splits
 from data.loading.plan import count_for
 from utils.compare.arms import EXAMPLE, SINGLE, Compare
 from utils.compare.cells.declare import Asked, read_asked
@@ -43,7 +43,10 @@ def answered(argv: list[str]) -> bool:
     planned = [asked for asked in read_asked(argv) if asked.command.plan]
     for asked in planned:
         seeds = asked.options.seeds, asked.options.max_seeds
-        variants = [Variant("  ".join((cell.name, a.name)).strip(), asked.command, a.hyp, []) for cell, a in asked.all]
+        variants = [
+            Variant(f"{cell.name}  {a.name}".strip(), asked.command, a.hyp.model_copy(update=asked.first_fold), [])
+            for cell, a in asked.all
+        ]
         for run in show(variants, count_for, asked.options.project, asked.notes, seeds):
             from models.training.state import require_trainable  # takes seconds, so after the plan
 
@@ -153,10 +156,11 @@ def examine(
     """A new record of each cell: arms, what differs, what they are made from; and data sets by their yaml."""
     options, command = asked.options, asked.command
     known, arms = known_data(options.project, options.name), [arm for _, arm in asked.all]
-    identities = {
-        data: identify(load_dataset_yaml(data, command.download), known[data].model_dump() if data in known else None)
-        for data in dict.fromkeys(data for arm in arms for data in arm.scored)
-    }
+    identities = {}
+    for data in dict.fromkeys(data for arm in arms for data in arm.scored):
+        config = load_dataset_yaml(data, command.download)
+        splits = dealt_splits(config) if options.folds else ("train", "val")
+        identities[data] = identify(config, known[data].model_dump() if data in known else None, splits)
     marks = {
         data: DataMark(content=i.content, state=i.state, pictures=sum(index.n for index in i.indexes.values()))
         for data, i in identities.items()
@@ -170,7 +174,7 @@ def examine(
             "data": {data: marks[data] for arm in cell.arms for data in arm.scored},
             "weights": {str(arm.hyp.weights): weights[str(arm.hyp.weights)] for arm in cell.arms},
         }
-        as_read = {"single_cls": False} | ({"fold": f"1/{options.folds}"} if options.folds else {})  # by `identify`
+        as_read = {"single_cls": False} | asked.first_fold  # by `identify`
         plain = {arm.name: arm.hyp.model_copy(update=as_read) for arm in cell.arms}
         pictures = {name: counted(hyp) for name, hyp in plain.items()}
         by = made_by.model_copy(update=own)

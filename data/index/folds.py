@@ -36,6 +36,11 @@ class Folds:
         return whole.take(rows)
 
 
+def dealt_splits(config: DatasetConfig) -> tuple[str, ...]:
+    """What folds are dealt from: train, and val where the yaml names one; it need not."""
+    return ("train",) if config.val is None else ("train", "val")
+
+
 def fold_of(text: str) -> tuple[int, int]:
     """'2/6' -> 2, 6, as the schema has checked it."""
     k, folds = text.split("/")
@@ -55,7 +60,8 @@ def open_parts(config: DatasetConfig, hyp: Any, trust: bool = False) -> tuple[In
     k, number = fold_of(hyp.fold)
     report_problems(folds.whole, log.info)
     train, val = folds.part(k, True, hyp), folds.part(k, False, hyp)
-    log.info(f"fold {hyp.fold} of the {folds.whole.n} pictures of train and val (fold_seed {hyp.fold_seed})")
+    splits = " and ".join(dealt_splits(config))
+    log.info(f"fold {hyp.fold} of the {folds.whole.n} pictures of {splits} (fold_seed {hyp.fold_seed})")
     for line in describe(folds, number, val.names):
         log.info(line)
     _refuse_empty(config, hyp.fold, train, val)
@@ -84,10 +90,11 @@ def count_training(hyp: Any, download: bool = False) -> tuple[int, bool]:
     if hyp.fold is None:
         return count_pictures(hyp.data, single, download)
     k, number = fold_of(hyp.fold)
-    _refuse_parts(load_dataset_yaml(hyp.data, download))
-    counts = [count_pictures(hyp.data, single, download, split) for split in ("train", "val")]
+    config = load_dataset_yaml(hyp.data, download)
+    _refuse_parts(config)
+    counts = [count_pictures(hyp.data, single, download, split) for split in dealt_splits(config)]
     if all(exact for _, exact in counts):
-        folds = deal(load_dataset_yaml(hyp.data, download), hyp.model_copy(update={"strict": False}))
+        folds = deal(config, hyp.model_copy(update={"strict": False}))
         return int((folds.number != k - 1).sum()), True
     n = sum(n for n, _ in counts)
     return n - n // number, False
@@ -113,11 +120,12 @@ def deal(config: DatasetConfig, options: Any, trust: bool = False) -> Folds:
     """
     _refuse_parts(config)
     single = options.single_cls and options.classes is None
-    whole, own_ids = pooled(*(build_index(config, split, options.strict, single, trust) for split in ("train", "val")))
+    splits = dealt_splits(config)
+    whole, own_ids = pooled([build_index(config, split, options.strict, single, trust) for split in splits])
     named = whole
     if single:  # classes are spread as in a run that tells them apart, where the labels allow that
         try:
-            other, _ = pooled(*(build_index(config, split, trust=trust) for split in ("train", "val")))
+            other, _ = pooled([build_index(config, split, trust=trust) for split in splits])
             named = other if other.paths == whole.paths else whole
         except UserError:
             log.info("single_cls: the labels name no classes, so folds are the same in the number of pictures only")
@@ -128,8 +136,8 @@ def deal(config: DatasetConfig, options: Any, trust: bool = False) -> Folds:
     firsts, unit = np.unique(unit, return_inverse=True)
     if len(firsts) < number:
         raise UserError(
-            f"fold {options.fold}: train and val of {config.path} have {len(firsts)} different pictures together, "
-            f"which is less than {number}. Use fewer folds."
+            f"fold {options.fold}: {' and '.join(splits)} of {config.path} have {len(firsts)} different pictures "
+            f"together, which is less than {number}. Use fewer folds."
         )
     picture = np.repeat(np.arange(named.n), np.diff(named.offsets))[~named.crowd]  # of each box
     has = np.unique(np.stack([picture, named.classes[~named.crowd]]), axis=1)  # (2, p) picture, class

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,9 @@ class Identity:
         return all(index.file is None or is_current(index.file) for index in self.indexes.values())
 
 
-def identify(config: DatasetConfig, known: dict | None = None) -> Identity:
+def identify(config: DatasetConfig, known: dict | None = None, splits: Sequence[str] = ("train", "val")) -> Identity:
     """The identity of a dataset. `known`: {"state", "content"} of an earlier look, which saves reading all pictures."""
-    indexes = {split: build_index(config, split) for split in ("train", "val")}
+    indexes = {split: build_index(config, split) for split in splits}
     state = [index.file.key if index.file else "" for index in indexes.values()]
     if known and all(state) and known["state"] == state:
         return Identity(known["content"], state, indexes)

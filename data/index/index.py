@@ -128,11 +128,12 @@ def build_index(
     return index
 
 
-def pooled(train: Index, val: Index) -> tuple[Index, bool]:
-    """Both as one index, a picture of both (by its path) once; and whether its ids are those of COCO jsons.
+def pooled(indexes: list[Index]) -> tuple[Index, bool]:
+    """All pictures of one or two indexes, one of both (by its path) once; and whether its ids are those of COCO jsons.
 
     Ids of the two that clash are numbered anew.
     """
+    train, val = indexes[0], indexes[-1]
     both = set(train.paths) & set(val.paths)
     if both:
         val = val.take(np.array([i for i, path in enumerate(val.paths) if path not in both], np.int64))

@@ -13,7 +13,8 @@ def count_for(hyp: Hyp, download: bool = False) -> tuple[int, bool, int]:
     config = load_dataset_yaml(hyp.data, download)
     single_cls = hyp.single_cls and hyp.classes is None
     counted = count_training(hyp, download)
-    open_source(config, "val", single_cls)
+    if hyp.fold is None or config.val is not None:
+        open_source(config, "val", single_cls)
     wanted = {class_id(word, config.names) for word in hyp.classes or ()}
     if hyp.val_also is not None:
         also = load_dataset_yaml(hyp.val_also, download)

@@ -16,6 +16,7 @@ import yaml
 import compare
 import train
 from data.definition.dataset_yaml import load_dataset_yaml
+from data.index.folds import count_training
 from data.index.identity import identify
 from data.index.index import build_index
 from data.loading.loader import build_train_loader
@@ -30,7 +31,7 @@ from utils.compare.launch.local import Job, device_slots, run_all
 from utils.compare.record import Record, Run, new_record
 from utils.compare.runs import list_jobs
 from utils.compare.scores import final_score
-from utils.config.schema import Command
+from utils.config.schema import Command, Hyp
 from utils.errors import SomeFailed, UserError
 from utils.run.log import read_metrics
 
@@ -295,6 +296,16 @@ def test_plan_shows_every_arm_and_the_cost_of_all_runs(tmp_path, toy, capsys):
     assert {p.name for p in tmp_path.iterdir()} == {"plan.png"}
     with pytest.raises(UserError, match="arm 'b': plan"):
         read_command(["--arm", "a", "--arm", "b", "plan=true"])
+
+
+def test_a_plan_of_folds_counts_what_a_fold_leaves_to_train_on(tmp_path, toy, capsys):
+    config = yaml.safe_load(toy.read_text())
+    alone = tmp_path / "alone.yaml"  # without val: folds are dealt from train
+    alone.write_text(yaml.safe_dump({k: v for k, v in config.items() if k != "val"} | {"path": str(toy.parent)}))
+    words = ["--plan", "--data", str(alone), "--weights", "nowhere.pt", "--project", str(tmp_path), "--warmup"]
+    assert compare.answered([*words, "--folds", "6", "--epochs", "2", "--batch", "4"])
+    trained = count_training(Hyp(data=str(alone), fold="1/6"))[0]
+    assert trained < 20 and f"2 epochs x {-(-trained // 4)} batches of 4" in capsys.readouterr().out
 
 
 def test_a_record_plans_with_the_batch_that_a_run_really_has(toy):

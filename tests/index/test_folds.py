@@ -14,8 +14,10 @@ import train
 import val
 from data.definition.config import DatasetConfig
 from data.definition.dataset_yaml import load_dataset_yaml
-from data.index.folds import count_training, deal, describe, open_part, open_parts, stratify
+from data.index.folds import count_training, deal, dealt_splits, describe, open_part, open_parts, stratify
+from data.index.identity import identify
 from data.index.index import Index, build_index, pooled
+from data.loading.plan import count_for
 from data.pictures.cache import open_pictures
 from tests.helpers.runs import assert_same, replaced, run_train
 from tests.loading.test_order import index_of
@@ -90,7 +92,7 @@ def as_coco(root: Path, split: str, index: Index, first_id: int) -> None:
 
 def test_folds_take_every_picture_once_and_keep_copies_together(world):
     config = load_dataset_yaml(world)
-    whole, _ = pooled(build_index(config, "train"), build_index(config, "val"))
+    whole, _ = pooled([build_index(config, "train"), build_index(config, "val")])
     assert whole.n == 20 + 8 + 2 and "2 pictures have the content" in describe(deal(config, Hyp(fold="1/4")), 4, [])[0]
     seen, owner = [], {}
     for k in range(1, 5):
@@ -121,6 +123,21 @@ def test_every_run_sees_the_same_folds_whatever_else_it_is_told(world):
     assert list(open_parts(config, Hyp(fold="1/3", fold_seed=1))[1].paths) != first
     assert list(open_part(config, "val", Hyp(fold="1/3")).paths) == first
     assert not set(open_part(config, "train", Hyp(fold="1/3")).paths) & set(first)
+
+
+def test_without_val_folds_are_dealt_from_train_alone(world, caplog):
+    whole = build_index(load_dataset_yaml(world), "train")
+    world.write_text(yaml.safe_dump({k: v for k, v in yaml.safe_load(world.read_text()).items() if k != "val"}))
+    config, seen = load_dataset_yaml(world), []
+    for k in range(1, 4):
+        train_part, val_part = open_parts(config, Hyp(fold=f"{k}/3"))
+        assert sorted([*train_part.paths, *val_part.paths]) == sorted(whole.paths)
+        seen += val_part.paths
+    assert sorted(seen) == sorted(whole.paths)
+    assert count_for(Hyp(data=str(world), fold="1/3"))[:2] == (open_parts(config, Hyp(fold="1/3"))[0].n, True)
+    assert identify(config, splits=dealt_splits(config)).indexes.keys() == {"train"}
+    with pytest.raises(UserError, match="has no 'val'"):
+        count_for(Hyp(data=str(world)))
 
 
 def test_formats_make_the_same_folds(toy, tmp_path):
@@ -163,7 +180,7 @@ def test_the_same_pictures_as_train_and_val_are_no_obstacle(toy, tmp_path):
 
 
 def test_pooling_a_picture_twice_keeps_it_once():
-    whole, _ = pooled(index_of([[0], [1, 1], []], 2), index_of([[0], [1, 1], [], [1]], 2))
+    whole, _ = pooled([index_of([[0], [1, 1], []], 2), index_of([[0], [1, 1], [], [1]], 2)])
     assert list(whole.paths) == [f"/{i}.jpg" for i in range(4)] and whole.offsets.tolist() == [0, 1, 3, 3, 4]
     assert whole.classes.tolist() == [0, 1, 1, 1]
 

@@ -58,6 +58,11 @@ class Asked:
         """Every arm of every cell."""
         return [(cell, arm) for cell in self.cells for arm in cell.arms]
 
+    @property
+    def first_fold(self) -> dict[str, Any]:
+        """The key by which a run trains on the first fold, for its counts; none where a pair is a seed."""
+        return {"fold": f"1/{self.options.folds}"} if self.options.folds else {}
+
 
 def read_asked(argv: Sequence[str]) -> list[Asked]:
     """Command line -> the comparisons it asks for: one, or one for each part of a file. Raises UserError."""
