@@ -11,7 +11,7 @@ from utils.errors import UserError
 
 LAYERS = {  # those that were compared with the original, block for block
     *("Conv", "Focus", "C3", "Bottleneck", "SPP", "SPPF", "Concat"),
-    *("nn.Upsample", "nn.MaxPool2d", "nn.ZeroPad2d"),
+    *("nn.Upsample", "nn.MaxPool2d", "nn.ZeroPad2d", "nn.ReplicationPad2d"),
 }
 PIXELS_APART = 2  # numbers of an anchor: width and height
 

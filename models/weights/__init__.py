@@ -3,6 +3,8 @@
 find      names on the command line -> files
 unpickle  a checkpoint file read without running anything in it
 variant   which variant of its yaml a pickled network is
+cfg       a Darknet .cfg -> the model yaml of the same network
+darknet   a Darknet .weights file -> model yaml, class names, tensors
 save      a detector as ultralytics' own checkpoint, or an anchor-based one as a plain dictionary
 load      a checkpoint file -> architecture, class names, fp32 tensors
 """

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.weights.darknet import read_darknet
 from models.weights.unpickle import THRESHOLDS, Shell, read_checkpoint
 from models.weights.variant import ACTIVATIONS, SETTINGS, Settings, fitted_yaml
 from utils.errors import UserError
@@ -62,14 +63,17 @@ class Source:
 def load_weights(path: str | Path) -> Source:
     """Read a detection checkpoint and run nothing in it.
 
-    It is ultralytics', one of the YOLOv5 and YOLOv3 repositories, our own last.pt (its average), or a plain dictionary
-    of `state_dict`, `yaml` and `names`.
+    It is ultralytics', one of the YOLOv5 and YOLOv3 repositories, our own last.pt (its average), a plain dictionary of
+    `state_dict`, `yaml` and `names`, or Darknet's .weights.
     """
     path = Path(path)
     if path.is_dir():
         raise UserError(f"weights {path} is a folder. Name the .pt file inside it.")
     if not path.is_file():
         raise UserError(f"weights {path} do not exist. Correct the path.")
+    if path.suffix.lower() == ".weights":
+        found = read_darknet(path)
+        return Source(found.yaml, found.names, found.state, path, args=found.args)
     checkpoint = read_checkpoint(path)
     try:
         return _source_of(checkpoint, path)

@@ -75,7 +75,7 @@ def _meant(word: str, known: dict[str, Any]) -> str:
     """What a word without an option is meant to be: the option of a file, or one of several values; perhaps empty."""
     if re.fullmatch(r"-?[\d.]+", word):
         return " A key has one value; several are a list: --freeze [0,1,2]."
-    keys = {".pt": "weights", ".yaml": "data", ".yml": "data"}
+    keys = {".pt": "weights", ".weights": "weights", ".yaml": "data", ".yml": "data"}
     key = keys.get(Path(word).suffix.lower())
     return f" Did you mean --{key} {word}?" if key in known else ""
 
