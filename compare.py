@@ -42,12 +42,13 @@ def answered(argv: list[str]) -> bool:
         return True
     planned = [asked for asked in read_asked(argv) if asked.command.plan]
     for asked in planned:
-        seeds = asked.options.seeds, asked.options.max_seeds
+        pairs = asked.options.seeds, asked.options.max_seeds
         variants = [
             Variant(f"{cell.name}  {a.name}".strip(), asked.command, a.hyp.model_copy(update=asked.first_fold), [])
             for cell, a in asked.all
         ]
-        for run in show(variants, count_for, asked.options.project, asked.notes, seeds):
+        kind = "folds" if asked.options.folds else "seeds"
+        for run in show(variants, count_for, asked.options.project, asked.notes, pairs, kind):
             from models.training.state import require_trainable  # takes seconds, so after the plan
 
             require_trainable(*run)

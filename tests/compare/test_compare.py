@@ -305,7 +305,9 @@ def test_a_plan_of_folds_counts_what_a_fold_leaves_to_train_on(tmp_path, toy, ca
     words = ["--plan", "--data", str(alone), "--weights", "nowhere.pt", "--project", str(tmp_path), "--warmup"]
     assert compare.answered([*words, "--folds", "6", "--epochs", "2", "--batch", "4"])
     trained = count_training(Hyp(data=str(alone), fold="1/6"))[0]
-    assert trained < 20 and f"2 epochs x {-(-trained // 4)} batches of 4" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert trained < 20 and f"2 epochs x {-(-trained // 4)} batches of 4" in told
+    assert "12 runs (2 arms x 6 folds)" in told
 
 
 def test_a_record_plans_with_the_batch_that_a_run_really_has(toy):

@@ -45,9 +45,14 @@ def preview(argv: list[str], count: Count) -> list[tuple[Hyp, int]]:
 
 
 def show(
-    variants: Sequence[Variant], count: Count, project: str, notes: Sequence[str] = (), seeds: Sequence[int | None] = ()
+    variants: Sequence[Variant],
+    count: Count,
+    project: str,
+    notes: Sequence[str] = (),
+    pairs: Sequence[int | None] = (),
+    kind: str = "seeds",
 ) -> list[tuple[Hyp, int]]:
-    """Say and draw, in the folder `project`, the plan of every variant, and what all cost with so many `seeds`.
+    """Say and draw, in the folder `project`, the plan of every variant, and what all cost with `pairs` seeds or folds.
 
     Returns the runs whose network is there, each with its number of pictures: what it says of them is to be checked.
     """
@@ -86,7 +91,7 @@ def show(
             unchecked = f"imgsz {hyp.imgsz}" + (" (no multiple of 32, as most want)" if hyp.imgsz % 32 else "")
             log.info(f"note: weights {hyp.weights} are not here, so {unchecked} and freeze are not checked")
     folder = Path("runs/plan" if project in DEFAULTS else project)
-    for line in ["", *cost_lines(drawn, seeds), f"drawn: {_draw(drawn, folder)}"]:
+    for line in ["", *cost_lines(drawn, pairs, kind), f"drawn: {_draw(drawn, folder)}"]:
         log.info(line)
     return list(checkable.values())
 
@@ -97,14 +102,14 @@ def has_network(hyp: Hyp) -> bool:
     return name.endswith((".yaml", ".yml")) or (bool(name) and any(path.exists() for path in weight_places(name)))
 
 
-def cost_lines(drawn: Sequence[Drawn], seeds: Sequence[int | None]) -> list[str]:
-    """What the runs of a comparison come to, for each number of `seeds`."""
+def cost_lines(drawn: Sequence[Drawn], pairs: Sequence[int | None], kind: str) -> list[str]:
+    """What the runs of a comparison come to, for each number of `pairs`."""
     each = ", ".join(f"{d.name} {d.schedule.total} batches and {evaluations(d.hyp)} evaluations" for d in drawn)
-    lines = [f"each run  {each}"] if seeds else []
-    for n in dict.fromkeys(n for n in seeds if n):
+    lines = [f"each run  {each}"] if pairs else []
+    for n in dict.fromkeys(n for n in pairs if n):
         batches, scored = (n * sum(map(of, drawn)) for of in (lambda d: d.schedule.total, lambda d: evaluations(d.hyp)))
         lines.append(
-            f"cost      {n * len(drawn)} runs ({len(drawn)} arms x {n} seeds): {batches:,} batches and {scored:,} "
+            f"cost      {n * len(drawn)} runs ({len(drawn)} arms x {n} {kind}): {batches:,} batches and {scored:,} "
             "evaluations; finished runs are not made again"
         )
     return lines
