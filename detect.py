@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, create_model
 
 from utils.config.help import option_lines
 from utils.config.options import as_trained
+from utils.config.habits import as_ours
 from utils.config.schema import Hyp, check
 from utils.config.words import parse_tokens, take_lists
 from utils.errors import StoppedBySignal, UserError, answer_first, run_script
@@ -44,6 +45,8 @@ Options = create_model(
     save_txt=(bool, Field(False, description="also write labels/*.txt: class x y w h score, in 0..1")),
     save_crop=(bool, Field(False, description="also write crops/CLASS/*.jpg: the part of the picture in each box")),
     line_width=(int | None, Field(None, ge=1, description="of drawn boxes, pixels; null: by the size of the picture")),
+    hide_labels=(bool, Field(False, description="draw boxes without a name")),
+    hide_conf=(bool, Field(False, description="draw names without a score")),
     project=(str, Field("runs/detect", description="folder of the runs")),
     name=(str, Field("exp", description="folder of this one inside `project`; numbered when taken")),
     exist_ok=(bool, Field(False, description="write into project/name although it exists")),
@@ -58,9 +61,10 @@ def read_options(argv: list[str]) -> tuple[Any, list[str]]:
         lines = ["usage: python detect.py --weights best.pt --source folder [--key value | key=value ...]", ""]
         print("\n".join(lines + option_lines(Options)))
         return None, []
+    argv, habits = as_ours(argv, "detect.py")
     argv, lists = take_lists(argv, ("weights", "source"), Options.model_fields)
     given_options, notes = parse_tokens(argv, Options.model_fields)
-    options = check(given_options | lists, Options)
+    options, notes = check(given_options | lists, Options), habits + notes
     if options.weights is None and options.source is None:
         return check({"weights": "models/demo.pt", **options.model_dump(exclude_unset=True)}, Options), [*notes, DEMO]
     for key in ("weights", "source"):

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, create_model
 
 from utils.config.help import option_lines
 from utils.config.options import as_trained
+from utils.config.habits import as_ours
 from utils.config.schema import Hyp, check
 from utils.config.words import parse_tokens, take_lists
 from utils.errors import SomeFailed, UserError, answer_first, run_script
@@ -49,9 +50,12 @@ def read_options(argv: list[str]) -> tuple[Any, list[str]]:
         lines = ["usage: python export.py --weights best.pt --format onnx [--key value | key=value ...]", ""]
         print("\n".join(lines + option_lines(Options)))
         return None, []
-    argv, lists = take_lists(argv, ("format",), Options.model_fields)
+    argv, habits = as_ours(argv, "export.py")
+    argv, lists = take_lists(argv, ("format", "weights"), Options.model_fields)
     given_options, notes = parse_tokens(argv, Options.model_fields)
-    given_options |= lists
+    if "weights" in lists:
+        raise UserError(f"--weights {' '.join(lists['weights'])}: one network is exported at a time. Name one file.")
+    given_options, notes = given_options | lists, habits + notes
     if "weights" not in given_options:
         demo = {"weights": "models/demo.pt", "format": ["torchscript"]}
         return check(demo | given_options, Options), [*notes, DEMO]

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, create_model
 
 from utils.config.help import option_lines
 from utils.config.options import as_trained
+from utils.config.habits import as_ours
 from utils.config.schema import Command, Hyp, check
 from utils.config.words import parse_tokens, take_lists
 from utils.errors import UserError, answer_first, run_script
@@ -58,6 +59,7 @@ def read_options(argv: list[str]) -> tuple[Any, list[str]]:
     if {"--help", "-h"} & set(argv):
         print(help_text())
         return None, []
+    argv, habits = as_ours(argv, "val.py")
     argv, lists = take_lists(argv, ("weights", "average"), Options.model_fields)
     given_options, notes = parse_tokens(argv, Options.model_fields)
     given_options |= lists
@@ -71,7 +73,7 @@ def read_options(argv: list[str]) -> tuple[Any, list[str]]:
             raise UserError(
                 f"--{key} is missing: {meaning}. Without both the embedded demo is evaluated. All options: --help"
             )
-    return options, notes + demo
+    return options, habits + notes + demo
 
 
 def help_text() -> str:

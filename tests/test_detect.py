@@ -22,6 +22,7 @@ from tests.helpers.runs import TOY_NAMES, guesser, run_train
 from utils.env import REPO
 from utils.errors import UserError, run_script
 from utils.evaluation.metrics import f1_curves
+from utils.run.detection.draw import drawn
 from utils.run.detection.names import Names
 from utils.run.detection.thresholds import best_thresholds, least_scores, read_thresholds
 from utils.run.detection.write import Output
@@ -68,8 +69,8 @@ def test_drawn_pictures_labels_and_crops(toy, tmp_path):
     counts, rows = run(tmp_path, "all", *words)
     folder = tmp_path / "all"
     for path in (toy.parent / "images/val").iterdir():
-        drawn, plain = np.asarray(Image.open(folder / path.name)), np.asarray(Image.open(path))
-        assert drawn.shape == plain.shape and (drawn != plain).any()
+        shown, plain = np.asarray(Image.open(folder / path.name)), np.asarray(Image.open(path))
+        assert shown.shape == plain.shape and (shown != plain).any()
         lines = [line.split() for line in (folder / f"labels/{path.stem}.txt").read_text().splitlines()]
         mine = [row for row in rows if row["file_name"] == path.name]
         assert [int(line[0]) + 1 for line in lines] == [row["category_id"] for row in mine]
@@ -82,6 +83,15 @@ def test_drawn_pictures_labels_and_crops(toy, tmp_path):
     one = next(row for row in rows if row["file_name"] == "0000.jpg")
     part = Image.open(folder / f"crops/{TOY_NAMES[one['category_id'] - 1]}/0000_0.jpg")
     assert np.abs(np.array(part.size) - one["bbox"][2:]).max() <= 1
+
+
+def test_names_and_scores_are_left_out_of_a_drawing_where_asked():
+    picture, found = np.zeros((80, 120, 3), np.uint8), np.array([[20.0, 40, 100, 70, 0.5, 0]])
+    bare = drawn(picture, found, None, 2)
+    inked = np.argwhere(bare.any(2))
+    assert inked.min(0).tolist() == [40, 20] and inked.max(0).tolist() == [70, 100], "the box and nothing else"
+    name, whole = drawn(picture, found, ["mug"], 2, False), drawn(picture, found, ["mug"], 2)
+    assert bare.any(2).sum() < name.any(2).sum() < whole.any(2).sum()
 
 
 def test_every_kind_of_source_finds_the_same(toy, tmp_path, monkeypatch):
@@ -117,9 +127,9 @@ def test_what_is_no_picture_is_named_and_a_broken_one_does_not_end_the_run(toy, 
     names = {"a.jpg", "ü b.jpg", "unten/a.jpg", "unten/a.jpeg", "grey.tif"}
     assert {row["file_name"] for row in rows} <= names and counts["pictures"] == len(names)
     written = {p.relative_to(tmp_path / "mixed").as_posix() for p in (tmp_path / "mixed").rglob("*") if p.is_file()}
-    drawn = (names - {"grey.tif"}) | {"grey.tif.jpg"}
+    pictures = (names - {"grey.tif"}) | {"grey.tif.jpg"}
     texts = {"a", "ü b", "unten/a.jpg", "unten/a.jpeg", "grey"}
-    assert written == drawn | {f"labels/{name}.txt" for name in texts} | {"predictions.json"}
+    assert written == pictures | {f"labels/{name}.txt" for name in texts} | {"predictions.json"}
 
 
 def test_a_file_that_goes_bad_after_its_header_was_read_is_left_out(toy, tmp_path, monkeypatch):
@@ -140,11 +150,11 @@ def test_a_video_is_drawn_frame_by_frame(video, tmp_path):
     assert counts["pictures"] == 7
     assert {row["file_name"] for row in rows} == {video.name} and {row["frame"] for row in rows} == set(range(7))
     assert len({row["image_id"] for row in rows}) == 7
-    drawn, plain = open_video(str(tmp_path / f"video/{video.stem}.mp4")), open_video(str(video))
-    assert drawn.fps == plain.fps and drawn.frames == plain.frames
-    for ours, theirs in zip(*(read_video(v, imgsz=64, stride=32, batch=1) for v in (drawn, plain)), strict=True):
-        assert ours["frames"][0].hw == theirs["frames"][0].hw
-        assert (ours["img"] != theirs["img"]).any()
+    ours, plain = open_video(str(tmp_path / f"video/{video.stem}.mp4")), open_video(str(video))
+    assert ours.fps == plain.fps and ours.frames == plain.frames
+    for mine, theirs in zip(*(read_video(v, imgsz=64, stride=32, batch=1) for v in (ours, plain)), strict=True):
+        assert mine["frames"][0].hw == theirs["frames"][0].hw
+        assert (mine["img"] != theirs["img"]).any()
     assert len(list((tmp_path / "video/labels").iterdir())) == 7
 
 

@@ -2,6 +2,7 @@
 
 kinds    every kind of warm-up and decay, a row each
 foreign  files of YOLOv5 and ultralytics: their words, ours
+habits   words of YOLOv5's and ultralytics' val, detect and export: ours, or what to do
 recipes  the timing rules of this and other trainers, a row each
 values   values as they are written
 keys     the table of all keys, and every default

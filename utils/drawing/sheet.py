@@ -52,12 +52,12 @@ def draw_boxes(
     picture: Image.Image,
     boxes: np.ndarray,
     classes: np.ndarray,
-    names: Sequence[str],
+    names: Sequence[str] | None,
     scores: np.ndarray | None = None,
     width: int = 2,
     text_size: int = 12,
 ) -> None:
-    """Draw boxes (n, 4) xyxy pixels with class names, and scores where given, onto the picture.
+    """Draw boxes (n, 4) xyxy pixels with class names, and scores, where given, onto the picture.
 
     width: of the lines, and text_size: height of the letters, in pixels.
     """
@@ -66,7 +66,7 @@ def draw_boxes(
     for k in order:
         x1, y1, x2, y2 = (float(v) for v in boxes[k])
         draw.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=_colour(classes[k]), width=width)
-    for k in order:  # after all the boxes, which would run through the text
+    for k in order if names is not None else ():  # after all the boxes, which would run through the text
         name = str(names[int(classes[k])])
         text = readable(name if scores is None else f"{name} {scores[k]:.2f}")
         font = _font(text_size, text)

@@ -9,16 +9,24 @@ from PIL import Image
 from utils.drawing.sheet import draw_boxes
 
 
-def drawn(picture: np.ndarray, found: np.ndarray, names: Sequence[str], line_width: int | None = None) -> np.ndarray:
+def drawn(
+    picture: np.ndarray,
+    found: np.ndarray,
+    names: Sequence[str] | None,
+    line_width: int | None = None,
+    with_scores: bool = True,
+) -> np.ndarray:
     """BGR picture (h, w, 3) uint8 with detections (n, 6) xyxy pixels, score, class -> another one with their boxes.
 
-    line_width: in pixels; None: by the size of the picture. The letters grow with it.
+    names: of the classes; None: none is written. line_width: in pixels; None: by the size of the picture. The letters
+    grow with it.
     """
     if not len(found):
         return picture
     width = line_width or max(round(sum(picture.shape[:2]) * 0.0015), 2)
     canvas = Image.fromarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
-    draw_boxes(canvas, found[:, :4], found[:, 5], names, found[:, 4], width, max(12, 5 * width))
+    scores = found[:, 4] if with_scores else None
+    draw_boxes(canvas, found[:, :4], found[:, 5], names, scores, width, max(12, 5 * width))
     return cv2.cvtColor(np.asarray(canvas), cv2.COLOR_RGB2BGR)
 
 

@@ -27,7 +27,7 @@ class Output:
     def __init__(
         self, folder: Path, names: Names, classes: Sequence[str], options: Any, threads: int, category_ids: list[int]
     ):
-        """options: nosave, save_txt, save_crop and line_width, as detect.py has them."""
+        """options: nosave, save_txt, save_crop, line_width, hide_labels and hide_conf, as detect.py has them."""
         self.folder, self.names, self.classes, self.options = folder, names, classes, options
         self.category_ids = category_ids
         self.found: dict[tuple[str, int], np.ndarray] = {}  # by path and number of the frame, -1 for a picture file
@@ -75,7 +75,9 @@ class Output:
         """Detections (n, 6) xyxy pixels of the picture, score, class of a frame, best first."""
         self.found[frame.path, -1 if frame.number is None else frame.number] = found
         if not self.options.nosave:
-            draw = partial(drawn, frame.picture, found, self.classes, self.options.line_width)
+            told = self.options
+            names = None if told.hide_labels else self.classes
+            draw = partial(drawn, frame.picture, found, names, told.line_width, not told.hide_conf)
             if frame.number is None:
                 target = self.folder / self.names.picture(frame.path)
                 self._later(self.pool.submit(lambda: write_picture(target, draw())))
