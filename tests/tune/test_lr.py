@@ -1,6 +1,8 @@
 """tune.py lr on a tiny network: the steps of a run, weights as before, numbers and picture in the folder."""
 
+import copy
 import json
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from tests.helpers.runs import run_train
 from utils.config.options import parse_args
 from utils.errors import UserError
 from utils.run.log import read_scalars
+from utils.tune.lr.main import ramp_up
 from utils.tune.lr.ramp import rates
 from utils.tune.options import Lr, read_run, run_words, train_line
 
@@ -45,22 +48,17 @@ def test_the_first_step_sees_what_the_first_batch_of_a_run_sees(toy_args, tmp_pa
 
 def test_a_group_is_moved_alone_and_weights_come_back(toy_args, tmp_path):
     options, command, hyp, _, _ = read_run([*toy_args, "--group", "bias", "--steps", "20", "--lr-to", "10"], Lr)
-    bench = tune.open_bench(command, hyp)
     begun = []
-    begin = tune.begin
 
-    def watched(one):
-        begun.append((begin(one), None))
-        model = begun[0][0][0].model
-        begun[0] = begun[0][0], {k: v.clone() for k, v in model.state_dict().items()}
-        return begun[0][0]
+    class Watched(tune.Bench):
+        @contextmanager
+        def begin(self):
+            with super().begin() as start:
+                begun.append((start.training, copy.deepcopy(start.training.model.state_dict())))
+                yield start
 
-    tune.begin = watched
-    try:
-        tune.ramp_up(bench, options)
-    finally:
-        tune.begin = begin
-    (training, _), before = begun[0]
+    ramp_up(Watched(**vars(tune.open_bench(command, hyp))), options)
+    [(training, before)] = begun
     assert all(torch.equal(v, before[k]) for k, v in training.model.state_dict().items())
     lr = {group["name"]: group["lr"] for group in training.optimizer.param_groups}
     assert lr["weight"] == lr["norm"] == hyp.lr0 and lr["bias"] != hyp.lr0

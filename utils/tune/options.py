@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from utils.compare.cells.declare import as_word
 from utils.config.options import or_demo, resolve
@@ -30,6 +30,12 @@ class Lr(BaseModel):
     )
     project: str = Field("runs/tune", description="folder of the results")
     name: str = Field("lr", description="folder of this one inside `project`; numbered when taken")
+
+    @model_validator(mode="after")
+    def _rises(self) -> "Lr":
+        if self.lr_to < 10 * self.lr_from:
+            raise ValueError(f"lr_to {self.lr_to:g} has to be at least ten times lr_from {self.lr_from:g}")
+        return self
 
 
 class Check(BaseModel):

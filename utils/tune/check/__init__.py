@@ -2,7 +2,10 @@
 
 lecture  what the steps say
 notes    what has been found so far: check.json
+lab      what the steps work with
+tries    the steps that are made in the process itself
 trials   runs within a budget
 runs     the steps that are made by runs
 page     the page
+main     the command
 """

@@ -1,59 +1,25 @@
-"""The steps of a check that are made by runs of train.py, and what steps work with."""
+"""The steps of a check that are made by runs of train.py."""
 
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from utils.compare.runs import last_lines
-from utils.config.schema import Hyp
-from utils.env import cores
 from utils.errors import SomeFailed
 from utils.run.log import read_metrics
+from utils.tune.check.lab import Lab, OutOfTime
 from utils.tune.check.lecture import Finding, Trial, of_curves, of_grid, of_longer
-from utils.tune.check.trials import OutOfTime, as_plain, first_complaint, make_trials, plan_grid, plan_longer
-
-
-@dataclass(frozen=True)
-class Lab:
-    """What the steps of a check work with."""
-
-    hyp: Hyp  # resolved
-    batches: int  # of an epoch
-    bench: Any  # data and networks
-    numbers: dict[str, Any]  # what they leave for later ones
-    folder: Path
-    words: list[str]  # of train.py
-    slots: list[str]
-    until: float  # monotonic: when the minutes are over
-
-    @property
-    def left(self) -> float:
-        """Seconds; OutOfTime when there are none."""
-        if (seconds := self.until - time.monotonic()) <= 0:
-            raise OutOfTime
-        return seconds
-
-    @property
-    def threads(self) -> int:
-        """CPU threads of a run."""
-        return max(cores() // len(self.slots), 1)
-
-    @property
-    def epoch(self) -> float:
-        """Seconds of an epoch of a run beside others, evaluated."""
-        return 1.5 * self.batches * self.numbers["batch_seconds"] * (2 if len(self.slots) > 1 else 1)
+from utils.tune.check.trials import as_plain, first_complaint, make_trials, plan_grid, plan_longer
 
 
 def run_grid(lab: Lab) -> Finding:
     """Step 4: runs of train.py over rates and weight decays, as many and as long as half of the time allows."""
-    hyp, rate = lab.hyp, lab.numbers["rate"]
+    hyp, rate = lab.bench.hyp, lab.numbers["rate"]
     plan = lab.numbers.get("grid") or plan_grid(hyp, rate, lab.left / 2, lab.epoch, len(lab.slots))
     points, epochs = plan
     if not points:
         raise OutOfTime
     lab.numbers["grid"] = [points, epochs]
-    trials, _ = make_trials(lab.folder / "runs", lab.words, points, epochs, hyp, lab.slots, lab.threads, lab.until)
+    trials, _ = make_trials(lab, points, epochs)
     require_some(lab.folder / "runs", trials)
     lab.numbers["trials4"] = as_plain(trials)
     return of_grid(trials, epochs)
@@ -61,7 +27,7 @@ def run_grid(lab: Lab) -> Finding:
 
 def run_longer(lab: Lab) -> Finding:
     """Step 5: the best of them for as long as the time allows."""
-    before, hyp = [Trial(**t) for t in lab.numbers["trials4"]], lab.hyp
+    before, hyp = [Trial(**t) for t in lab.numbers["trials4"]], lab.bench.hyp
     plan = lab.numbers.get("longer")
     plan = plan or plan_longer(hyp, lab.numbers["grid"][1], 0.8 * lab.left, lab.epoch, len(lab.slots))
     runs, epochs = plan
@@ -69,9 +35,8 @@ def run_longer(lab: Lab) -> Finding:
         raise OutOfTime
     lab.numbers["longer"] = [runs, epochs]
     order = sorted(before, key=lambda t: t.score or 0.0, reverse=True)[:runs]
-    points, place = [(t.lr0, t.weight_decay) for t in order], lab.folder / "runs"
-    trials, places = make_trials(place, lab.words, points, epochs, hyp, lab.slots, lab.threads, lab.until)
-    require_some(place, trials)
+    trials, places = make_trials(lab, [(t.lr0, t.weight_decay) for t in order], epochs)
+    require_some(lab.folder / "runs", trials)
     lab.numbers["trials5"] = as_plain(trials)
     k = max(range(len(trials)), key=lambda k: trials[k].score or 0.0)
     lab.numbers["best"] = str(places[k])

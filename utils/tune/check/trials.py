@@ -1,14 +1,15 @@
 """The runs of a check: processes of train.py that fit into a budget, made once and read again."""
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from utils.compare.launch.local import Child, Job, run_all
+from utils.compare.runs import train_words
 from utils.compare.scores import final_score
-from utils.config.schema import Hyp
+from utils.config.schema import Hyp, save_hyp
+from utils.tune.check.lab import Lab, OutOfTime
 from utils.tune.check.lecture import Trial
 
 METRIC = "val/mAP50-95"
@@ -16,10 +17,6 @@ START = 15.0  # seconds that a run takes beside its batches
 FACTORS = (0.3, 1.0, 3.0)  # of the rate, in the grid
 DECAYS = (1.0, 10.0)  # of weight_decay
 MOST = 5  # epochs of the grid
-
-
-class OutOfTime(Exception):
-    """The minutes of a check are over."""
 
 
 def seconds_of(epochs: int, epoch: float, runs: int, slots: int) -> float:
@@ -48,38 +45,31 @@ def plan_longer(hyp: Hyp, least: int, left: float, epoch: float, slots: int) -> 
     return 0, 0
 
 
-def make_trials(
-    folder: Path,
-    words: Sequence[str],
-    points: Sequence[tuple[float, float]],
-    epochs: int,
-    hyp: Hyp,
-    slots: Sequence[str],
-    threads: int,
-    until: float,
-) -> tuple[list[Trial], list[Path]]:
-    """A run for each (lr0, weight_decay) that has none in `folder` yet; raises OutOfTime past `until` (monotonic).
+def make_trials(lab: Lab, points: Sequence[tuple[float, float]], epochs: int) -> tuple[list[Trial], list[Path]]:
+    """A run for each (lr0, weight_decay) that has not ended yet; raises OutOfTime when the minutes are over.
 
     Returns them and their folders. Runs that came to an end are kept, whatever ends the others.
     """
-    held = ["--decay", "constant"] if hyp.recipe == "preheat" else []
+    hyp, settings = lab.bench.hyp, lab.folder / "hyp.yaml"
+    save_hyp(settings, hyp)
+    shared = ["--epochs", str(epochs), "--noplots", "true", *(["--decay", "constant"] * (hyp.recipe == "preheat"))]
     jobs, places = [], []
     for lr0, decay in points:
-        place = folder / f"lr0={lr0:g}-weight_decay={decay:g}-epochs={epochs}"
+        place = lab.folder / "runs" / f"lr0={lr0:g}-weight_decay={decay:g}-epochs={epochs}"
         places.append(place)
         if ended(place) is None:
-            shutil.rmtree(place, ignore_errors=True)
-            own = ["--lr0", str(lr0), "--weight-decay", str(decay), "--epochs", str(epochs), "--noplots", "true", *held]
-            own += ["--project", str(folder), "--name", place.name, "--exist-ok", "--workers", str(max(threads - 1, 0))]
-            jobs.append(Job("", 0, place, [*words, *own]))
+            own = ["--lr0", str(lr0), "--weight-decay", str(decay), *shared]
+            words = train_words(place, settings, own, hyp.workers, lab.threads, lab.bench.command)
+            jobs.append(Job("", 0, place, words))
 
     def watch(_: list[Child]) -> None:
-        if time.monotonic() > until:
+        if time.monotonic() > lab.until:
             raise OutOfTime
 
-    for child, code in run_all(jobs, slots, threads, lambda: None, watch):
+    for child, code in run_all(jobs, lab.slots, lab.threads, lambda: None, watch):
         (child.job.folder / "exit").write_text(str(code))
-        (child.job.folder / "weights/last.pt").unlink(missing_ok=True)
+        for name in ("weights/last.pt", "weights/last.old.pt") if code in (0, 3) else ():
+            (child.job.folder / name).unlink(missing_ok=True)  # only an interrupted run is gone on with
     found = [
         (Trial(lr0, decay, final_score(place, METRIC)), place)
         for (lr0, decay), place in zip(points, places, strict=True)

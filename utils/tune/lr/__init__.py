@@ -2,4 +2,5 @@
 
 ramp     rates that rise, losses that fall, and the rates that they suggest
 picture  the range test as a picture
+main     the command
 """
