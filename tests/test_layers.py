@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,20 @@ PURE = (
 )
 FILES = [*REPO.glob("*.py"), *(p for folder in FOLDERS for p in (REPO / folder).rglob("*.py"))]
 PACKAGES = sorted({p.parent for p in FILES} - {REPO})
+LINES = {"train.py": 350, "compare.py": 240, "tune.py": 250}  # at most, of what is read from top to bottom
+SCREEN = 60  # lines of a function, at most
 
 
 def imported(path: Path) -> set[str]:
     """Dotted names of all modules that a file imports, at the top or inside functions."""
+    return imports_of(path.read_text(encoding="utf-8"))
+
+
+@cache
+def imports_of(text: str) -> set[str]:
+    """The same of its text."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -33,6 +42,7 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+@cache
 def rooms(package: Path) -> list[str]:
     """Rooms of a package, lowest first, as its docstring lists them: a line each, a name and what it holds."""
     text = ast.get_docstring(ast.parse((package / "__init__.py").read_text(encoding="utf-8"))) or ""
@@ -94,6 +104,25 @@ def test_the_docstring_of_a_package_lists_its_rooms_and_hands_nothing_on(package
     assert len(ast.parse((package / "__init__.py").read_text()).body) == 1
     entries = [p for p in package.iterdir() if p.stem not in ("__init__", "__pycache__")]
     assert len(entries) <= 12, f"{len(entries)} entries: a folder that nobody keeps in mind"
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_script_is_read_from_top_to_bottom(name):
+    assert len((REPO / name).read_text(encoding="utf-8").splitlines()) <= LINES[name], "what has a room moves there"
+
+
+def too_long(text: str) -> list[str]:
+    """Functions of a file that fit on no screen."""
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    return [f.name for f in functions if f.end_lineno - f.lineno >= SCREEN]
+
+
+def test_a_function_fits_on_a_screen():
+    files = [*FILES, *(REPO / "benchmarks").glob("*.py"), *(REPO / "tests").rglob("*.py")]
+    found = {str(path.relative_to(REPO)): too_long(path.read_text(encoding="utf-8")) for path in files}
+    assert not {path: names for path, names in found.items() if names}
+    of_lines = {n: "class C:\n    def f(self):\n" + "        x = 1\n" * (n - 1) for n in (SCREEN, SCREEN + 1)}
+    assert not too_long(of_lines[SCREEN]) and too_long(of_lines[SCREEN + 1]) == ["f"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(REPO)))
