@@ -45,6 +45,13 @@ Options = create_model(
     save_txt=(bool, Field(False, description="also write labels/*.txt: class x y w h score, in 0..1")),
     errors=(bool, Field(False, description="also errors.html: what is wrong, the worst pictures, labels to look at")),
     worst=(int, Field(50, ge=0, description="pictures that errors.html shows")),
+    other_seeds=(
+        str | list[str] | None,
+        Field(
+            None,
+            description="weights or a folder of runs: errors.html says which labels none of them finds",
+        ),
+    ),
     project=(str, Field("runs/val", description="folder of the evaluations")),
     name=(str, Field("exp", description="folder of this one inside `project`; numbered when taken")),
     exist_ok=(bool, Field(False, description="write into project/name although it exists")),
@@ -60,13 +67,17 @@ def read_options(argv: list[str]) -> tuple[Any, list[str]]:
         print(help_text())
         return None, []
     argv, habits = as_ours(argv, "val.py")
-    argv, lists = take_lists(argv, ("weights", "average"), Options.model_fields)
+    argv, lists = take_lists(argv, ("weights", "average", "other_seeds"), Options.model_fields)
     given_options, notes = parse_tokens(argv, Options.model_fields)
     given_options |= lists
     demo = [] if {"weights", "data", "average"} & given_options.keys() else [DEMO_NOTE]
     options = check((DEMO if demo else {}) | given_options, Options)
     if options.average and options.weights:
         raise UserError("--average and --weights are both given: name all checkpoints of the mean behind --average.")
+    if options.other_seeds and not options.errors:
+        raise UserError(
+            "--other-seeds says what none of several detectors finds, which errors.html shows: add --errors."
+        )
     for key in ("weights", "data"):
         if getattr(options, key) is None and not (key == "weights" and options.average):
             meaning = Options.model_fields[key].description
@@ -98,8 +109,9 @@ from data.index.index import Index
 from data.loading.loader import build_eval_loader
 from data.pictures.decode import load_picture
 from models.detector import check_imgsz, for_evaluation, load_for_eval
+from models.inference.classes import match_names, weights_of
 from models.inference.combined.average import average, estimate_statistics
-from models.inference.combined.open import as_one, open_detectors
+from models.inference.combined.open import as_one, each_run, open_detectors
 from models.inference.export.read import check_size
 from models.weights.save import save_weights
 from models.weights.variant import is_anchor_based
@@ -151,6 +163,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     class_map = [0] * len(names) if options.single_cls else match_names(names, index.names, options)
     settings = Settings.of(options, None)
     model = as_one(models, options.weights, options.tta, options.fusion, settings)
+    others = open_others(options, index.names, stride)
     folder = make_run_folder(options.project, options.name, options.exist_ok)
     if options.average:
         model = write_average(model, config, options, stride, folder)
@@ -163,13 +176,20 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         loader.start()
     samples = Samples()
     result = run(model, loader, index, class_map, samples, ranks.device, options)
+    others = {
+        name: run(one, loader, index, by_name, Samples(), ranks.device, options)
+        for name, (one, by_name) in others.items()
+    }
     draws = bootstrap(index, result)
     for line in table_lines(result, index.n) + interval_lines(draws):
         log.info(line)
     if is_anchor_based(getattr(model, "yaml", {})):  # an exported network has none
         log.info("as YOLOv5 measures it: mAP50 {:.4f}  mAP50-95 {:.4f}".format(*yolov5_ap(index, result.detections)))
     log.info(f"{speed_line(result)} ({ranks.device}, batch {options.batch}, imgsz {options.imgsz})")
-    write_files(folder, result, draws, index, samples, options, numbered_by_json(config, options.split, index))
+    by_json = numbered_by_json(config, options.split, index)
+    write_files(
+        folder, result, draws, index, samples, options, by_json, [other.detections for other in others.values()]
+    )
     return result.metrics
 
 
@@ -191,6 +211,21 @@ def run(
         if device.type == "cuda":  # the first pass loads kernels: not a cost of the first picture
             forward(model, torch.zeros(1, 3, options.imgsz, options.imgsz, device=device), dtype)
         return evaluate(model, bar, index, device, Settings.of(options, dtype, class_map))
+
+
+def open_others(options: Any, names: list[str], stride: int) -> dict[str, tuple[nn.Module, list[int] | None]]:
+    """The detectors of --other-seeds by their file, each with its classes as those of the data."""
+    opened = {}
+    for path in each_run(options.other_seeds, of=options.weights):
+        model = load_for_eval(str(path))
+        if int(model.stride.max()) > stride:
+            raise UserError(f"{path} is of another network: its stride is {int(model.stride.max())}. Leave it out.")
+        own = list(model.names.values())
+        told = options.model_copy(update={"weights": str(path), "average": None})
+        opened[str(path)] = model, [0] * len(own) if options.single_cls else match_names(own, names, told)
+    if opened:
+        log.info(f"labels that none finds: {len(opened)} more detectors look at all pictures: {', '.join(opened)}")
+    return opened
 
 
 def write_average(model: nn.Module, config: DatasetConfig, options: Any, stride: int, folder: Path) -> nn.Module:
@@ -239,49 +274,20 @@ def numbered_by_json(config: DatasetConfig, split: str, index: Index) -> bool:
     return index.pool is None or index.pool.own_ids
 
 
-def match_names(model_names: list[str], data_names: list[str], options: Any) -> list[int] | None:
-    """For each class of the model its class in the data, by name, -1 for none; None when the lists are the same.
-
-    UserError when the data has a class that the model does not know: its score would be 0 and mean nothing.
-    """
-    ours, theirs = [_folded(n) for n in data_names], [_folded(n) for n in model_names]
-    if ours == theirs:
-        return None
-    unknown = [name for name, folded in zip(data_names, ours, strict=True) if folded not in theirs]
-    if unknown:
-        raise UserError(
-            f"{options.data} names {_some(unknown)}, which {weights_of(options)} does not know: it was trained on "
-            f"{_some(model_names)}. Correct 'names', choose other weights, evaluate some classes only (--classes "
-            f"{','.join(name for name in data_names if name not in unknown) or 'NAME'}), or ignore them: --single-cls."
-        )
-    extra = [name for name, folded in zip(model_names, theirs, strict=True) if folded not in ours]
-    log.info(
-        f"classes are matched by name: {len(data_names)} of the data, {len(model_names)} of the weights"
-        + (f"; not in the data and left out: {_some(extra)}" if extra else "")
-    )
-    return [ours.index(name) if name in ours else -1 for name in theirs]
-
-
-def weights_of(options: Any) -> str:
-    """What is evaluated, in words."""
-    weights = options.average or options.weights
-    return weights if isinstance(weights, str) else " + ".join(weights)
-
-
-def _folded(name: str) -> str:
-    return str(name).strip().casefold()
-
-
-def _some(names: list[str]) -> str:
-    """The first names of a list, and how many more there are."""
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(f"'{name}'" for name in names[:5]) + more
-
-
 def write_files(
-    folder: Path, result: Evaluation, draws: Resamples, index: Index, samples: Samples, options: Any, by_json: bool
+    folder: Path,
+    result: Evaluation,
+    draws: Resamples,
+    index: Index,
+    samples: Samples,
+    options: Any,
+    by_json: bool,
+    others: list[dict[int, np.ndarray]],
 ) -> None:
-    """Everything that outlives the console, and a line that says where it is. by_json: a json numbers the pictures."""
+    """Everything that outlives the console, and a line that says where it is.
+
+    by_json: a json numbers the pictures. others: what the detectors of other seeds found.
+    """
     predictions = result.predictions
     if not by_json:
         predictions, note = numbered(predictions, index)
@@ -296,7 +302,8 @@ def write_files(
         write_labels(folder / "labels", index, result.detections)
     if options.errors:
         title = f"{weights_of(options)} on {options.data}, {options.split}"
-        for line in write_errors(folder, index, result, lambda row: picture_of(index, row), options.worst, title):
+        read = lambda row: picture_of(index, row)  # noqa: E731
+        for line in write_errors(folder, index, result, read, options.worst, title, others):
             log.info(line)
     if not options.noplots:
         plot_evaluation(folder, result, index.names)

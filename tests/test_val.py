@@ -1,6 +1,7 @@
 """val.py from the command line to its files, and what it says to bad input."""
 
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -64,6 +65,48 @@ def test_an_evaluation_writes_what_it_promises(world, capsys):
     assert all(len(row) == 6 and all(0 <= float(v) <= 1 for v in row[1:]) for row in rows)
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("all", "cat", "dog", "mAP50-95", "inference", str(folder)))
+
+
+def detector_of_side(path: Path, strides: float) -> None:
+    """Weights that see squares everywhere, `strides` strides of their level from the middle to a side."""
+    set_seed(0)
+    model, _ = build_detector(str(REPO / "models/demo.yaml"), ["cat", "dog"])
+    for box in model.model[-1].cv2:
+        bins = box[-1].bias.data.view(4, -1).fill_(-20)  # (4, 16) of the distances 0 to 15
+        bins[:, int(strides)], bins[:, math.ceil(strides)] = 20, 20
+        box[-1].weight.data.zero_()
+    path.parent.mkdir(parents=True)
+    save_weights(path, model, ["cat", "dog"], {}, 1, {})
+
+
+def test_a_label_that_no_seed_finds(world, tmp_path, capsys):
+    """The labels that none of three detectors finds are those that each of them, alone, does not find."""
+    for side in (4, 8, 16, 64):
+        for kind in ("images", "labels"):
+            (tmp_path / kind).mkdir(exist_ok=True)
+        Image.new("RGB", (64, 64)).save(tmp_path / f"images/{side}.png")
+        centre = 0.5 if side == 64 else 28 / 64  # of a cell of the finest level
+        (tmp_path / f"labels/{side}.txt").write_text(f"0 {centre} {centre} {side / 64} {side / 64}\n")
+    (tmp_path / "data.yaml").write_text("train: images\nval: images\nnames: [cat, dog]\n")
+    files = [tmp_path / f"cmp/seed{k}/weights/best.pt" for k in range(3)]
+    for path, strides in zip(files, (0.5, 1, 2), strict=True):
+        detector_of_side(path, strides)
+
+    def never_found(name: str, *words: object) -> set[str]:
+        few = ("--errors", "--worst", "1", "--conf", "0", "--iou", "0.99", "--noplots", "--name", name)
+        val.main(arguments(tmp_path, *few, *words)[2:])
+        rows = [row.split(",") for row in (tmp_path / f"runs/{name}/labels-to-check.csv").read_text().splitlines()]
+        return {Path(row[0]).stem for row in rows if row[1] == "never found"}
+
+    alone = [never_found(f"{k}", "--weights", path) for k, path in enumerate(files)]
+    assert alone == [{"4", "16", "64"}, {"4", "8"}, {"4", "8", "16"}]
+    together = never_found("together", "--weights", files[1], "--other-seeds", tmp_path / "cmp")
+    assert together == {"4"}
+    assert "never finds: 2; that none of all 3 finds: 1" in capsys.readouterr().out
+    assert "of any of 3 detectors" in (tmp_path / "runs/together/errors.html").read_text()
+    assert never_found("listed", "--weights", files[1], "--other-seeds", files[2], files[1].parents[1]) == {"4", "8"}
+    assert exit_code(arguments(world, "--other-seeds", tmp_path / "cmp")) == 2
+    assert "add --errors" in capsys.readouterr().err
 
 
 def test_errors_writes_a_page_a_table_of_pictures_and_one_of_labels(world, capsys):

@@ -1,5 +1,6 @@
 """Detectors in use. Rooms, lowest first; a room imports only those above it:
 
+classes   the classes of a detector as those of the data
 export    ONNX, TorchScript, OpenVINO: detectors as files for other programs, and from them
 combined  several detectors, or several looks at a picture, as one
 """

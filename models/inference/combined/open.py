@@ -1,13 +1,15 @@
 """Weights of a command line -> one detector: the only one, or several as one, perhaps with several looks each."""
 
 import logging
+from pathlib import Path
 from typing import Literal
 
 from torch import nn
 
 from models.inference.combined.ensemble import Ensemble, Fused
 from models.inference.combined.tta import LOOKS, Augmented
-from models.inference.export.read import open_weights
+from models.inference.export.read import kind_of, open_weights
+from models.weights.find import find_weights
 from utils.evaluation.evaluate import Settings
 
 log = logging.getLogger(__name__)
@@ -15,8 +17,26 @@ log = logging.getLogger(__name__)
 
 def open_detectors(weights: str | list[str], download: bool = False) -> list[nn.Module]:
     """Every detector that --weights names, on the CPU."""
-    files = [weights] if isinstance(weights, str) else weights
-    return [open_weights(file, download) for file in files]
+    return [open_weights(file, download) for file in _listed(weights)]
+
+
+def each_run(names: str | list[str] | None, of: str | list[str] | None = None) -> list[Path]:
+    """The weights that are named, each once: a file, a run's folder, or a folder of runs, as compare.py makes one.
+
+    Those of `of`, which are known already, are left out.
+    """
+    known = {find_weights(name) for name in _listed(of) if kind_of(name) is None}
+    found: dict[Path, None] = {}
+    for name in _listed(names):
+        folder = Path(name).expanduser()
+        below = [path for depth in ("*", "*/*", "*/*/*") for path in sorted(folder.glob(f"{depth}/weights/best.pt"))]
+        single = not folder.is_dir() or (folder / "weights/best.pt").is_file() or not below
+        found |= dict.fromkeys([find_weights(name)] if single else [path.absolute() for path in below])
+    return [path for path in found if path not in known]
+
+
+def _listed(names: str | list[str] | None) -> list[str]:
+    return [names] if isinstance(names, str) else names or []
 
 
 def as_one(

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +22,40 @@ AROUND = 0.5  # of a box's size, shown around it on either side
 LOOK = {
     UNLABELLED: "The detector is sure of an object where no label is. Is a label missing?",
     OTHER_CLASS: "The detector is sure of another class than the label says. Is the label wrong?",
-    UNSEEN: "No detection comes near this label, at any score. Is it wrong, too small, or of something rare?",
+    UNSEEN: "No detection comes near this label, at any score{of}. Is it wrong, too small, or of something rare?",
 }
 
 
-def write_errors(folder: Path, index: Any, result: Any, read: Read, worst: int, title: str) -> list[str]:
+def write_errors(
+    folder: Path,
+    index: Any,
+    result: Any,
+    read: Read,
+    worst: int,
+    title: str,
+    others: Sequence[dict[int, np.ndarray]] = (),
+) -> list[str]:
     """Write errors.html, errors.csv and labels-to-check.csv into the folder, and return lines for the console.
 
-    result: an Evaluation of the pictures of the index. At most `worst` pictures are shown, and as many
-    labels of each kind.
+    result: an Evaluation of the pictures of the index. At most `worst` pictures are shown, and as many labels of each
+    kind. others: detections of the detectors of other seeds; a label that one of them finds is not called never found.
     """
     judged = diagnose(index, result.detections, result.counted)
     counts = count(index, judged, float(result.f1.confidence[result.f1.best]))
-    doubts = suspicions(index, result.detections, judged, never_found(index, result.detections))
+    unseen = never_found(index, result.detections, *others)
+    doubts = suspicions(index, result.detections, judged, unseen)
     (folder / "errors.csv").write_text(errors_csv(index, counts), encoding="utf-8")
     (folder / "labels-to-check.csv").write_text(suspicions_csv(index, doubts), encoding="utf-8")
-    shown = view(index, result.detections, judged, counts, doubts, read, worst, title)
+    shown = view(index, result.detections, judged, counts, doubts, read, worst, title, 1 + len(others))
     (folder / "errors.html").write_text(render(Path(__file__).with_name("errors.html.jinja"), shown), encoding="utf-8")
+    said = lines(judged, counts)
+    if others:
+        alone = int(never_found(index, result.detections).sum())
+        said.append(
+            f"labels that it never finds: {alone}; that none of all {1 + len(others)} finds: {int(unseen.sum())}"
+        )
     many = f"; {len(doubts)} labels to look at are in labels-to-check.csv" if doubts else ""
-    return [*lines(judged, counts), f"why: {folder / 'errors.html'}{many}"]
+    return [*said, f"why: {folder / 'errors.html'}{many}"]
 
 
 def view(
@@ -52,8 +67,10 @@ def view(
     read: Read,
     worst: int,
     title: str,
+    detectors: int = 1,
 ) -> Mapping[str, Any]:
-    """Everything that the template shows."""
+    """Everything that the template shows; detectors: how many have looked for labels that none finds."""
+    of = f", of any of {detectors} detectors" if detectors > 1 else ""
     best = max(judged.gain, key=judged.gain.__getitem__)
     named = {what: [s for s in doubts if s.what == what] for what in LOOK}
     return {
@@ -69,11 +86,17 @@ def view(
         ],
         "wrong": int((counts.wrong > 0).sum()),
         "labels": [
-            (what, LOOK[what], len(its), [(doubt_words(index, s), draw_doubt(s, read, index)) for s in its[:worst]])
+            (
+                what,
+                LOOK[what].format(of=of),
+                len(its),
+                [(doubt_words(index, s), draw_doubt(s, read, index)) for s in its[:worst]],
+            )
             for what, its in named.items()
             if its
         ],
         "sure": f"{SURE:g}",
+        "by_any": f" by any of {detectors} detectors" if detectors > 1 else "",
     }
 
 
