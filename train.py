@@ -58,13 +58,14 @@ from data.scored import open_data, open_validation
 from models.anchor.anchors import settle_anchors
 from models.detector import load_for_eval, open_model
 from models.head import Transfer
+from models.training.extend import open_earlier
 from models.training.fit import Demand, largest_batch, require_statistics, settle, told_when_full
 from models.training.freeze import freeze, keep_frozen_bn_eval
 from models.training.graph import Graphed, require_graphs
 from models.training.join import adding_up, join_model, share_window
 from models.training.kept import keep_epoch, score_kept
 from models.training.optim import all_finite, applied_rates, first_lost, optimizer_step, set_rates
-from models.training.run import Run, keep_state, save_inside, score_epoch, score_untrained, start_folder
+from models.training.run import Run, first_state, keep_state, save_inside, score_epoch, start_folder
 from models.training.state import Training, build_training, scored_as_stored
 from models.weights.save import add_thresholds, save_weights
 from utils.config.schema import Command, Hyp
@@ -80,7 +81,7 @@ from utils.run.log import RunLog, open_wandb
 from utils.run.meter import GIVE_UP
 from utils.run.pictures import plot_run, show_training, show_validation
 from utils.run.profile import first_profiled
-from utils.run.state.checkpoint import LAST, Resumed, check_data, open_resume, resume_command
+from utils.run.state.checkpoint import LAST, Resumed, check_data, resume_command
 from utils.run.state.progress import Progress, require_score
 from utils.run.state.restart import restarted
 from utils.run.state.seed import set_seed
@@ -95,9 +96,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         return {}
     command, hyp, notes = parse_args(argv)
     command, hyp = restarted(command, hyp)
-    resumed = None
-    if command.resume:
-        resumed, hyp = open_resume(command, hyp)
+    resumed, hyp = open_earlier(command, hyp)
     ranks = start_ranks(hyp.device)
     configure_console(ranks.rank)
     for note in [*notes, *(resumed.notes if resumed else ())]:
@@ -140,14 +139,14 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     model.to(ranks.device, memory_format=memory_format(hyp.channels_last))
     folder = start_folder(hyp, ranks, data, resumed, changed, command.exist_ok)
     train_loader.epoch = first_profiled(train_loader.epoch, folder, hyp.amp, command.profile and ranks.rank == 0)
-    run = Run(hyp, ranks, folder, stride, data, resumed is not None, demand, val.settings.dtype)
+    run = Run(hyp, ranks, folder, stride, data, resumed is not None, demand, val.settings.dtype, bool(command.extend))
     training, plan = build_training(model, run.hyp, len(train_loader), demand.counts, ranks, run.dtype, state)
     val = replace(val, criterion=training.loss_fn.sums)
     about = [f"folder    {run.folder}", f"device    {ranks.describe()}, amp {run.hyp.amp}, torch {torch.__version__}"]
     for line in about + data_lines(train_index, val_index) + model_lines(model, len(frozen), transfer) + suited:
         log.info(line)
     if ranks.rank == 0:
-        announce(plan, training.schedule, run.hyp, run.folder)
+        announce(plan, training.schedule, run.hyp, run.folder, training.stable)
     return train_and_log(training, train_loader, val, run, transfer, command)
 
 
@@ -164,12 +163,11 @@ def train_and_log(
         mirror = open_wandb(run.folder, run.hyp.model_dump()) if command.wandb else None
         runlog = RunLog(run.folder, progress.epoch, progress.ni, run.resumed, mirror)
     try:
-        if not run.resumed:
-            if runlog:
-                runlog.begin(run.hyp.model_dump())
-            if runlog and not run.hyp.noplots:
+        if run.begins and runlog:
+            runlog.begin(run.hyp.model_dump())
+            if not run.hyp.noplots:
                 show_training(run.folder, runlog, train_loader.dataset.index, first_batch(train_loader.dataset, 9))
-            score_untrained(training, val, run, runlog, head)
+        first_state(training, val, run, runlog, head)
         run_epochs(training, train_loader, val, run, runlog, command.stop_after)
         training.writer.join()
         return finish(training, val, run, runlog)

@@ -8,6 +8,7 @@ graph   forward and backward as CUDA graphs
 join    the gradients of several ranks as one
 kept    checkpoints beside best.pt, and their ensemble
 state   everything that is trained, built, saved and restored together
+extend  the state that a run goes on from
 run     what stays the same while a run goes on, its folder and its states
 steps   optimizer steps outside a run
 """

@@ -16,12 +16,14 @@ from utils.device.ranks import Ranks
 from utils.errors import Diverged, UserError, held
 from utils.evaluation.bootstrap import bootstrap, keep_draws
 from utils.evaluation.evaluate import Validation
+from utils.run.carry import carry
 from utils.run.console import epoch_line
 from utils.run.folder import write_run_json
 from utils.run.log import RunLog
 from utils.run.state.checkpoint import LAST, Resumed, open_run_folder, resume_command
 from utils.run.state.progress import Progress, judged
 from utils.run.state.restart import launch
+from utils.run.state.stable import forget, keep_best, keep_last
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,12 @@ class Run:
     resumed: bool
     demand: Demand | None = None  # of a training step, by which a full GPU is explained
     dtype: torch.dtype | None = None  # of autocast; None: full precision
+    extends: bool = False  # resumed, with the past of another run, in a folder of its own
+
+    @property
+    def begins(self) -> bool:
+        """Whether the run's folder is a new one."""
+        return self.extends or not self.resumed
 
 
 def start_folder(hyp: Hyp, ranks: Ranks, data: dict, resumed: Resumed | None, changed: list, exist_ok: bool) -> Path:
@@ -47,7 +55,13 @@ def start_folder(hyp: Hyp, ranks: Ranks, data: dict, resumed: Resumed | None, ch
     folder = open_run_folder(hyp, resumed, exist_ok)
     if resumed:
         resumed.say_what_differs(hyp, ranks.device)
+    else:
+        forget(folder / "weights")
+    if resumed and resumed.extends:
+        before = resumed.state["progress"]
+        carry(resumed.extends, folder, before["ni"], before["epoch"])
     about = {"device": str(ranks.device), "ranks": ranks.world_size, "resumed": resumed is not None}
+    about |= {"resumed": False, "extends": str(resumed.path)} if resumed and resumed.extends else {}
     about |= {"launch": launch()} if launch() else {}
     about |= {"pictures": {split: data[f"{split} pictures"] for split in ("train", "val")}}
     about |= {"data_changed": changed} if changed else {}
@@ -56,19 +70,24 @@ def start_folder(hyp: Hyp, ranks: Ranks, data: dict, resumed: Resumed | None, ch
     return folder
 
 
-def score_untrained(
+def first_state(
     training: Training, val: Validation, run: Run, runlog: RunLog | None, transfer: Transfer | None
 ) -> None:
-    """Epoch 0: the score before the first batch, where a class name was carried over; and a state to go on from."""
-    if run.hyp.noval or not (transfer and transfer.carried_names):
-        log.info(f"epoch 0/{run.hyp.epochs}  not evaluated: {'noval' if run.hyp.noval else 'head fresh'}")
-    else:
+    """A state to go on from; and epoch 0, the score before the first batch, where a class name was carried over."""
+    hyp, stable = run.hyp, training.progress.ni == training.stable.batches > 0
+    if not run.resumed and (hyp.noval or not (transfer and transfer.carried_names)):
+        log.info(f"epoch 0/{hyp.epochs}  not evaluated: {'noval' if hyp.noval else 'head fresh'}")
+    elif not run.resumed:
         metrics = val.score(training.ema.model).metrics
-        log.info(epoch_line(0, run.hyp.epochs, metrics))
+        log.info(epoch_line(0, hyp.epochs, metrics))
         if runlog:
             runlog.epoch(0, 0, metrics)
-    if runlog:
-        training.save([run.folder / "weights" / LAST], run.hyp, run.data)
+    if runlog and run.begins:
+        training.save([run.folder / "weights" / LAST], hyp, run.data)
+    if runlog and stable:  # it was stopped before its state was kept as such
+        training.writer.join()
+        keep_best(run.folder / "weights")
+        keep_last(run.folder / "weights")
     training.whole = True
 
 
@@ -106,9 +125,18 @@ def save_inside(training: Training, run: Run, runlog: RunLog) -> bool:
     if (opened and run.ranks.world_size > 1) or not training.is_sound():
         return False
     runlog.flush(to_disk=True)
-    asked, training.due.asked = training.due.asked, False
-    what = f"saved: the state after batch {training.progress.ni}. Go on from it: {resume_command(run.folder)}"
-    training.save([run.folder / "weights" / LAST], run.hyp, run.data, lambda: asked and log.info(what))
+    weights, ni, asked, training.due.asked = run.folder / "weights", training.progress.ni, training.due.asked, False
+    stable = ni == training.stable.batches
+    if stable:
+        keep_best(weights)
+
+    def then() -> None:
+        if stable:
+            keep_last(weights)
+        if asked:
+            log.info(f"saved: the state after batch {ni}. Go on from it: {resume_command(run.folder)}")
+
+    training.save([weights / LAST], run.hyp, run.data, then)
     return True
 
 

@@ -29,6 +29,7 @@ from utils.run.state.checkpoint import collect, made_on, restore
 from utils.run.state.due import Due
 from utils.run.state.progress import Progress
 from utils.run.state.writer import Writer
+from utils.schedule.past import Alike, stable_part
 from utils.schedule.plan import Plan, make_plan
 from utils.schedule.rates import Schedule, build_schedule
 
@@ -49,6 +50,7 @@ class Training:
     progress: Progress
     writer: Writer  # of its states; what is under way is no part of them
     due: Due = field(default_factory=lambda: Due(0))  # when they are written inside an epoch
+    stable: Alike = Alike(0, "")  # batches after which the state is kept for a longer run
     begun: Any = None  # sums of an epoch that a resumed run finds open
     meter: Meter | None = None  # of the open epoch
     whole: bool = False  # no batch is half done, so that it can be saved
@@ -156,17 +158,19 @@ def build_training(
     nb: batches per epoch; counts (nc,): boxes of each class; dtype: of autocast, None for full precision.
     """
     schedule = build_schedule(hyp, nb, hyp.batch, tuple(parameter_groups(model, hyp)))
-    plan = make_plan(schedule, hyp)
+    plan, loss_fn = make_plan(schedule, hyp), loss_of(model, hyp, counts, ranks.world_size)
+    stable = stable_part(schedule, hyp, bool(loss_fn.state_dict()))
     training = Training(
         model=model,
         ema=EMA(model, hyp.ema_decay, plan.ema_tau),
         optimizer=build_optimizer(model, hyp, plan.weight_decay, schedule.decays_all),
         scaler=torch.amp.GradScaler(ranks.device.type, init_scale=FP16_SCALE, enabled=dtype == torch.float16),
-        loss_fn=loss_of(model, hyp, counts, ranks.world_size),
+        loss_fn=loss_fn,
         schedule=schedule,
         progress=Progress(**state["progress"]) if state else Progress(),
         writer=Writer(background=ranks.device.type == "cuda"),
-        due=Due(hyp.save_every),
+        due=Due(hyp.save_every, stable.batches),
+        stable=stable,
     )
     if state:
         optimizer = with_settings_of(training.optimizer, state["optimizer"])

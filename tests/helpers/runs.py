@@ -10,9 +10,11 @@ import train
 from models.detector import build_detector
 from models.weights.save import save_weights
 from utils.env import REPO
+from utils.run.log import read_metrics, read_scalars
 
 TINY = REPO / "tests/helpers/tiny.yaml"
 TOY_NAMES = ["mug", "key", "leaf", "bolt"]
+BITS = ("model", "ema", "optimizer", "loss", "random", "gradients")  # of a state
 
 
 def run_train(*words: object, project: Path, name: str = "exp") -> Path:
@@ -38,6 +40,32 @@ def assert_same(a: object, b: object, where: str = "state") -> None:
             assert_same(x, y, f"{where}[{i}]")
     else:
         assert a == b or a != a, f"{where}: {a} and {b}"
+
+
+def assert_equal_runs(whole: Path, other: Path) -> None:
+    """Weights, average, optimizer, open window, scores, the table and the curves."""
+    a, b = state_of(whole), state_of(other)
+    for key in BITS:
+        assert_same(a[key], b[key], key)
+    timeless = [{k: v for k, v in state["progress"].items() if k != "hours"} for state in (a, b)]
+    assert_same(*timeless)
+    rows = [read_metrics(folder / "metrics.csv") for folder in (whole, other)]
+    assert_same(*[[{k: v for k, v in row.items() if "time/" not in k} for row in run] for run in rows])
+    assert_same(*[read_scalars(folder, ("lr/", "momentum", "accumulate", "train/box")) for folder in (whole, other)])
+    assert_same(*[points(folder) for folder in (whole, other)])
+
+
+def points(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Every scalar of the event files, but for times, as it is drawn: nothing twice.
+
+    By step, for files that were begun in the same second are read in any order.
+    """
+    from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={SCALARS: 0})
+    events.Reload()
+    tags = [tag for tag in events.Tags()[SCALARS] if "time/" not in tag]
+    return {tag: sorted((e.step, e.value) for e in events.Scalars(tag)) for tag in sorted(tags)}
 
 
 def replaced(words: list[str], option: str, value: object) -> list[str]:

@@ -2,87 +2,17 @@
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 import train
-from tests.helpers.runs import assert_same, run_train, state_of
+from tests.helpers.interrupted import run_until
+from tests.helpers.runs import assert_equal_runs, run_train, state_of
 from utils.errors import UserError
 from utils.run.log import read_metrics, read_scalars
 from utils.run.state.progress import Progress
-
-INTERRUPTED = """
-import os, signal, sys
-import torch
-from train import main
-from utils.errors import listen_for_save, run_script
-
-listen_for_save()
-by, kind, part, left = *sys.argv[1:4], int(sys.argv[4])
-
-
-def count():
-    global left
-    left -= 1
-    if left == 0:
-        os.kill(os.getpid(), getattr(signal, by))
-
-
-def on_event(event, args):
-    if event == kind and any(part in str(arg) for arg in args):
-        count()
-
-
-def on_forward(module, inputs):
-    if type(module).__name__ == "DetectionModel" and module.training == (part == "training"):
-        count()
-
-
-if kind == "forward":
-    torch.nn.modules.module.register_module_forward_pre_hook(on_forward)
-else:
-    sys.addaudithook(on_event)
-sys.exit(run_script(lambda: main(sys.argv[5:])))
-"""
-BITS = ("model", "ema", "optimizer", "loss", "random", "gradients")
-
-
-def run_until(instant: tuple[str, str, int], *words: object, by: str = "SIGKILL") -> tuple[int, str]:
-    """train.py in a fork that sends itself a signal at the n-th time that something happens; exit code, output."""
-    command = [sys.executable, "-c", INTERRUPTED, by, *map(str, instant), *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, done.stdout
-
-
-def assert_equal_runs(whole: Path, other: Path) -> None:
-    """Weights, average, optimizer, open window, scores, the table and the curves."""
-    a, b = state_of(whole), state_of(other)
-    for key in BITS:
-        assert_same(a[key], b[key], key)
-    timeless = [{k: v for k, v in state["progress"].items() if k != "hours"} for state in (a, b)]
-    assert_same(*timeless)
-    rows = [read_metrics(folder / "metrics.csv") for folder in (whole, other)]
-    assert_same(*[[{k: v for k, v in row.items() if "time/" not in k} for row in run] for run in rows])
-    assert_same(*[read_scalars(folder, ("lr/", "momentum", "accumulate", "train/box")) for folder in (whole, other)])
-    assert_same(*[points(folder) for folder in (whole, other)])
-
-
-def points(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Every scalar of the event files, but for times, as it is drawn: nothing twice.
-
-    By step, for files that were begun in the same second are read in any order.
-    """
-    from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
-
-    events = EventAccumulator(str(folder), size_guidance={SCALARS: 0})
-    events.Reload()
-    tags = [tag for tag in events.Tags()[SCALARS] if "time/" not in tag]
-    return {tag: sorted((e.step, e.value) for e in events.Scalars(tag)) for tag in sorted(tags)}
 
 
 @pytest.fixture(scope="module")

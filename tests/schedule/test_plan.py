@@ -19,6 +19,7 @@ from utils.env import REPO
 from utils.schedule.describe import describe, moments, table
 from utils.schedule.draw import Drawn, plot_plan
 from utils.schedule.gallery import OF_DECAY, OF_WARMUP, plot_kinds
+from utils.schedule.past import stable_part
 from utils.schedule.plan import grid, group_names, make_plan
 from utils.schedule.preview import announce, split_variants
 from utils.schedule.rates import build_schedule, fitting_batch, scaled_weight_decay, steps, within_pictures
@@ -283,7 +284,7 @@ def test_a_run_keeps_its_plan(tmp_path):
         hyp = Hyp(epochs=3, batch=16, noplots=noplots)
         (tmp_path / name).mkdir()
         schedule = build_schedule(hyp, 10, 16)
-        announce(make_plan(schedule, hyp), schedule, hyp, tmp_path / name)
+        announce(make_plan(schedule, hyp), schedule, hyp, tmp_path / name, stable_part(schedule, hyp))
         assert (tmp_path / name / "plan.png").exists() != noplots
 
 

@@ -17,7 +17,7 @@ METRICS = (
     *("also/mAP50-95", "also/mAP50"),  # of the set that --val-also names
 )
 OWN = ("device", "workers", "project", "name")  # of where a run takes place: no part of what an arm is
-SINGLE = ("resume", "stop_after", "exist_ok")  # options of a single run, which a comparison refuses
+SINGLE = ("resume", "extend", "stop_after", "exist_ok")  # options of a single run, which a comparison refuses
 DEMO = {"hyp": "demo", "epochs": 4}
 EXAMPLE = "--arm warm finetune --arm cold finetune warmup_epochs=0"
 

@@ -22,7 +22,7 @@ def parse_args(argv: list[str]) -> tuple[Command, Hyp, list[str]]:
 
 def or_demo(given_options: dict[str, Any], keys: Sequence[str] = ("hyp",)) -> tuple[dict[str, Any], list[str]]:
     """The options as given, or with `keys` of the embedded demo where nothing says what to work on; a note on that."""
-    if {"hyp", "weights", "data", "resume"} & given_options.keys():
+    if {"hyp", "weights", "data", "resume", "extend"} & given_options.keys():
         return given_options, []
     demo = {"hyp": DEMO} if "hyp" in keys else {key: load_hyp_file(DEMO)[0][key] for key in keys}
     return demo | given_options, [NO_DATA if given_options else "no options given: the embedded demo (--hyp demo)"]

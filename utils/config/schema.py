@@ -105,6 +105,9 @@ class Command(BaseModel):
     hyp: str | None = Field(None, description="hyp file; states what differs from hyps/default.yaml")
     resume: str | None = Field(None, description="last.pt of an interrupted run; goes on where it stopped")
     resume_anyway: bool = Field(False, description="resume although the data or the hyp differ from those of the start")
+    extend: str | None = Field(
+        None, description="folder of a run that a longer one, of --epochs, goes on from: decay wsd or constant"
+    )
     exist_ok: bool = Field(False, description="write into project/name although it exists")
     no_warmup: bool = Field(False, description="short for warmup=none warmup_epochs=0")
     stop_after: int | None = Field(None, ge=1, description="stop after this many epochs, as if interrupted")

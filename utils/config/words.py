@@ -12,12 +12,12 @@ from utils.config.help import allowed_words
 from utils.config.values import Loader
 from utils.errors import UserError, suggest
 
-TEXTS = {"device", "name", "project", "weights", "data", "resume", "hyp", "split", "source"}  # never read as a number
+TEXTS = {"device", "name", "project", "weights", "data", "resume", "extend", "hyp", "split", "source"}  # never a number
 CHOICES = {  # words of a short list; `off` is no boolean
     "cache", "amp", "optimizer", "warmup", "decay", "head", "recipe", "decay_from", "clock", "warmup_accumulate",
     "scale_lr", "loader", "hsv_mode", "hsv_on", "channels_last",
 }  # fmt: skip
-FREE = {"name", "project", "hyp", "resume", "sweep", "source"}  # may hold key=value: a run is named after what it tries
+FREE = {"name", "project", "hyp", "resume", "extend", "sweep", "source"}  # may hold key=value: runs are named so
 BARE = {"cache": "ram", "resume": "latest", "multi_scale": "0.5"}  # these may stand without a value, as in YOLOv5
 
 

@@ -6,6 +6,7 @@ console   what a run prints
 plots     rates, losses and scores as pictures
 detection  what detect.py finds: thresholds, drawings, files
 log       metrics.csv and TensorBoard
+carry     what a longer run takes over from a shorter one
 meter     what an epoch adds up to
 profile   where the time of the first batches goes
 pictures  what was learned from and what was found

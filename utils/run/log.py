@@ -104,12 +104,7 @@ class RunLog:
         for tag, value in shown.items():
             self.writer.add_scalar(tag, value, epoch)
         self._tell("epoch", epoch, shown)
-        columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        text = io.StringIO(newline="")
-        table = csv.DictWriter(text, columns)
-        table.writeheader()
-        table.writerows(self.rows)
-        write_whole(self.csv_path, text.getvalue().encode())
+        write_metrics(self.csv_path, self.rows)
         self.writer.flush()
 
     def classes(self, rows: list[dict[str, Any]]) -> None:
@@ -197,6 +192,15 @@ def wait_for_a_later_name(folder: Path) -> None:
     until = time.monotonic() + 1.1  # not longer, should the clock have been set back
     while int(time.time()) <= newest and time.monotonic() < until:
         time.sleep(0.02)
+
+
+def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
+    """A metrics.csv with a row for each epoch; what an epoch lacks is an empty cell."""
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
+    table.writeheader()
+    table.writerows(rows)
+    write_whole(path, text.getvalue().encode())
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

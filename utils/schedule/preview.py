@@ -14,6 +14,8 @@ from utils.errors import UserError
 from utils.run.console import configure_console
 from utils.schedule.describe import describe, table
 from utils.schedule.draw import Drawn, plot_plan
+from utils.schedule.extend import extend_lines, extension_of_yaml
+from utils.schedule.past import Alike, stable_part
 from utils.schedule.plan import Plan, group_names, make_plan
 from utils.schedule.rates import Schedule, build_schedule, fitting_batch, within_pictures
 from utils.schedule.warn import of_batch, warnings
@@ -64,6 +66,8 @@ def show(
         command, hyp = variant.command, variant.hyp
         if command.resume:
             raise UserError("--plan shows a new run; a run that is resumed keeps the plan.png of its folder.")
+        longer = extension_of_yaml(command, hyp) if command.extend else None
+        hyp = longer.hyp if longer else hyp
         if hyp.batch == -1:
             raise UserError("--plan needs the number of pictures per batch: batch -1 is found out with the model only.")
         if len(variants) > 1:
@@ -79,7 +83,10 @@ def show(
         schedule = build_schedule(hyp, nb, hyp.batch, group_names(hyp))
         plan = make_plan(schedule, hyp)
         log.info(f"pictures  {n} for training{'' if exact else ' (files counted; no index of them is kept yet)'}")
-        say(plan, schedule, hyp)
+        say(plan, schedule, hyp, stable_part(schedule, hyp))
+        if longer:
+            at = longer.begins_at(nb)
+            log.info(f"extends   {longer.folder} from batch {at} on: {schedule.total - at} are left to be trained")
         log.info("")
         for line in table(schedule):
             log.info(line)
@@ -133,16 +140,16 @@ def for_data(hyp: Hyp, n: int, nc: int) -> Hyp:
     return hyp.model_copy(update={"batch": batch} | chosen)
 
 
-def announce(plan: Plan, schedule: Schedule, hyp: Hyp, folder: Path) -> None:
-    """The plan of a run that starts now, on the console and as plan.png in its folder."""
-    say(plan, schedule, hyp)
+def announce(plan: Plan, schedule: Schedule, hyp: Hyp, folder: Path, stable: Alike) -> None:
+    """The plan of a run that starts now, on the console and as plan.png in its folder; stable: what of it is kept."""
+    say(plan, schedule, hyp, stable)
     if not hyp.noplots:
         plot_plan([Drawn(folder.name, schedule, plan, hyp)], folder / "plan.png")
 
 
-def say(plan: Plan, schedule: Schedule, hyp: Hyp) -> None:
-    """The figures of a plan and the warnings on it."""
-    for line in describe(plan, schedule, hyp):
+def say(plan: Plan, schedule: Schedule, hyp: Hyp, stable: Alike) -> None:
+    """The figures of a plan, whether it can be extended, and the warnings on it."""
+    for line in [*describe(plan, schedule, hyp), *extend_lines(stable, hyp)]:
         log.info(line)
     for line in warnings(plan, schedule, hyp):
         log.info(f"warning: {line}")

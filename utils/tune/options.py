@@ -11,7 +11,9 @@ from utils.config.options import or_demo, resolve
 from utils.config.schema import Command, Hyp, check
 from utils.config.words import parse_tokens
 
-ONCE = ("resume", "resume_anyway", "stop_after", "plan", "profile", "wandb", "exist_ok")  # of a single run of train.py
+ONCE = (  # of a single run of train.py
+    *("resume", "resume_anyway", "extend", "stop_after", "plan", "profile", "wandb", "exist_ok"),
+)
 
 
 class Lr(BaseModel):

@@ -2,8 +2,10 @@
 
 due         when it is saved inside an epoch
 progress    what changes while a run goes on, in plain values
+settings    which settings a run that goes on may have others of
 seed        the random state of the libraries
 checkpoint  last.pt, and how a run goes on from it
+stable      what is kept for a longer run
 restart     a run after torchrun has restarted its ranks
 writer      states written while training goes on
 """

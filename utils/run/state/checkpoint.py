@@ -13,29 +13,11 @@ from utils.files import write_whole
 from utils.run.folder import is_closed, make_run_folder, require_free
 from utils.run.state.progress import Progress
 from utils.run.state.seed import random_state, set_random_state
+from utils.run.state.settings import FIXED, FREE, change, given_settings, others
 
 FORMAT = "preheat-1"
-FREE = {  # keys that a resumed run may have others of: they change no bit, or it is said that they do
-    *(
-        "device",
-        "graph",
-        "workers",
-        "noplots",
-        "data",
-        "batch",
-        "save_every",
-        "save_period",
-        "cache",
-        "cache_gb",
-        "loader",
-    ),
-    *("cache", "cache_gb", "loader", "time"),
-}
-FIXED = {  # keys that decide which tensors there are
-    *("weights", "head", "optimizer", "freeze", "recipe", "lr_backbone", "lr_head", "classes", "single_cls"),
-    *("warmup_epochs_backbone", "warmup_epochs_head"),
-}
 LAST, OLDER = "last.pt", "last-older.pt"  # the newest state of a run, and the one before it
+STABLE = "stable.pt"  # the state that a longer run goes on from; in the folder stable/ the best weights up to there
 log = logging.getLogger(__name__)
 
 
@@ -121,6 +103,7 @@ class Resumed:
     folder: Path | None  # None: the file lies in no run folder, and the run goes on in a new one
     changed: tuple[str, ...] = ()  # keys of the hyp that are others than at the start
     notes: tuple[str, ...] = ()  # for the user
+    extends: Path | None = None  # folder of a run that a longer one, in a new folder, goes on from
 
     def finished(self) -> dict[str, float] | None:
         """The metrics of a run that has nothing left to do, which is said; None where it has."""
@@ -170,15 +153,15 @@ def open_resume(command: Command, hyp: Hyp) -> tuple[Resumed, Hyp]:
     if folder:
         require_free(folder)
     where = {"project"} if folder else {"project", "name"}
-    given = {key: getattr(hyp, key) for key in hyp.model_fields_set - where}
+    given = given_settings(hyp, without=where)
     free = FREE | ({"val_also"} if state["hyp"].get("val_also") else set())
-    differ = {key: value for key, value in given.items() if key not in free and value != state["hyp"].get(key)}
+    differ = others(given, state["hyp"], free)
     if differ and not (command.resume_anyway and not FIXED & differ.keys()):
-        refused = differ.keys() & FIXED if command.resume_anyway else differ.keys()
+        refused = {key: differ[key] for key in sorted(differ) if key in FIXED or not command.resume_anyway}
         anyway = "" if FIXED & differ.keys() else " To go on all the same, which run.json records: --resume-anyway."
-        each = "; ".join(f"{key}: {state['hyp'].get(key)} at the start, {differ[key]} now" for key in sorted(refused))
         raise UserError(
-            f"--resume goes on with a run as it was started: {', '.join(sorted(refused))} cannot change ({each}). "
+            f"--resume goes on with a run as it was started: {', '.join(refused)} cannot change "
+            f"({change(refused, state['hyp'])}). "
             f"For other settings start a new run from its weights: --weights {path}.{anyway}"
         )
     for key, value in differ.items():
@@ -234,7 +217,9 @@ def open_run_folder(hyp: Hyp, resumed: Resumed | None, exist_ok: bool) -> Path:
         folder = make_run_folder(hyp.project, hyp.name, exist_ok)
         require_free(folder)
         save_hyp(folder / "hyp.yaml", hyp)
-        if resumed:
+        if resumed and resumed.extends:
+            log.info(f"{folder} goes on from {resumed.path}")
+        elif resumed:
             log.info(f"{resumed.path} lies in no run folder, so the run goes on in a new one: {folder}")
     (folder / "weights").mkdir(exist_ok=True)
     for left in (folder / "weights").glob("*.tmp"):  # by a process that was killed while it wrote

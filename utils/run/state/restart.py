@@ -32,5 +32,5 @@ def restarted(command: Command, hyp: Hyp) -> tuple[Command, Hyp]:
             if not last.exists():
                 break
             kept = {key: getattr(hyp, key) for key in hyp.model_fields_set.intersection(WHERE)}
-            return command.model_copy(update={"resume": str(last), "hyp": None}), Hyp(**kept)
+            return command.model_copy(update={"resume": str(last), "hyp": None, "extend": None}), Hyp(**kept)
     return command, hyp
