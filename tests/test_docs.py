@@ -53,7 +53,7 @@ def needs_nothing(words: list[str]) -> bool:
         return False
     if {"--list", "--report-only"} & set(words) or words[-1].endswith("declaration.yaml"):  # of comparisons, of data
         return False
-    files = [word.rpartition("=")[2] for word in words if word.endswith((".yaml", ".pt"))]
+    files = [word.rpartition("=")[2] for word in words if word.endswith((".yaml", ".pt")) or word.startswith("runs/")]
     brought = [file for file in files if file.startswith("runs/") or not (REPO / file).exists()]  # runs/ is nobody's
     makes_no_run = "--plan" in words or "--help" in words or "data.index" in words
     return not brought or ("your.yaml" in brought and makes_no_run)

@@ -91,7 +91,7 @@ def test_a_run_that_cannot_be_extended_says_why(words, tmp_path, capsys):
     """Stopped by its patience; with its stable part damaged, and removed; one that falls from the first batch on."""
     constant = [*words, "decay=constant", "close_mosaic=0", "warmup=none", "nbs=12"]
     early = run_train(*replaced(constant, "--weights", TINY), "patience=1", project=tmp_path / "early")
-    with pytest.raises(UserError, match=r"ended after epoch 2 \(patience 1\), before batch 19, and so would"):
+    with pytest.raises(UserError, match=r"ended after epoch 2 \(patience 1\), before batch 18, and so would"):
         extend(early, 6)
     folder = run_train(*replaced(constant, "--epochs", 2), project=tmp_path / "whole")
     train.main(["--extend", str(folder), "--epochs", "5", "--plan", "--project", str(tmp_path / "plan")])
@@ -116,8 +116,8 @@ def test_a_run_that_cannot_be_extended_says_why(words, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_run_that_went_on_with_other_settings_is_extended_with_a_warning(words, tmp_path, capsys):
-    constant = [*replaced(words, "--epochs", 2), "decay=constant", "close_mosaic=0", "warmup=none", "--stop-after", 1]
-    folder = run_train(*constant, project=tmp_path)
+    constant = [*replaced(words, "--epochs", 2), "decay=constant", "close_mosaic=0", "warmup=none", "nbs=4"]
+    folder = run_train(*constant, "--stop-after", 1, project=tmp_path)
     train.main(["--resume", str(folder), "box=5", "--resume-anyway"])
     extend(folder, 3)
     assert "was resumed with other settings or data (box), so what comes is no run that" in capsys.readouterr().out

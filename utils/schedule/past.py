@@ -9,6 +9,7 @@ from utils.config.schema import Hyp
 from utils.schedule.plan import group_names
 from utils.schedule.rates import Schedule, build_schedule, steps
 
+TOO_SHORT = "past its warm-up and its first epoch no optimizer step comes before its last batch"
 MUCH_LONGER = 10  # times its epochs: what depends on the length of a run shows by then
 
 
@@ -29,7 +30,7 @@ def alike(hyp: Hyp, other: Hyp, nb: int, two_branches: bool = False) -> Alike:
     length = f"in a run of {hyp.epochs} epochs, and {{}} in one of {other.epochs}"
     a, b = (build_schedule(each, nb, each.batch, group_names(each)) for each in (hyp, other))
     ends = [max(each.epochs - each.close_mosaic, 0) for each in (hyp, other)]  # epochs with mosaic
-    limits = [Alike(min(a.total, b.total) - 1, "there the shorter one ends")]
+    limits = [Alike(min(a.total, b.total) - 1, TOO_SHORT)]
     if ends[0] != ends[1]:
         why = f"close_mosaic: the mosaic ends after epoch {ends[0]} {length.format(f'after epoch {ends[1]}')}"
         limits.append(Alike(min(ends) * nb, why))
@@ -68,4 +69,6 @@ def stable_part(schedule: Schedule, hyp: Hyp, two_branches: bool = False) -> Ali
     same, least = alike(hyp, longer, schedule.nb, two_branches), max(schedule.nw, schedule.nb)
     ends = (ni + 1 for ni, _ in steps(schedule) if ni < same.batches) if same.batches > least else ()
     last = max(ends, default=0)
-    return replace(same, batches=last if last > least else 0)
+    if last > least:
+        return replace(same, batches=last)
+    return Alike(0, same.why if same.batches <= least else TOO_SHORT)
