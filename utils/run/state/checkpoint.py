@@ -111,6 +111,8 @@ class Resumed:
             return None
         name = self.folder or self.path
         log.info(f"{name} is a finished run. More epochs are a new run from its weights: --weights {self.path}")
+        if self.folder and (self.folder / "weights" / STABLE).is_file():
+            log.info(f"or the run that had been planned with more: --extend {self.folder} --epochs N")
         return self.state["progress"]["metrics"]
 
     def fit(self, hyp: Hyp, nb: int, other_data: bool) -> None:
