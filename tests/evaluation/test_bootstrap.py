@@ -86,6 +86,38 @@ def test_a_picture_drawn_three_times_counts_as_three_pictures(seed):
         np.testing.assert_allclose(ours[column], np.nanmean(theirs, 1), atol=1e-9)
 
 
+def plainly(matches: Matches, weights: np.ndarray) -> list[float]:
+    """Mean AP at each threshold when pictures count as weights (pictures,) say, by COCO's definition, one by one."""
+    each = []
+    for t in range(10):
+        ap = []
+        for c in range(len(matches.starts) - 1):
+            to_find = weights[matches.boxes[matches.box_starts[c] : matches.box_starts[c + 1]]].sum()
+            rows = slice(matches.starts[c], matches.starts[c + 1])
+            w, hit, ignored = weights[matches.picture[rows]], matches.hit[t, rows], matches.ignored[t, rows]
+            true, seen = np.cumsum(w * hit), np.cumsum(w * ~ignored)
+            recall, precision = true / max(to_find, 1), true / np.maximum(seen, 1)
+            best = [precision[recall >= r].max(initial=0) for r in np.linspace(0, 1, 101)]
+            ap += [np.mean(best)] if to_find else []
+        each.append(np.mean(ap) if ap else np.nan)
+    return each
+
+
+@pytest.mark.parametrize(("seed", "hidden"), [(0, 0.0), (1, 0.2), (2, 0.05)])
+def test_the_interval_is_that_of_a_plain_loop_to_the_digit(seed, hidden):
+    """Hits at any thresholds, also with gaps between them, and detections that count neither way at some of them."""
+    rng = np.random.default_rng(seed)
+    matches = world(rng, 12)
+    matches = replace(matches, hit=matches.hit ^ (rng.random(matches.hit.shape) < 0.1))
+    matches = replace(matches, ignored=~matches.hit & (rng.random(matches.hit.shape) < hidden))
+    fast = resample(matches, seed, 20)
+    (weights,) = draws(12, seed, 20)
+    slow = np.array([plainly(matches, column) for column in weights.T.astype(float)])
+    np.testing.assert_allclose(fast.drawn["mAP50-95"], slow[1:].mean(1), atol=1e-6)
+    plain = Resamples(12, {"mAP50-95": slow[0].mean()}, {"mAP50-95": slow[1:].mean(1)})
+    np.testing.assert_allclose(fast.interval("mAP50-95"), plain.interval("mAP50-95"), atol=1e-6)
+
+
 def test_draws_are_the_same_however_many_are_held_at_once(monkeypatch):
     (whole,) = draws(7, 0, 20)
     monkeypatch.setattr("utils.evaluation.bootstrap.CELLS", 30)

@@ -140,38 +140,53 @@ def class_ap(
 
     picture (d,), hit, ignored (10, d) by falling score; boxes (m,) picture of each true box; weights (pictures, b).
     From the last detection to the first: at each hit the precision so far is the best at this recall or a higher one,
-    and is read at every recall that this hit is the first to reach.
+    and is read at every recall that this hit is the first to reach. What is no hit costs one addition, and neighbouring
+    thresholds at which a detection is a hit are counted together.
     """
-    n, b = weights.shape
-
-    def total(pictures: np.ndarray) -> np.ndarray:
-        return np.bincount(pictures, minlength=n).astype(weights.dtype) @ weights  # (b,)
-
+    b = weights.shape[1]
     last = np.flatnonzero(hit.any(0)).max(initial=-1) + 1
-    hit, shown, picture = hit[:, :last], ~ignored[:, :last], picture[:last]
-    to_find = total(boxes)
+    hit, ignored, picture = hit[:, :last], ignored[:, :last], picture[:last]
+    to_find, seen = total(boxes, weights), total(picture, weights)  # (b,) seen, true, hidden: up to the one looked at
+    true, hidden = (np.stack([total(picture[row], weights) for row in rows]) for rows in (hit, ignored))  # (10, b)
     most = int(to_find.max()) + 1
     reached = np.searchsorted(RECALLS, np.arange(most) / np.maximum(to_find, 1)[:, None], "right")  # (b, most)
     reached = reached.astype(np.uint8).ravel()  # how many of RECALLS 0, 1, ... hits reach
-    true = [total(picture[hit[t]]) for t in range(10)]  # hits up to the detection looked at, at each threshold
-    place = [np.arange(b) * most + n.astype(np.int64) for n in true]
-    level = [reached.take(at) for at in place]
-    alike = bool(shown.all())  # one column for all thresholds, unless what is ignored differs
-    seen = [total(picture[shown[t]]) for t in range(1 if alike else 10)]
-    best, ap, spare = np.zeros((10, b), weights.dtype), np.zeros((10, b), weights.dtype), np.empty(b, weights.dtype)
-    whole = weights.astype(np.int64)
-    for i in range(last - 1, -1, -1):
-        w, count = weights[picture[i]], whole[picture[i]]
-        for t in np.flatnonzero(hit[:, i]).tolist():
-            np.divide(true[t], np.maximum(seen[0 if alike else t], 1), out=spare)
-            np.maximum(best[t], spare, out=best[t])
+    place = np.arange(b) * most + true.astype(np.int64)
+    level = reached.take(place)
+    best, ap, whole = np.zeros_like(true), np.zeros_like(true), weights.astype(np.int64)
+    some_hidden = ignored.any()
+    events = np.flatnonzero((hit | ignored).any(0))
+    steps = events, [*events[1:], last][: len(events)], runs_of(hit[:, events]), ignored[:, events].any(0)
+    for i, following, runs, hides in zip(*(column[::-1] for column in steps), strict=True):
+        if following > i + 1:
+            seen -= weights.take(picture[i + 1 : following], 0).sum(0)
+        w, shown = weights[picture[i]], np.maximum(seen, 1)
+        for t in runs:
+            precision = true[t] / (np.maximum(seen - hidden[t], 1) if some_hidden else shown)
+            np.maximum(best[t], precision, out=best[t])
             true[t] -= w
-            place[t] -= count
+            place[t] -= whole[picture[i]]
             now = reached.take(place[t])
-            np.multiply(best[t], level[t] - now, out=spare)
-            ap[t] += spare
+            ap[t] += np.multiply(best[t], level[t] - now, out=precision)
             level[t] = now
-        for t, column in enumerate(seen):
-            if shown[t, i]:
-                column -= w
+        seen -= w
+        if hides:
+            hidden -= w * ignored[:, i, None]
     return (ap + best) / len(RECALLS) * (to_find > 0), to_find > 0  # recall 0 is reached without a hit
+
+
+def total(pictures: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """How often the pictures (k,) count in each draw, together: (b,); weights (pictures, b)."""
+    if 8 * len(pictures) < len(weights):
+        return weights.take(pictures, 0).sum(0)
+    return np.bincount(pictures, minlength=len(weights)).astype(weights.dtype) @ weights
+
+
+def runs_of(hit: np.ndarray) -> list[list[slice]]:
+    """For each column of hit (10, k) the series of thresholds without a gap at which it is true."""
+    edges = np.diff(hit.astype(np.int8), axis=0, prepend=0, append=0)
+    starts, ends = (np.argwhere(edges.T == step) for step in (1, -1))  # (runs, 2): column, threshold
+    runs: list[list[slice]] = [[] for _ in range(hit.shape[1])]
+    for (column, start), end in zip(starts.tolist(), ends[:, 1].tolist(), strict=True):
+        runs[column].append(slice(start, end))
+    return runs
