@@ -46,14 +46,13 @@ def write_errors(
     doubts = suspicions(index, result.detections, judged, unseen)
     (folder / "errors.csv").write_text(errors_csv(index, counts), encoding="utf-8")
     (folder / "labels-to-check.csv").write_text(suspicions_csv(index, doubts), encoding="utf-8")
-    shown = view(index, result.detections, judged, counts, doubts, read, worst, title, 1 + len(others))
-    (folder / "errors.html").write_text(render(Path(__file__).with_name("errors.html.jinja"), shown), encoding="utf-8")
     said = lines(judged, counts)
     if others:
-        alone = int(never_found(index, result.detections).sum())
-        said.append(
-            f"labels that it never finds: {alone}; that none of all {1 + len(others)} finds: {int(unseen.sum())}"
-        )
+        alone, n = int(never_found(index, result.detections).sum()), 1 + len(others)
+        said.append(f"labels that it never finds: {alone}; that none of all {n} finds: {int(unseen.sum())}")
+    shown = view(index, result.detections, judged, counts, doubts, read, worst, title, 1 + len(others))
+    page = render(Path(__file__).with_name("errors.html.jinja"), {**shown, "sentences": said})
+    (folder / "errors.html").write_text(page, encoding="utf-8")
     many = f"; {len(doubts)} labels to look at are in labels-to-check.csv" if doubts else ""
     return [*said, f"why: {folder / 'errors.html'}{many}"]
 
@@ -69,14 +68,13 @@ def view(
     title: str,
     detectors: int = 1,
 ) -> Mapping[str, Any]:
-    """Everything that the template shows; detectors: how many have looked for labels that none finds."""
+    """What the template shows beside the sentences; detectors: how many have looked for labels that none finds."""
     of = f", of any of {detectors} detectors" if detectors > 1 else ""
     best = max(judged.gain, key=judged.gain.__getitem__)
     named = {what: [s for s in doubts if s.what == what] for what in LOOK}
     return {
         "name": title,
         "headline": headline(judged, best),
-        "sentences": lines(judged, counts),
         "kinds": kinds_table(judged, counts),
         "classes": classes_table(index, counts),
         "threshold": f"{counts.threshold:.3f}",
