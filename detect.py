@@ -15,7 +15,7 @@ from utils.config.words import parse_tokens, take_lists
 from utils.errors import StoppedBySignal, UserError, answer_first, run_script
 
 SHARED = (
-    "imgsz", "device", "workers", "amp", "channels_last", "iou", "max_det", "agnostic_nms", "classes",
+    "imgsz", "device", "workers", "amp", "channels_last", "iou", "max_det", "agnostic_nms", "classes", "white_level",
 )  # fmt: skip
 DEMO = "neither --weights nor --source is given: the embedded demo, pictures of the kind its network was pretrained on"
 Options = create_model(
@@ -121,7 +121,7 @@ def main(argv: list[str] | None = None) -> dict[str, int]:
     torch.set_num_threads(thread_count(ranks))
     models = open_detectors(options.weights, options.download)
     model = models[0]
-    options, more = as_trained(options, model.args, ("imgsz",))
+    options, more = as_trained(options, model.args, ("imgsz", "white_level"))
     for note in notes + more:
         log.info(note)
     stride, classes = max(int(one.stride.max()) for one in models), list(model.names.values())
@@ -182,7 +182,9 @@ def batches(
         bar.expect(len(inputs.pictures))
         hear = lambda path, why: broken.append((path, why))  # noqa: E731
         paths, shapes, whole = inputs.pictures, inputs.shapes, output.wants_pictures
-        yield from read_stills(paths, shapes, **sizes, threads=threads, whole=whole, broken=hear)
+        yield from read_stills(
+            paths, shapes, **sizes, threads=threads, whole=whole, broken=hear, white=options.white_level
+        )
     if inputs.camera and "batch" not in options.model_fields_set:
         sizes["batch"] = 1  # a camera's frames are wanted now
     for path in [*inputs.videos, *filter(None, [inputs.camera])]:

@@ -131,6 +131,7 @@ def compare(model: nn.Module, path: Path, inputs: Inputs, options: Any) -> Agree
     batches = read_stills(
         inputs.pictures[:n], inputs.shapes[:n], imgsz=options.imgsz, stride=int(model.stride.max()), threads=1,
         batch=max(options.batch, 2 if options.dynamic else 1), rect=exported.fixed is None, whole=False,
+        white=(model.args or {}).get("white_level"),
         broken=lambda path, why: log.info(f"skipped: {path}: {why}"),
     )  # fmt: skip
     ours, theirs = {}, {}

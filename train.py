@@ -54,7 +54,7 @@ from data.loading.device.prepare import to_device
 from data.loading.loader import TrainLoader, build_train_loader, first_batch
 from data.loading.multiscale import random_size, resize
 from data.loading.order import box_sizes, class_counts, most_boxes
-from data.scored import open_data, open_validation
+from data.scored import open_data, open_validation, with_white
 from models.anchor.anchors import settle_anchors
 from models.detector import load_for_eval, open_model
 from models.head import Transfer
@@ -117,6 +117,7 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     torch.set_num_threads(state["threads"] if state else thread_count(ranks))  # part of the state: sums depend on it
     set_seed(hyp.seed, hyp.deterministic)
     data, train_index, val_index, also = open_data(hyp, command)
+    hyp = with_white(hyp, train_index.depth, val_index.depth)
     changed = check_data(resumed, data, hyp.data != state["hyp"]["data"], command.resume_anyway) if resumed else []
     model, transfer = open_model(hyp, train_index.names, state, command.download)
     suited = [] if resumed else settle_anchors(model, box_sizes(train_index, hyp.imgsz), hyp)

@@ -58,7 +58,7 @@ from data.loading.device.prepare import to_device
 from data.loading.loader import TrainLoader, build_train_loader
 from data.loading.multiscale import random_size, resize
 from data.loading.order import class_counts, most_boxes
-from data.scored import open_validation
+from data.scored import open_validation, with_white
 from models.detector import open_model
 from models.training.fit import Demand, require_statistics, settle
 from models.training.freeze import freeze
@@ -101,7 +101,8 @@ def open_bench(command: Command, hyp: Hyp) -> "Bench":
     ranks = Ranks(0, 1, pick_device(hyp.device))
     torch.set_num_threads(thread_count(ranks))
     open_device(ranks.device)
-    train, _ = open_parts(load_dataset_yaml(hyp.data, command.download), hyp, command.trust_index)
+    train, val = open_parts(load_dataset_yaml(hyp.data, command.download), hyp, command.trust_index)
+    hyp = with_white(hyp, train.depth, val.depth)
     model, head = open_model(hyp, train.names, None, command.download)
     model.to(ranks.device)
     hyp = settle(hyp, ranks, model, Demand(most_boxes(train, hyp.mosaic, hyp.mixup), class_counts(train)))

@@ -16,7 +16,7 @@ from utils.errors import UserError, answer_first, run_script
 
 SHARED = (
     "imgsz", "device", "workers", "amp", "channels_last", "strict", "single_cls", "noplots", "conf", "iou", "max_det",
-    "multi_label", "agnostic_nms", "classes", "fold", "fold_seed",
+    "multi_label", "agnostic_nms", "classes", "fold", "fold_seed", "white_level",
 )  # fmt: skip
 TRAINED = (
     "imgsz",
@@ -26,6 +26,7 @@ TRAINED = (
     "multi_label",
     "agnostic_nms",
     "single_cls",
+    "white_level",
 )  # of the weights unless given
 DEMO = {"weights": "models/demo.pt", "data": "toy-source"}
 DEMO_NOTE = "neither --weights nor --data is given: the embedded demo, on the drawn world that it was pretrained on"
@@ -108,6 +109,7 @@ from data.index.folds import open_part
 from data.index.index import Index
 from data.loading.loader import build_eval_loader
 from data.pictures.decode import load_picture
+from data.scored import depths_of, with_white
 from models.detector import check_imgsz, for_evaluation, load_for_eval
 from models.inference.classes import match_names, weights_of
 from models.inference.combined.average import average, estimate_statistics
@@ -159,6 +161,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     rect = all([check_size(one, options) for one in models])
     config = load_dataset_yaml(options.data, options.download)
     index = open_part(config, options.split, options, options.trust_index)
+    options = with_white(options, *depths_of(config, index, options))
     names = list(model.names.values())
     class_map = [0] * len(names) if options.single_cls else match_names(names, index.names, options)
     settings = Settings.of(options, None)
@@ -171,6 +174,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     loader = build_eval_loader(
         index, imgsz=options.imgsz, stride=stride, batch=options.batch, rect=rect,
         workers=worker_count(options.workers, ranks), pin=ranks.device.type == "cuda",
+        white=options.white_level,
     )  # fmt: skip
     if loader.pin:  # the workers are forked before the GPU is opened
         loader.start()
@@ -232,7 +236,9 @@ def write_average(model: nn.Module, config: DatasetConfig, options: Any, stride:
     """The mean of checkpoints with BatchNorm statistics of training pictures, as average.pt, and as read from there."""
     index = open_part(config, "train", options, options.trust_index)
     index = index.take(np.unique(np.linspace(0, index.n - 1, min(index.n, FOR_STATISTICS)).astype(int)))
-    loader = build_eval_loader(index, imgsz=options.imgsz, stride=stride, batch=options.batch, workers=0)
+    loader = build_eval_loader(
+        index, imgsz=options.imgsz, stride=stride, batch=options.batch, workers=0, white=options.white_level
+    )
     n = estimate_statistics(model, (preprocess(batch["img"], torch.device("cpu")) for batch in loader))
     path = folder / "average.pt"
     save_weights(path, model, list(model.names.values()), model.args, 0, {})
@@ -302,7 +308,7 @@ def write_files(
         write_labels(folder / "labels", index, result.detections)
     if options.errors:
         title = f"{weights_of(options)} on {options.data}, {options.split}"
-        read = lambda row: picture_of(index, row)  # noqa: E731
+        read = lambda row: picture_of(index, row, options.white_level)  # noqa: E731
         for line in write_errors(folder, index, result, read, options.worst, title, others):
             log.info(line)
     if not options.noplots:
@@ -311,10 +317,10 @@ def write_files(
     log.info(f"written to {folder}: {', '.join(sorted(p.name for p in folder.iterdir()))}")
 
 
-def picture_of(index: Index, row: int) -> np.ndarray:
+def picture_of(index: Index, row: int, white: float | None) -> np.ndarray:
     """A picture (h, w, 3), uint8 RGB, its long side at most SHOWN pixels."""
     h, w = index.shapes[row].tolist()
-    return load_picture(index.paths[row], (h, w), min(max(h, w), SHOWN), reduce=True)[..., ::-1]
+    return load_picture(index.paths[row], (h, w), min(max(h, w), SHOWN), True, white)[..., ::-1]
 
 
 if __name__ == "__main__":

@@ -4,7 +4,10 @@ import contextlib
 import hashlib
 import logging
 import os
+import re
+import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +18,7 @@ except ImportError:  # Windows: nobody waits; what is written there must be move
     fcntl = None
 
 Stamp = tuple[int, int]  # size, mtime_ns
+WAITS = (0.02, 0.1, 0.4)  # seconds before a file that may not be replaced is tried again
 log = logging.getLogger(__name__)
 
 
@@ -33,12 +37,46 @@ def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object], older
             os.fsync(file.fileno())
         if older and path.is_file():
             keep_as(path, older)
-        os.replace(beside, path)
+        _move(beside, path)
     except RuntimeError as e:  # torch.save hides what the system said behind an error of its own
         raise (e.__context__ if isinstance(e.__context__, OSError) else e) from None
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)  # there only if writing was cut short
+
+
+def write_new(path: Path, content: bytes | Callable[[BinaryIO], object]) -> Path:
+    """Write new content of `path` under a name that nobody has open, <stem>-<number>-<random><suffix>; see newest().
+
+    For files that are mapped into memory: Windows lets nobody rename or write over these, and elsewhere who has the old
+    one mapped keeps it. Older ones are removed, where the system allows that; where not, the next time.
+    """
+    number = _family(path)[-1][0] + 1
+    new = path.with_name(f"{path.stem}-{number:06d}-{secrets.token_hex(4)}{path.suffix}")
+    write_whole(new, content)
+    for *_, older in _family(path)[:-1]:
+        with contextlib.suppress(OSError):
+            older.unlink()
+    return newest(path)
+
+
+def newest(path: Path) -> Path:
+    """Where the newest content of `path` lies that write_new has written; `path` itself where that has written none."""
+    return _family(path)[-1][-1]
+
+
+def _family(path: Path) -> list[tuple[int, str, Path]]:
+    """The files of write_new for a path, the newest last, as number, name and path; the path itself is number 0."""
+    of_family = re.compile(f"{re.escape(path.stem)}-(\\d{{6,}})-[0-9a-f]{{8}}{re.escape(path.suffix)}")
+    try:
+        found = [
+            (int(match[1]), match[0], path.with_name(match[0]))
+            for match in map(of_family.fullmatch, os.listdir(path.parent))
+            if match
+        ]
+    except OSError:  # no folder
+        found = []
+    return [(0, path.name, path), *sorted(found)]
 
 
 def keep_as(path: Path, other: Path) -> None:
@@ -51,10 +89,22 @@ def keep_as(path: Path, other: Path) -> None:
             os.link(path, beside)
         except OSError:
             shutil.copyfile(path, beside)
-        os.replace(beside, other)
+        _move(beside, other)
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def _move(beside: Path, path: Path) -> None:
+    """Move a file over another one; a program that has it open for a moment (a scanner, on Windows) is waited for."""
+    for wait in (*WAITS, None):
+        try:
+            os.replace(beside, path)
+            return
+        except PermissionError:
+            if wait is None:
+                raise
+            time.sleep(wait)
 
 
 def _beside(path: Path) -> Path:

@@ -1,5 +1,6 @@
 """Dataset yaml -> where the pictures of each split are, and the names of the classes."""
 
+import logging
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from data.definition.places import resolve, resolve_split
 from data.definition.safe_yaml import read_yaml
 from utils.errors import UserError, suggest
 
+log = logging.getLogger(__name__)
 TOY = ("toy-source", "toy-target")  # drawn on first use
 
 
@@ -37,6 +39,9 @@ def load_dataset_yaml(path: str | Path | None, download: bool = False, above: tu
     content.setdefault("val", content.get("validation"))  # as ultralytics
     if not root.exists() and download and content.get("download"):
         fetch_dataset(str(content["download"]), root)
+    if not root.exists() and _lies_beside(file, content):
+        log.info(f"{file}: 'path: {content['path']}' is not here; the data beside the yaml are used")
+        root = file.parent
     if not root.exists():
         raise UserError(_absent(file, root, content))
     entries = {key: _entries(content.get(key)) for key in SPLITS}
@@ -49,6 +54,14 @@ def load_dataset_yaml(path: str | Path | None, download: bool = False, above: tu
         listed = read_listed([v for v in values if names_yaml(v)], key, root, (*above, file), open_yaml)
         splits[key] = [*(splits[key] or []), *listed] or None
     return _named(DatasetConfig(file, root, **splits, names=names or []), content)
+
+
+def _lies_beside(file: Path, content: dict[str, Any]) -> bool:
+    """Whether `path` is another machine's, and the places of train and val start from the yaml's own folder."""
+    if not Path(str(content.get("path"))).is_absolute():
+        return False
+    names = [name for key in ("train", "val") for name in _entries(content.get(key)) if isinstance(name, str)]
+    return bool(names) and all((file.parent / name.replace("\\", "/")).exists() for name in names)
 
 
 def _entries(value: Any) -> list[Any]:

@@ -1,5 +1,6 @@
 """A file on disk -> rows of boxes, or a picture's size. Rooms, lowest first; a room imports only those above it:
 
+deep        the values of a picture with more than 8 bits a channel
 header      a picture's size as seen, or why it cannot be used
 rows        the boxes of one picture, and what is wrong with them
 text        bytes -> text, whatever wrote it

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from data.formats.coco import CocoFile, whole
-from data.formats.rows import Problem, RowError, Rows, clip_box
+from data.formats.rows import Problem, RowError, Rows, clip_box, outside
 
 
 def coco_rows(coco: CocoFile, i: int, hw: tuple[int, int], path: str) -> Rows:
@@ -31,7 +31,7 @@ def coco_rows(coco: CocoFile, i: int, hw: tuple[int, int], path: str) -> Rows:
             continue
         if note:
             text = f"annotation {str(a.get('id'))[:40]} of {coco.file_names[i]}: {note}"
-            problems.append(Problem(path, None, text, "remark"))
+            problems.append(Problem(path, None, text, outside(np.array(a["bbox"], float), "remark")))
         classes.append(cls)
         boxes.append(box)
         area.append(_area(a, pixels))
@@ -58,7 +58,8 @@ def _box(a: dict[str, Any], height: int, width: int) -> tuple[np.ndarray, float,
     try:
         clipped, note = clip_box(box)
     except RowError:
-        raise RowError(f"bbox {shown} is no box in a picture of {width}x{height}; left out.") from None
+        text = f"bbox {shown} is no box in a picture of {width}x{height}; left out."
+        raise RowError(text, outside(np.array([x, y, w, h]))) from None
     if note:
         return clipped, w * h, f"bbox {shown} reaches out of the picture of {width}x{height}; it is clipped."
     return box, w * h, None

@@ -3,11 +3,13 @@
 import os
 import struct
 from functools import cache
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.Image import open as open_image  # by name: ultralytics replaces Image.open when it is imported
 
+from data.formats.deep import START, largest_value, may_be_deep
 from utils.files import stamp
 
 ORIENTATION = 0x0112  # EXIF tag; 5..8 swap height and width
@@ -34,25 +36,40 @@ def formats() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
+class Header(NamedTuple):
+    """What a picture file is before it is decoded."""
+
+    shape: tuple[int, int] | None  # height, width as seen, EXIF rotation applied; None: it cannot be used
+    reason: str = ""  # why
+    top: float = 0.0  # the largest value of a picture with more than 8 bits a channel: that one is decoded
+
+
 def picture_shape(path: str) -> tuple[tuple[int, int] | None, str]:
     """(height, width) as seen, EXIF rotation applied, and ''; or None and why the picture cannot be used."""
+    return read_header(path, False)[:2]
+
+
+def read_header(path: str, values: bool = True) -> Header:
+    """The header of a picture; values: also the largest value of one with more than 8 bits, which takes longer."""
     try:
         with open(path, "rb") as f, open_image(f, formats=formats()) as img:
             width, height = img.size if img.format != "TIFF" else (img.tag_v2[256], img.tag_v2[257])  # before EXIF
             if width * height > MAX_PIXELS:
-                return None, _too_large(f"{width}x{height}")
+                return Header(None, _too_large(f"{width}x{height}"))
             whole, rotated = _look(f, img)
             if not whole:
                 img.load()  # decodes all of it: the way to be sure
             if rotated:
                 width, height = height, width
-        return (height, width), ""
+            f.seek(0)
+            deep = values and may_be_deep(f.read(START))
+        return Header((height, width), "", largest_value(np.fromfile(path, np.uint8)) if deep else 0.0)
     except Image.DecompressionBombError as e:  # "Image size (400000000 pixels) exceeds limit of ..."
-        return None, _too_large(f"{str(e).partition('(')[2].partition(')')[0]}")
+        return Header(None, _too_large(f"{str(e).partition('(')[2].partition(')')[0]}"))
     except FileNotFoundError:
-        return None, "there is no such file. Put it there, or take it off the list."
+        return Header(None, "there is no such file. Put it there, or take it off the list.")
     except Exception as e:  # PIL raises SyntaxError, struct.error, EOFError and others on broken files
-        return None, f"{_reason(path, e)}. Replace or delete the picture."
+        return Header(None, f"{_reason(path, e)}. Replace or delete the picture.")
 
 
 def _too_large(size: str) -> str:

@@ -1,7 +1,7 @@
 """Rows of labels: what is known of the boxes of one picture, what is wrong with them, and when a box is usable."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ Kind = Literal[
     "label",  # a label file that cannot be used: its picture is left out; `path` is the label file
     "row",  # a row, annotation or object is left out
     "past_last",  # the same, for its class is one past the last: ids may count from 1
+    "corners",  # a row that reaches outside as a box and would fit as two corners: left out, or clipped
     "repeated",  # the same thing twice: it is used once
     "remark",  # something is read in spite of a fault
     "file",  # of a list, json or name table as a whole
@@ -49,7 +50,12 @@ class Rows:
     usable: bool = True  # False: nothing is known of the picture's objects, so it is no background picture either
 
 
-Read = tuple[tuple[int, int] | None, Rows]  # (height, width), or None: it cannot be used; its boxes
+class Read(NamedTuple):
+    """What was read of a picture."""
+
+    shape: tuple[int, int] | None  # height, width; None: it cannot be used
+    rows: Rows
+    top: float = 0.0  # its largest value, where it has more than 8 bits a channel
 
 
 def no_rows(problems: list[Problem], usable: bool = True) -> Rows:
@@ -74,8 +80,16 @@ def check_box(box: np.ndarray) -> tuple[np.ndarray, str | None]:
         advice = "Correct or delete the row."
         if box.max() > 2:
             advice = "They look like pixels: divide x, w by the picture's width and y, h by its height."
-        raise RowError(f"coordinates outside 0..1 (x y w h = {shown(box)}). {advice}")
-    return clip_box(box)
+        raise RowError(f"coordinates outside 0..1 (x y w h = {shown(box)}). {advice}", outside(box))
+    try:
+        return clip_box(box)
+    except RowError as e:
+        raise RowError(str(e), outside(box)) from None
+
+
+def outside(box: np.ndarray, kind: Kind = "row") -> Kind:
+    """`corners` where the four numbers of a box that reaches outside could be its two corners, else `kind`."""
+    return "corners" if box.min() >= 0 and box[2] > box[0] and box[3] > box[1] else kind
 
 
 def clip_box(box: np.ndarray) -> tuple[np.ndarray, str | None]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data.formats.rows import EXACT, SMALLEST, Problem, RowError, Rows, no_rows
+from data.formats.rows import EXACT, SMALLEST, Kind, Problem, RowError, Rows, no_rows
 from data.formats.text import NotText, decode_text, read_bytes
 from data.formats.yolo_row import parse_row
 
@@ -87,7 +87,7 @@ def _parse_line_by_line(
 ) -> np.ndarray:
     """Table (k, 5) of the usable rows; every row that is not, and every remark, is a problem."""
     seen: dict[tuple[float, ...], int] = {}  # row -> its line
-    said: dict[str, list[int]] = {}  # a remark that holds for many rows of a file is made once
+    said: dict[tuple[str, Kind], list[int]] = {}  # a remark that holds for many rows of a file is made once
     for number, line in enumerate(text.strip("\x1a").splitlines(), 1):
         if not line.strip():
             continue
@@ -103,8 +103,8 @@ def _parse_line_by_line(
             problems.append(Problem(path, number, again, "repeated"))
         else:
             seen[row] = number
-    for remark, numbers in said.items():
+    for (remark, kind), numbers in said.items():
         more = f" (So in {len(numbers)} rows of this file.)" if len(numbers) > 1 else ""
-        problems.append(Problem(path, numbers[0], remark + more, "remark"))
+        problems.append(Problem(path, numbers[0], remark + more, kind))
     problems.sort(key=lambda problem: problem.line)
     return np.array(list(seen), np.float64).reshape(-1, 5)

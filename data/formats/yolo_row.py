@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data.formats.rows import RowError, check_box
+from data.formats.rows import Kind, RowError, check_box, outside
 
 Row = tuple[float, ...]  # class, x, y, w, h
 DECIMAL = re.compile(r"[+-]?\d*[.,]?\d*(e[+-]?\d+)?", re.IGNORECASE)
 SEPARATORS = re.compile(r"[,;]")
 
 
-def parse_row(line: str, nc: int | None, names: Sequence[str] = ()) -> tuple[Row, list[str]]:
+def parse_row(line: str, nc: int | None, names: Sequence[str] = ()) -> tuple[Row, list[tuple[str, Kind]]]:
     """'class x y w h' or a polygon 'class x1 y1 x2 y2 x3 y3 ...' -> (class, x, y, w, h) and remarks about the row.
 
     nc None: every class is accepted, and counts as class 0.
@@ -40,8 +40,12 @@ def parse_row(line: str, nc: int | None, names: Sequence[str] = ()) -> tuple[Row
         )
     cls = _check_class(values[0], nc)
     points = np.array(values[1:])
-    box, note = check_box(points if len(points) == 4 else _polygon_to_xywh(points))
-    return (cls, *box.tolist()), remarks + ([note] if note else [])
+    given = points if len(points) == 4 else _polygon_to_xywh(points)
+    box, note = check_box(given)
+    said: list[tuple[str, Kind]] = [(remark, "remark") for remark in remarks]
+    if note:
+        said.append((note, outside(given, "remark") if len(points) == 4 else "remark"))
+    return (cls, *box.tolist()), said
 
 
 def _split(line: str, remarks: list[str]) -> list[str]:

@@ -25,11 +25,13 @@ def read_stills(
     threads: int,
     rect: bool = True,
     whole: bool = True,
+    white: float | None = None,
     broken: Callable[[str, str], None],
 ) -> Iterator[dict[str, Any]]:
     """Batches of pictures whose sizes (n, 2) are known; `broken(path, why)` hears of those that cannot be decoded.
 
-    whole: the full pictures come along. A batch in which nothing can be decoded is left out.
+    whole: the full pictures come along. white: the value that becomes 255 where a channel has more than 8 bits. A batch
+    in which nothing can be decoded is left out.
     """
     plan = rect_batches(shapes, imgsz, stride, batch, rect)
 
@@ -37,7 +39,7 @@ def read_stills(
         i, number = int(plan.order[at]), int(plan.batch_of[at])
         hw = tuple(shapes[i].tolist())
         try:
-            picture = decode(paths[i], hw)
+            picture = decode(paths[i], hw, white=white)
         except UserError as e:
             broken(paths[i], str(e).removeprefix(f"{paths[i]} "))
             return number, None

@@ -14,10 +14,11 @@ import numpy as np
 
 from data.definition.config import DatasetConfig
 from utils.env import cache_dir
-from utils.files import write_whole
+from utils.files import newest, write_new
 
-VERSION = 6  # of the cached file: raise it when the columns or the rules change
+VERSION = 7  # of the cached file: raise it when the columns or the rules change
 ALIGN = 64  # bytes; every column starts at a multiple
+TRIES = 3  # times that a file which has just gone is looked for anew
 BLOCK = 2**18  # bytes read at once
 MAGIC = b"preheat index\n"
 
@@ -50,13 +51,13 @@ class IndexFile:
 
 
 def index_file(config: DatasetConfig, split: str, single_cls: bool) -> Path:
-    """Where the index of a split is stored, whatever state its files are in."""
+    """Where the index of a split is stored, whatever state its files are in; the newest one has a number behind it."""
     which = hashlib.sha256(json.dumps([str(config.path), split, single_cls]).encode()).hexdigest()[:12]
     return cache_dir() / "indexes" / f"{config.path.stem}-{split}-{which}.index"
 
 
 def write_index(path: Path, header: dict[str, Any], columns: dict[str, np.ndarray]) -> bool:
-    """Write beside the target and move over it: no other run sees half a file. A full disk costs the cache only."""
+    """Write a new file, for the old one may be mapped: no run sees half a file. A full disk costs the cache only."""
     places, end = {}, 0
     for name, column in columns.items():
         column = np.ascontiguousarray(column)
@@ -76,7 +77,7 @@ def write_index(path: Path, header: dict[str, Any], columns: dict[str, np.ndarra
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, write)
+        write_new(path, write)
     except OSError as e:
         logging.getLogger(__name__).warning(
             f"the index could not be kept in {path.parent} ({e}); it is rebuilt next time"
@@ -87,11 +88,18 @@ def write_index(path: Path, header: dict[str, Any], columns: dict[str, np.ndarra
 
 def open_index(path: Path) -> IndexFile | None:
     """The stored index, or None where there is none, or only part of one, or that of another version."""
-    try:
-        with open(path, "rb") as f:
-            key, start, header = _read_head(f)
-            content = np.memmap(f, np.uint8, "r").view(np.ndarray)
-    except (OSError, ValueError):
+    for _ in range(TRIES):
+        path = newest(path)
+        try:
+            with open(path, "rb") as f:
+                key, start, header = _read_head(f)
+                content = np.memmap(f, np.uint8, "r").view(np.ndarray)
+            break
+        except FileNotFoundError:  # another run may have written a newer one, and removed this one
+            continue
+        except (OSError, ValueError):
+            return None
+    else:
         return None
     if header["version"] != VERSION or len(content) != start + header["end"]:
         return None

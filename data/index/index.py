@@ -15,6 +15,7 @@ from data.index.columns import Paths, from_columns, spread
 from data.index.file import IndexFile, open_index
 from data.index.state import State
 from data.index.table import Table
+from data.sources.depth import Depth
 from data.sources.share import group_of
 from data.sources.split import open_source
 from utils.errors import UserError
@@ -71,6 +72,7 @@ class Index:
     problems: Sequence[Problem] = field(default_factory=list)
     pool: Pool | None = None
     parts: Parts | None = None  # None: an epoch has every picture once
+    depth: Depth = Depth()  # of the pictures of all splits that these were drawn from
     file: IndexFile | None = field(default=None, init=False, repr=False)  # whose columns these are, as they stand there
 
     def __len__(self) -> int:
@@ -147,6 +149,7 @@ def pooled(indexes: list[Index]) -> tuple[Index, bool]:
         paths=Paths.join([train.paths, val.paths]),
         offsets=np.concatenate([train.offsets, train.offsets[-1] + val.offsets[1:]]),
         problems=[*train.problems, *val.problems],
+        depth=train.depth.joined(val.depth),
     )
     if not own_ids:
         whole = replace(whole, image_ids=np.arange(1, whole.n + 1), category_ids=list(range(1, whole.nc + 1)))
@@ -195,6 +198,7 @@ def _index(stored: IndexFile) -> Index:
         category_ids=stored.header["category_ids"],
         problems=table.problems,
         parts=_parts(stored),
+        depth=Depth(stored.header["depth"]["top"], tuple(stored.header["depth"]["counts"])),
     )
     object.__setattr__(index, "file", stored)
     return index

@@ -3,7 +3,7 @@
 import os
 import time
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,8 @@ from data.index.columns import Paths, from_columns, to_columns
 from data.index.file import IndexFile
 from data.index.state import State, stamp_all
 from data.index.table import Problems, Table, join, pack
-from data.sources.checks import all_background, counted_from_one
+from data.sources.checks import all_background, counted_from_one, written_as_corners
+from data.sources.depth import Depth
 from data.sources.share import group_of
 from data.sources.split import Source
 from utils.device.parallel import MOST, do_all
@@ -42,7 +43,8 @@ def read_split(source: Source, stored: IndexFile | None, title: str) -> tuple[di
     several = len(source.shares) > 1
     cause = None if several else counted_from_one(table.classes, table.problems, source.names)
     causes = all_background(group[: table.usable.sum()], table.offsets, source.shares) if several else []
-    problems = Problems.of(([cause] if cause else causes) + source.problems)
+    corners = None if several else written_as_corners(table.boxes, table.problems, not source.by_picture)
+    problems = Problems.of(([cause] if cause else causes) + ([corners] if corners else []) + source.problems)
     table = replace(
         table,
         problems=Problems.join([problems, table.problems]),
@@ -50,6 +52,7 @@ def read_split(source: Source, stored: IndexFile | None, title: str) -> tuple[di
     )
     header = {"names": source.names, "category_ids": source.category_ids, "sha256": source.sha256}
     header["usable"] = int(table.usable.sum())
+    header["depth"] = asdict(Depth.of(table.tops[: header["usable"]]))
     columns = to_columns(state) | to_columns(table) | {"image_ids": image_ids}
     if any(share.part != 1 for share in source.shares):
         header["shares"] = [(share.name, share.part) for share in source.shares]

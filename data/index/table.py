@@ -32,6 +32,7 @@ class Table:
     classes: np.ndarray  # (m,) int32
     area: np.ndarray  # (m,) float32 pixels^2
     crowd: np.ndarray  # (m,) bool
+    tops: np.ndarray  # (n,) float32 largest value of a picture with more than 8 bits a channel; 0: it has 8
     problem_offsets: np.ndarray  # (n + 1,) int64 into problems
     problems: Problems
 
@@ -46,13 +47,14 @@ class Table:
         boxes = {name: getattr(self, name)[rows] for name in ("boxes", "classes", "area", "crowd")}
         rows, problem_offsets = _runs(self.problem_offsets, pictures)
         problems = self.problems.take(rows)
-        return Table(self.shapes[pictures], offsets, **boxes, problem_offsets=problem_offsets, problems=problems)
+        rest = {"tops": self.tops[pictures], "problem_offsets": problem_offsets, "problems": problems}
+        return Table(self.shapes[pictures], offsets, **boxes, **rest)
 
 
 def pack(read: list[Read]) -> Table:
     """The columns of pictures just read; what cannot be used has no boxes."""
-    rows = [r for _, r in read]
-    shapes = np.array([shape or (0, 0) for shape, _ in read], np.int32).reshape(-1, 2)
+    rows = [one.rows for one in read]
+    shapes = np.array([one.shape or (0, 0) for one in read], np.int32).reshape(-1, 2)
     counts = np.array([len(r.classes) for r in rows], np.int64)
     boxes = np.concatenate([np.zeros((0, 4)), *[r.boxes for r in rows]])  # (m, 4) float64
     hw = np.repeat(shapes, counts, axis=0)  # (m, 2) size of each box's picture
@@ -67,6 +69,7 @@ def pack(read: list[Read]) -> Table:
         classes=np.concatenate([np.zeros(0), *[r.classes for r in rows]]).astype(np.int32),
         area=area.astype(np.float32),
         crowd=np.concatenate([np.zeros(0), *crowd]).astype(bool),
+        tops=np.array([one.top for one in read], np.float32),
         problem_offsets=_ends(np.array([len(r.problems) for r in rows], np.int64)),
         problems=Problems.of([p for r in rows for p in r.problems]),
     )
@@ -75,7 +78,7 @@ def pack(read: list[Read]) -> Table:
 def join(tables: list[Table]) -> Table:
     """The pictures of several tables, one table after the other."""
     tables = [pack([]), *tables]  # at least one
-    names = ("shapes", "boxes", "classes", "area", "crowd")
+    names = ("shapes", "boxes", "classes", "area", "crowd", "tops")
     columns = {name: np.concatenate([getattr(t, name) for t in tables]) for name in names}
     for name in ("offsets", "problem_offsets"):
         columns[name] = _ends(np.concatenate([np.diff(getattr(t, name)) for t in tables]))

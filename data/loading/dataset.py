@@ -49,7 +49,9 @@ class TrainDataset(torch.utils.data.Dataset):
         self.coloured_later = hyp.hsv_on == "device" and any((hyp.hsv_h, hyp.hsv_s, hyp.hsv_v))
         self.weights, self.n = picture_weights(index, hyp.balance), index.per_epoch
         remember = min(KEEP, KEEP_BYTES // (3 * imgsz**2))
-        self.pictures = open_pictures(index, imgsz, hyp.cache, True, remember, hyp.cache_gb, hyp.strict)
+        self.pictures = open_pictures(
+            index, imgsz, hyp.cache, True, remember, hyp.cache_gb, hyp.strict, white=hyp.white_level
+        )
         self._room: tuple[int, np.ndarray] | None = None
         self.blocks: Blocks | None = None  # of the worker processes of a ring, when nothing is cached
 
@@ -161,10 +163,13 @@ class EvalDataset(torch.utils.data.Dataset):
         rect: bool = True,
         pad: float = 0.5,
         pictures: Pictures | None = None,
+        white: float | None = None,
     ):
-        """pictures: as the index has them, not reduced; None: decoded when asked for."""
+        """pictures: as the index has them, not reduced; None: decoded when asked for, by `white` (see to_8_bit)."""
         self.index, self.imgsz = index, imgsz
-        self.pictures = open_pictures(index, imgsz, "off", reduce=False) if pictures is None else pictures
+        self.pictures = pictures
+        if self.pictures is None:
+            self.pictures = open_pictures(index, imgsz, "off", reduce=False, white=white)
         batches = rect_batches(index.shapes, imgsz, stride, batch, rect, pad)
         self.order, self.batch_of, self.shapes = batches.order, batches.batch_of, batches.shapes
 

@@ -187,22 +187,22 @@ def build_eval_loader(
     rect: bool = True,
     pin: bool = False,
     pictures: Pictures | None = None,
+    white: float | None = None,
     rank: int = 0,
     world_size: int = 1,
 ) -> EvalLoader:
-    """Loader of letterboxed batches in a fixed order; pictures None: decoded for every pass.
+    """Loader of letterboxed batches in a fixed order; pictures None: decoded for every pass, by `white`.
 
     `batch` counts the pictures of all ranks, of which each gets its share.
     """
-    dataset = EvalDataset(index, imgsz, stride, batch, rect, pictures=pictures)
+    dataset = EvalDataset(index, imgsz, stride, batch, rect, pictures=pictures, white=white)
     return EvalLoader(dataset, EpochSampler(index.n, batch, rank, world_size), workers, pin)
 
 
 def open_val_loader(index: Index, hyp: Hyp, stride: int, workers: int, ranks: Ranks, beside: list[Any]) -> EvalLoader:
     """A rank's evaluation loader in a run; its decoded pictures share the cache's room with those of `beside`."""
-    pictures = open_pictures(
-        index, hyp.imgsz, hyp.cache, reduce=False, cache_gb=hyp.cache_gb, strict=hyp.strict, beside=beside
-    )
+    kept = {"cache_gb": hyp.cache_gb, "strict": hyp.strict, "beside": beside}
+    pictures = open_pictures(index, hyp.imgsz, hyp.cache, reduce=False, white=hyp.white_level, **kept)
     sizes = {"imgsz": hyp.imgsz, "stride": stride, "batch": hyp.batch}
     share = {"rank": ranks.rank, "world_size": ranks.world_size}
     pin = ranks.device.type == "cuda"

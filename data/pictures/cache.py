@@ -18,7 +18,7 @@ from data.pictures.shared import by_all_ranks
 from utils.device.ranks import local_ranks
 from utils.env import cache_dir
 from utils.errors import UserError
-from utils.files import locked
+from utils.files import locked, newest
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ def open_pictures(
     cache_gb: float | None = None,
     strict: bool = False,
     beside: Sequence[Pictures] = (),
+    white: float | None = None,
 ) -> Pictures:
     """Pictures of an index as `cache` says, off | disk | ram; what is not kept is decoded, the last few remembered.
 
@@ -52,13 +53,14 @@ def open_pictures(
     little smoother. Not for evaluation, whose pixels are to be those of every other program.
     cache_gb: bound of all that is cached, `beside` (what this run keeps already) included; the first pictures that fit
     are kept. strict: compare the content of every picture with what the file was made from, not only size and mtime.
+    white: the value that becomes 255 in pictures with more than 8 bits a channel.
     Pictures that are drawn from a pool are those of its file on disk, which other draws share.
     """
     beside = [pictures.whole if isinstance(pictures, Drawn) else pictures for pictures in beside]
     if cache == "disk" and index.pool:
-        whole = open_pictures(index.pool.whole, imgsz, cache, reduce, remember, cache_gb, strict, beside)
+        whole = open_pictures(index.pool.whole, imgsz, cache, reduce, remember, cache_gb, strict, beside, white)
         return Drawn(whole, index.pool.rows)
-    decoder = Decoder(index, imgsz, reduce, remember)
+    decoder = Decoder(index, imgsz, reduce, remember, white)
     if cache == "off":
         return decoder
     packed, limit, cached = Packed(index.shapes, imgsz), None, index.n
@@ -108,12 +110,13 @@ class DiskCache(Kept):
         super().__init__(decoder, packed, cached)
         self.nbytes = file_size(packed, cached)
         folder = cache_dir() / "pictures"
-        self.file = folder / f"{file_name(decoder)}.bin"
+        whole = folder / f"{file_name(decoder)}.bin"
+        self.file = newest(whole)
         ours = [self.file, *(pictures.file for pictures in beside if isinstance(pictures, DiskCache))]
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with locked(self.file.with_suffix(".lock"), f"waiting: another process prepares {self.file}"):
-                self._prepare(limit, strict, ours)
+            with locked(whole.with_suffix(".lock"), f"waiting: another process prepares {whole}"):
+                self.file = self._prepare(whole, limit, strict, ours)
                 os.utime(self.file)  # the file that was not used for longest is the first to go
                 stored = Stored(self.file)
         except OSError as e:
@@ -134,23 +137,24 @@ class DiskCache(Kept):
         else:  # another run has replaced or removed it since
             self.cached = 0
 
-    def _prepare(self, limit: int | None, strict: bool, ours: Sequence[Path]) -> None:
-        """Bring the file up to date, or make it; the lock is held."""
-        for left in self.file.parent.glob(f"{self.file.stem}.*.tmp"):  # by a builder that was killed
+    def _prepare(self, path: Path, limit: int | None, strict: bool, ours: list[Path]) -> Path:
+        """Bring the newest file of `path` up to date, or make one, and return it; the lock is held."""
+        for left in path.parent.glob(f"{path.stem}*.tmp"):  # by a builder that was killed
             left.unlink(missing_ok=True)
-        stored = Stored.find(self.file, self.decoder.imgsz)
+        file = newest(path)
+        ours = [file, *ours]
+        stored = Stored.find(file, self.decoder.imgsz)
         found = check(stored, self.decoder, self.cached, strict)
         whole = found.right.all() and stored is not None and stored.cached == self.cached
         others = None if limit is None else limit - self.nbytes
-        make_room(self.file.parent, 0 if whole else self.nbytes, others, ours)
+        make_room(path.parent, 0 if whole else self.nbytes, others, ours)
         if not whole:
-            require_room(self.nbytes, self.file.parent, "disk")
-            log.info(
-                f"--cache disk: decoding {(~found.right).sum()} pictures into {self.file} ({self.nbytes / GB:.2f} GB)"
-            )
-            build(self.file, self.decoder, self.packed, stored, found)
-        elif found.new_stamps:
-            restamp(self.file, found.rows)
+            require_room(self.nbytes, path.parent, "disk")
+            log.info(f"--cache disk: decoding {(~found.right).sum()} pictures into {path} ({self.nbytes / GB:.2f} GB)")
+            return build(path, self.decoder, self.packed, stored, found)
+        if found.new_stamps:
+            restamp(file, found.rows)
+        return file
 
 
 class RamCache(Kept):

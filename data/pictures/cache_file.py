@@ -1,6 +1,6 @@
-"""The file of decoded pictures: beside their pixels, what each was decoded from. It is only ever replaced whole.
+"""The file of decoded pictures: beside their pixels, what each was decoded from. A new one is written whole.
 
-Layout: a header, a table with a row a picture, the pixels. Runs that have a file mapped keep it when it is replaced.
+Layout: a header, a table with a row a picture, the pixels. Who has a file mapped keeps it when there is a new one.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ import numpy as np
 from data.pictures.decode import Decoder
 from data.pictures.packed import Packed, for_each
 from utils.device.parallel import parallel
-from utils.files import stamp, write_whole
+from utils.files import stamp, write_new
 
 HEADER = np.dtype([("magic", "S8"), ("cached", "<i8"), ("build", "<u8")])
 ROW = np.dtype([("size", "<i8"), ("mtime", "<i8"), ("digest", "V16"), ("shape", "<i4", 2)])  # shape: h, w in the file
@@ -29,7 +29,8 @@ CHUNK = 256  # files that one thread looks at in one go
 
 def file_name(decoder: Decoder) -> str:
     """Name for these pictures at this size: their paths are part of it, their content is not."""
-    key = hashlib.sha256(f"{MAGIC} {cv2.__version__} {decoder.imgsz} {decoder.reduce}\n".encode())
+    white = "" if decoder.white is None else f" {decoder.white:g}"
+    key = hashlib.sha256(f"{MAGIC} {cv2.__version__} {decoder.imgsz} {decoder.reduce}{white}\n".encode())
     for path in decoder.paths:
         key.update(os.fsencode(path) + b"\0")
     return key.hexdigest()[:24]
@@ -104,8 +105,8 @@ def restamp(file: Path, rows: np.ndarray) -> None:
     table.flush()
 
 
-def build(file: Path, decoder: Decoder, packed: Packed, stored: Stored | None, found: Check) -> None:
-    """Write the pictures beside the file and move them over it; those that are right in the old one are copied.
+def build(file: Path, decoder: Decoder, packed: Packed, stored: Stored | None, found: Check) -> Path:
+    """Write the pictures into a new file, and return it; those that are right in the old one are copied.
 
     The caller holds the lock.
     """
@@ -132,7 +133,7 @@ def build(file: Path, decoder: Decoder, packed: Packed, stored: Stored | None, f
         f.write(np.array([(MAGIC, cached, secrets.randbits(64))], HEADER))
         f.write(rows)
 
-    write_whole(file, write)
+    return write_new(file, write)
 
 
 def digest(path: str) -> bytes:

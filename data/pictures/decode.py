@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from PIL.Image import open as open_image  # by name: ultralytics replaces Image.open when it is imported
 
+from data.formats.deep import START, deep_values, may_be_deep, to_8_bit
 from data.formats.header import MAX_PIXELS, formats
 from data.index.index import Index
 from data.pictures.letterbox import long_side_shape
@@ -19,9 +20,14 @@ AVIF = (b"avif", b"avis")  # nor how EXIF turns these; both stand at byte 8
 REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
 
-def load_picture(path: str, hw: tuple[int, int], imgsz: int, reduce: bool = False) -> np.ndarray:
-    """BGR picture (h, w, 3) uint8, EXIF rotation applied, long side scaled to imgsz; hw: its full size."""
-    return to_long_side(decode(path, hw, _reduction(path, hw, imgsz) if reduce else 1), hw, imgsz)
+def load_picture(
+    path: str, hw: tuple[int, int], imgsz: int, reduce: bool = False, white: float | None = None
+) -> np.ndarray:
+    """BGR picture (h, w, 3) uint8, EXIF rotation applied, long side scaled to imgsz; hw: its full size.
+
+    white: the value that becomes 255 where a channel has more than 8 bits, see to_8_bit.
+    """
+    return to_long_side(decode(path, hw, _reduction(path, hw, imgsz) if reduce else 1, white), hw, imgsz)
 
 
 def to_long_side(img: np.ndarray, hw: tuple[int, int], imgsz: int) -> np.ndarray:
@@ -37,35 +43,38 @@ def _reduction(path: str, hw: tuple[int, int], imgsz: int) -> int:
     return max((k for k in REDUCED if max(hw) >= 2 * k * imgsz), default=1)
 
 
-def decode(path: str, hw: tuple[int, int], factor: int = 1) -> np.ndarray:
+def decode(path: str, hw: tuple[int, int], factor: int = 1, white: float | None = None) -> np.ndarray:
     """BGR picture (h, w, 3) uint8, EXIF rotation applied, at 1/factor where OpenCV can; hw: its full size."""
     try:
         content = np.fromfile(path, np.uint8)
     except OSError as e:
         raise UserError(f"{path} cannot be read ({e.strerror}). It was there when the dataset was indexed.") from None
-    fast = content.size and not content[:16].tobytes().startswith(PILLOW) and content[8:12].tobytes() not in AVIF
+    start = content[:START].tobytes()
+    fast = content.size and not start.startswith(PILLOW) and start[8:12] not in AVIF and not may_be_deep(start)
     img = cv2.imdecode(content, REDUCED.get(factor, cv2.IMREAD_COLOR)) if fast else None
     expected = -(-hw[0] // factor), -(-hw[1] // factor)
     if img is None or img.shape[:2] != expected:
-        img = _decode_slowly(path, content)  # formats and EXIF rotations that OpenCV does not know
+        img = _decode_slowly(path, content, white)  # formats and EXIF rotations that OpenCV does not know
         if img.shape[:2] != tuple(hw):
             size = f"{img.shape[1]}x{img.shape[0]} pixels, {hw[1]}x{hw[0]} when it was indexed"
             raise UserError(f"{path} has changed: {size}. Start again.")
     return img
 
 
-def _decode_slowly(path: str, content: np.ndarray) -> np.ndarray:
-    """BGR picture by Pillow: the first frame, alpha dropped, EXIF rotation applied."""
+def _decode_slowly(path: str, content: np.ndarray, white: float | None) -> np.ndarray:
+    """BGR picture by its deep values or by Pillow: the first frame, alpha dropped, EXIF rotation applied."""
     try:
+        values = deep_values(content)
+        if values is not None:
+            img = to_8_bit(values, white)
+            return img if img.ndim == 3 else cv2.cvtColor(img, cv2.COLOR_GRAY2BGR)
         with open_image(io.BytesIO(content), formats=formats()) as img:  # by path it forgets to turn a grey TIFF
             if img.width * img.height > MAX_PIXELS:
                 raise ValueError(f"{img.width}x{img.height} pixels are too many")
-            turned = _upright(img)
-            deep = img.mode == "F" or img.mode.startswith("I")
-            rgb = _to_8_bit(np.asarray(turned)) if deep else np.asarray(turned.convert("RGB"))
+            rgb = np.asarray(_upright(img).convert("RGB"))
     except Exception as e:  # PIL raises SyntaxError, struct.error, EOFError and others on broken files
         raise UserError(f"{path} cannot be decoded ({e}). Replace or delete it.") from None
-    return cv2.cvtColor(rgb, cv2.COLOR_GRAY2BGR if deep else cv2.COLOR_RGB2BGR)
+    return cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
 
 
 def _upright(img: Image.Image) -> Image.Image:
@@ -76,27 +85,14 @@ def _upright(img: Image.Image) -> Image.Image:
         return img
 
 
-def _to_8_bit(grey: np.ndarray) -> np.ndarray:
-    """Grey of 16 or 32 bits or of floats (h, w) -> uint8 by its range, where Pillow would clip at 255.
-
-    The range is 0..65535 for 16 bits, as in OpenCV; else the smallest of 0..1 (floats), 0..255, 0..65535, 0..its
-    largest value that holds the picture.
-    """
-    if grey.dtype.itemsize == 2:
-        return (grey >> 8).astype(np.uint8)
-    ranges = (1, 255, 65535) if grey.dtype.kind == "f" else (255, 65535)
-    grey = np.nan_to_num(grey.astype(np.float64), posinf=0, neginf=0)
-    high = grey.max(initial=0)
-    return (grey * (255 / min((r for r in ranges if high <= r), default=high))).clip(0, 255).astype(np.uint8)
-
-
 class Decoder:
     """Decodes when asked."""
 
     cached = nbytes = 0  # nothing is held in memory or on disk: see Pictures in cache.py
 
-    def __init__(self, index: Index, imgsz: int, reduce: bool, remember: int):
+    def __init__(self, index: Index, imgsz: int, reduce: bool, remember: int, white: float | None = None):
         self.index, self.imgsz = index, imgsz  # the index, for it is pickled as the place of its file
+        self.white = white if index.depth.top else None  # of pictures with more than 8 bits
         self.reduce, self.remember = reduce, remember
         self.recent: OrderedDict[int, np.ndarray] = OrderedDict()  # saves decoding, changes no picture
 
@@ -127,4 +123,4 @@ class Decoder:
 
     def load(self, i: int) -> np.ndarray:
         """Picture i, decoded now."""
-        return load_picture(self.paths[i], tuple(self.shapes[i].tolist()), self.imgsz, self.reduce)
+        return load_picture(self.paths[i], tuple(self.shapes[i].tolist()), self.imgsz, self.reduce, self.white)

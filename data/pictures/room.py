@@ -1,6 +1,7 @@
 """How much decoded pictures may take, and which old files of them have to go."""
 
 import contextlib
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,19 +32,20 @@ def make_room(folder: Path, size: int, limit: int | None, ours: Sequence[Path]) 
     run that has a removed file mapped keeps it; a file that is being prepared is left alone.
     """
     for left in folder.glob("*.tmp"):  # by a builder that was killed, if nobody holds the lock
-        _remove(left, left.with_name(left.name.split(".")[0] + ".lock"))
+        _remove(left)
     others = {file: file.stat() for file in folder.glob("*.bin") if file not in ours}
     total, free = sum(info.st_size for info in others.values()), shutil.disk_usage(folder).free
     lacking = size - FREE * free if size <= FREE * (free + total) else 0
     if limit is not None:
         lacking = max(lacking, total - limit)
     for file, info in sorted(others.items(), key=lambda item: item[1].st_mtime_ns):
-        if lacking > 0 and _remove(file, file.with_suffix(".lock")):
+        if lacking > 0 and _remove(file):
             lacking -= info.st_size
 
 
-def _remove(file: Path, lock: Path) -> bool:
-    with locked(lock) as held:
+def _remove(file: Path) -> bool:
+    """Whether the file is gone; one that is being prepared, or that Windows sees mapped, is not."""
+    with locked(file.with_name(re.split("[-.]", file.name)[0] + ".lock")) as held:
         if held:
             with contextlib.suppress(OSError):
                 file.unlink()

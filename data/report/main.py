@@ -4,6 +4,7 @@ import utils.env  # noqa: F401, I001  (first: sets the environment that the libr
 
 import logging
 import sys
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from data.definition.config import DatasetConfig
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.definition.listed import left_out_classes
 from data.index.copies import Copies, find_copies
+from data.sources.depth import Depth, white_lines
 from data.index.index import Index, build_index
 from data.report.counts import Counts, count
 from data.report.files import CLASSES, SHOWN, write_report
@@ -64,7 +66,7 @@ def main(argv: list[str] | None = None) -> dict[str, Counts]:
     config = load_dataset_yaml(options.data, options.download)
     indexes, refused = read_splits(config, options)
     if not indexes:
-        raise UserError(" ".join(refused))
+        raise UserError(" ".join(refused) or f"no split of {config.path} can be used.")
     folder = make_run_folder(options.project, options.name or config.path.stem, options.exist_ok)
     counts = {
         split: count(index, txt=all(place.suffix.lower() != ".json" for place in config.places(split)))
@@ -73,7 +75,9 @@ def main(argv: list[str] | None = None) -> dict[str, Counts]:
     copies = find_copies({split: index.paths for split, index in indexes.items()})
     problems = list(dict.fromkeys(str(p) for index in indexes.values() for p in index.problems))
     title = f"dataset  {config.path}"
-    for line in left_out_classes(config):
+    depths = [index.depth for index in indexes.values()]
+    depth = reduce(Depth.joined, [indexes[split].depth for split in ("train", "val") if split in indexes] or depths)
+    for line in left_out_classes(config) + white_lines(depths):
         log.info(line)
     for line in write_report(folder, title, indexes, counts, copies, problems, options.imgsz, options.all):
         log.info(line)
@@ -81,7 +85,7 @@ def main(argv: list[str] | None = None) -> dict[str, Counts]:
         from data.report.plots import plot_boxes, write_sheet
 
         plot_boxes(counts, next(iter(indexes.values())).names, options.imgsz, folder / "label_plots.png")
-        write_sheet(indexes, folder / "pictures.png")
+        write_sheet(indexes, folder / "pictures.png", depth.white)
     log.info(f"written to {folder}: {', '.join(sorted(p.name for p in folder.iterdir()))}")
     end_as_asked(problems, copies, refused, options.strict)
     return counts
@@ -117,7 +121,10 @@ def read_splits(config: DatasetConfig, options: Any) -> tuple[dict[str, Index], 
         try:
             indexes[split] = read_split(config, split, options)
         except UserError as e:
-            refused.append(str(e))
+            if split == "test" and options.split == "all" and not options.strict:  # Roboflow's yamls name one anyway
+                log.info(f"test is left out, and no training needs it: {e}")
+            else:
+                refused.append(str(e))
     return indexes, refused
 
 

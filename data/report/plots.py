@@ -124,14 +124,14 @@ def _per_picture(ax: Axes, splits: dict[str, Counts]) -> None:
     ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g}%"))
 
 
-def write_sheet(indexes: dict[str, Index], path: Path) -> None:
+def write_sheet(indexes: dict[str, Index], path: Path, white: float | None = None) -> None:
     """Some pictures with their boxes, spread evenly over the first split: those with boxes, if there are enough."""
     split, index = next(iter(indexes.items()))
     rows = np.flatnonzero(np.diff(index.offsets))
     images, boxes, classes, captions = [], [], [], []
     for row in rows[np.linspace(0, len(rows) - 1, min(PICTURES, len(rows))).round().astype(int)]:
         try:
-            bgr = load_picture(index.paths[int(row)], tuple(index.shapes[row].tolist()), CELL, reduce=True)
+            bgr = load_picture(index.paths[int(row)], tuple(index.shapes[row].tolist()), CELL, True, white)
         except UserError:  # damaged in the middle: found when it is decoded; a sheet does without
             continue
         h, w = bgr.shape[:2]

@@ -91,3 +91,39 @@ def counted_from_one(classes: np.ndarray, problems: Sequence[Problem], names: Se
         f"name in front of 'names'.",
         "cause",
     )
+
+
+FEWEST, SHARE, OTHERS = (
+    3,
+    0.1,
+    0.05,
+)  # rows that reach outside, at least; their share; at most of rows that are no corners
+
+
+def written_as_corners(boxes: np.ndarray, problems: Sequence[Problem], upper_left: bool) -> Problem | None:
+    """Corners x1 y1 x2 y2 in place of boxes: all rows have x2 > x1 and y2 > y1, and many reach outside as a box.
+
+    boxes: (m, 4) xywhn as they were read, clipped ones among them. upper_left: the format wants x and y of the upper
+    left corner, as COCO does, else of the centre.
+    """
+    kinds = [problem.kind for problem in problems]
+    found, n = kinds.count("corners"), len(boxes) + kinds.count("row") + kinds.count("corners")
+    if found < max(FEWEST, SHARE * n):
+        return None
+    low, high = boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2
+    first = low if upper_left else boxes[:, :2]
+    clipped = (low < 1e-4).any(1) | (high > 1 - 1e-4).any(1)
+    others = int((~(boxes[:, 2:] > first).all(1) & ~clipped).sum()) + kinds.count("row")
+    if others > OTHERS * n:
+        return None
+    problem = problems[kinds.index("corners")]
+    way = (
+        "[x1, y1, x2 - x1, y2 - y1]" if upper_left else "x = (x1 + x2) / 2, y = (y1 + y2) / 2, w = x2 - x1, h = y2 - y1"
+    )
+    pixels = "" if upper_left else ", as shares of the picture's width and height"
+    text = (
+        f"the {n} boxes seem to be written as corners, x1 y1 x2 y2: the last two numbers are larger than the "
+        f"first two, and {found} reach outside the picture as this format reads them. If so, every box is wrong: "
+        f"write {way}{pixels}."
+    )
+    return Problem(problem.path, problem.line, text, "cause")

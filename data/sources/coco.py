@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from data.definition.config import DatasetConfig
 from data.formats.coco import CocoFile, read_coco
 from data.formats.coco_rows import coco_rows
-from data.formats.header import picture_shape
+from data.formats.header import read_header
 from data.formats.rows import Problem, Read, no_rows
 from data.sources.share import Share
 from utils.errors import UserError
@@ -58,10 +58,10 @@ class CocoSource:
 
     def read(self, i: int) -> Read:
         """Header of picture i, and its boxes in the json."""
-        shape, reason = picture_shape(self.pictures[i])
+        shape, reason, top = read_header(self.pictures[i])
         if shape is None:
-            return None, no_rows([Problem(self.pictures[i], None, reason, "picture")])
-        return shape, coco_rows(self.coco, i, shape, str(self.path))
+            return Read(None, no_rows([Problem(self.pictures[i], None, reason, "picture")]))
+        return Read(shape, coco_rows(self.coco, i, shape, str(self.path)), top)
 
     def no_labels(self) -> str:
         """Where labels were looked for, for the message that there are none."""

@@ -91,12 +91,12 @@ class ListedSource:
 
     def read(self, i: int) -> Read:
         """Picture i; boxes of classes that are not among the names are left out."""
-        shape, rows = self.source.read(i)
+        shape, rows, top = self.source.read(i)
         known = np.minimum(rows.classes, len(self.new_id) - 1).astype(int)
         new = np.where(rows.classes < len(self.new_id), self.new_id[known], 0)  # with single_cls an id may be any
         keep = new >= 0
         area, crowd = (None if column is None else column[keep] for column in (rows.area, rows.crowd))
-        return shape, Rows(new[keep], rows.boxes[keep], area, crowd, rows.problems, rows.usable)
+        return Read(shape, Rows(new[keep], rows.boxes[keep], area, crowd, rows.problems, rows.usable), top)
 
 
 class MixedSource:
@@ -123,7 +123,7 @@ class MixedSource:
         """Picture i, read by its own source; one that two of them have is used once."""
         if i in self.again:
             text = "two sources of this split have it; the labels of the first are used. Name it in one of them."
-            return None, no_rows([Problem(self.pictures[i], None, text, "repeated")])
+            return Read(None, no_rows([Problem(self.pictures[i], None, text, "repeated")]))
         part, k = self.readers[i]
         return part.read(k)
 

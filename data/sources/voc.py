@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from data.definition.config import DatasetConfig
-from data.formats.header import picture_shape
+from data.formats.header import read_header
 from data.formats.rows import Problem, Read, no_rows
 from data.formats.text import NotText, read_bytes
 from data.formats.voc import parse_voc
@@ -31,18 +31,18 @@ class VocSource:
 
     def read(self, i: int) -> Read:
         """Header and xml of picture i; without an xml it is background."""
-        shape, reason = picture_shape(self.pictures[i])
+        shape, reason, top = read_header(self.pictures[i])
         if shape is None:
-            return None, no_rows([Problem(self.pictures[i], None, reason, "picture")])
+            return Read(None, no_rows([Problem(self.pictures[i], None, reason, "picture")]))
         if not self.labels[i]:
-            return shape, no_rows([])
+            return Read(shape, no_rows([]), top)
         try:
             content = read_bytes(self.labels[i])
         except (OSError, NotText) as e:
             message = f"cannot be read ({e}); its picture is left out."
-            return None, no_rows([Problem(self.labels[i], None, message, "label")])
+            return Read(None, no_rows([Problem(self.labels[i], None, message, "label")]))
         rows = parse_voc(content, self.labels[i], self.names, shape, Path(self.pictures[i]).stem)
-        return (shape if rows.usable else None), rows
+        return Read(shape if rows.usable else None, rows, top)
 
     def no_labels(self) -> str:
         """Where labels were looked for, for the message that there are none."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from data.definition.config import DatasetConfig
 from data.formats.find import find_pictures, label_path
-from data.formats.header import picture_shape
+from data.formats.header import read_header
 from data.formats.rows import Problem, Read, no_rows
 from data.formats.yolo import read_label
 from data.sources.checks import shared_labels, unused_labels
@@ -35,11 +35,11 @@ class YoloSource:
 
     def read(self, i: int) -> Read:
         """Header and label of picture i; without a label file it is background."""
-        shape, reason = picture_shape(self.pictures[i])
+        shape, reason, top = read_header(self.pictures[i])
         if shape is None:
-            return None, no_rows([Problem(self.pictures[i], None, reason, "picture")])
+            return Read(None, no_rows([Problem(self.pictures[i], None, reason, "picture")]))
         rows = read_label(self.labels[i], self.nc, self.names)
-        return (shape if rows.usable else None), rows
+        return Read(shape if rows.usable else None, rows, top)
 
     def no_labels(self) -> str:
         """Where labels were looked for, for the message that there are none."""

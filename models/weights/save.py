@@ -111,7 +111,8 @@ def _frozen_copy(model: BaseModel, names: list[str] | dict[int, str], args: dict
 
 
 def _train_args(hyp: dict[str, Any]) -> dict[str, Any]:
-    """The keys that ultralytics knows too, as it expects to read them, and the fold; paths stay as given."""
+    """The keys that ultralytics knows too, as it expects to read them, fold and white_level; paths stay as given."""
     shared = {key: value for key, value in hyp.items() if key in DEFAULT_CFG_DICT}
-    fold = {key: hyp[key] for key in ("fold", "fold_seed") if hyp.get("fold")}  # ours, for val.py: which were not seen
-    return {**shared, **fold, "task": "detect", "mode": "train", "model": hyp.get("weights"), "data": hyp.get("data")}
+    ours = {key: hyp[key] for key in ("fold", "fold_seed") if hyp.get("fold")}  # for val.py: which were not seen
+    ours |= {"white_level": hyp["white_level"]} if hyp.get("white_level") else {}  # of pictures with more than 8 bits
+    return {**shared, **ours, "task": "detect", "mode": "train", "model": hyp.get("weights"), "data": hyp.get("data")}

@@ -208,3 +208,14 @@ def test_a_json_and_a_folder_in_one_split(tmp_path):
     assert [Path(p).name for p in index.paths] == ["a.jpg", "b.jpg", "c.jpg"] and index.classes.tolist() == [0, 1]
     assert index.image_ids.tolist() == [1, 2, 4] or len(set(index.image_ids.tolist())) == 3
     assert sum("two sources of this split have it" in p.message for p in index.problems) == 2
+
+
+@pytest.mark.parametrize("corners", [True, False])
+def test_corners_in_place_of_width_and_height_are_named_once(tmp_path, corners):
+    rng = np.random.default_rng(0)
+    low, size = rng.integers(0, (50, 40), (40, 2)), rng.integers(5, (30, 20), (40, 2))
+    boxes = np.concatenate([low, low + size if corners else size], 1).tolist()
+    index = read(tmp_path, annotations=[annotation(k, (7, 9)[k % 2], bbox=box) for k, box in enumerate(boxes, 1)])
+    causes = [p.message for p in index.problems if p.kind == "cause"]
+    assert len(causes) == corners and all("[x1, y1, x2 - x1, y2 - y1]" in text for text in causes)
+    assert index.problems or not corners

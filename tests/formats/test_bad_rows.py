@@ -241,3 +241,41 @@ def test_a_folder_in_two_spellings_counts_once(tmp_path):
     file.write_text(file.read_text().replace("train: images", "train: [images, ./labels/../images, link]"))
     index = build_index(load_dataset_yaml(file), "train")
     assert index.n == 2 and len(index.boxes) == 2 and not index.problems
+
+
+def boxes_of(testdata: Path) -> dict[str, np.ndarray]:
+    """Rows (k, 5) of the label files of real pictures."""
+    files = sorted((testdata / "bccd/labels/val").glob("*.txt")) or sorted((testdata / "bccd").rglob("labels/**/*.txt"))
+    return {file.stem: np.loadtxt(file, ndmin=2) for file in files[:30]}
+
+
+def as_text(rows: np.ndarray) -> bytes:
+    return "".join(" ".join([str(int(c)), *(f"{v:.6g}" for v in box)]) + "\n" for c, *box in rows).encode()
+
+
+def corners_of(rows: np.ndarray, size: np.ndarray) -> np.ndarray:
+    low, high = (rows[:, 1:3] + sign * rows[:, 3:] / 2 for sign in (-1, 1))
+    return np.concatenate([rows[:, :1], low.clip(0) * size, high.clip(0, 1) * size], 1)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (80, 60)], ids=["shares", "pixels"])
+def test_corners_in_place_of_boxes_are_named_once_and_boxes_never_are(testdata, tmp_path, size):
+    real = boxes_of(testdata)
+    right = read(tmp_path / "right", {name: as_text(rows) for name, rows in real.items()})
+    assert not [p for p in right.problems if p.kind == "cause"]
+    wrong = {name: as_text(corners_of(rows, np.array(size))) for name, rows in real.items()}
+    wrong["right"] = GOOD.encode()
+    index = read(tmp_path / "wrong", wrong)
+    causes = [p for p in index.problems if p.kind == "cause"]
+    assert [p.message.count("written as corners, x1 y1 x2 y2") for p in causes] == [1] and index.problems[0] == causes[
+        0
+    ]
+    assert "x = (x1 + x2) / 2" in causes[0].message and causes[0].path.endswith(".txt") and causes[0].line
+    assert sum(p.kind == "corners" for p in index.problems) >= 3
+
+
+def test_boxes_that_reach_out_here_and_there_are_no_corners(tmp_path):
+    """Wide boxes near the upper left reach out and would fit as corners, but others of the set would not."""
+    sloppy = "0 0.2 0.2 0.5 0.5\n1 0.7 0.7 0.2 0.1\n0 0.6 0.2 0.3 0.2\n"
+    index = read(tmp_path, {f"p{k}": sloppy.encode() for k in range(9)})
+    assert {p.kind for p in index.problems} == {"corners"} and len(index.problems) == 9 and len(index.classes) == 27

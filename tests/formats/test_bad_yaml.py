@@ -183,6 +183,10 @@ def test_an_empty_folder_is_refused(tmp_path):
         ("train: ../images", "sub", "sub/images"),  # Roboflow's, as ultralytics reads it
         ("path: .\\\ntrain: .\\images\\", "sub", "sub/images"),
         ("path: ../sub\ntrain: images\\train", "sub", "sub/images/train"),
+        ("train: sub/images/train", "sub", "sub/images/train"),  # seen from the folder above, as Roboflow downloads
+        ("train: /content/sub-1/images/train", "sub", "sub/images/train"),  # of another machine
+        ("train: C:\\sets\\images\\train", "sub", "sub/images/train"),
+        ("path: /content/sets/sub-1\ntrain: images/train", "sub", "sub/images/train"),
     ],
 )
 def test_paths_start_at_the_yaml(tmp_path, monkeypatch, text, root, train):
@@ -193,6 +197,14 @@ def test_paths_start_at_the_yaml(tmp_path, monkeypatch, text, root, train):
     config = load_dataset_yaml(file)
     assert config.root.resolve() == (tmp_path / root).resolve()
     assert [p.resolve() for p in config.train] == [(tmp_path / train).resolve()]
+
+
+def test_the_end_of_a_path_is_no_guess_where_it_may_be_another_splits(tmp_path):
+    """/content/train/images must not become `images`, which may hold val."""
+    config = load_dataset_yaml(write(tmp_path, "train: /content/train/images\nval: images\nnames: [a]\n"))
+    assert config.val == [tmp_path / "images"] and config.train == [Path("/content/train/images")]
+    with pytest.raises(UserError, match="/content/train/images does not exist"):
+        build_index(config, "train")
 
 
 def ultralytics_yamls() -> list[Path]:

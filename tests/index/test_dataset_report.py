@@ -181,6 +181,18 @@ def test_a_split_that_cannot_be_used_hides_no_other(tmp_path, capsys):
     assert not (tmp_path / "runs/none").exists()
 
 
+@pytest.mark.parametrize("test", ["../test/images", "nothing"])
+def test_a_test_split_that_is_not_there_is_one_line(tmp_path, capsys, test):
+    """Roboflow's yamls name ../test/images whether there is one or not; it is a fault only where test is asked for."""
+    file = make(tmp_path / "set", CLEAN)
+    (tmp_path / "set/nothing").mkdir()
+    file.write_text(file.read_text() + f"test: {test}\n")
+    assert report(file, "--noplots") == 0
+    out, err = capsys.readouterr()
+    assert out.count("test is left out") == 1 and row(out, "pictures") == ["2", "1"] and not err
+    assert report(file, "--noplots", "--strict") == 2 and report(file, "--noplots", "--split", "test") == 2
+
+
 def test_options_stand_in_any_order_and_in_every_spelling(tmp_path, capsys):
     file, project = make(tmp_path / "set", CLEAN), tmp_path / "runs"
     for k, words in enumerate((

@@ -122,7 +122,7 @@ def test_second_start_reads_no_label(tmp_path, monkeypatch):
     file = make_dataset(tmp_path, {"a": "0 0.5 0.5 0.2 0.2\nbad\n", "b": None})
     first = build_index(load_dataset_yaml(file), "train")
     monkeypatch.setattr(data.sources.yolo, "read_label", lambda *_: pytest.fail("labels were read again"))
-    monkeypatch.setattr(data.sources.yolo, "picture_shape", lambda *_: pytest.fail("pictures were opened again"))
+    monkeypatch.setattr(data.sources.yolo, "read_header", lambda *_: pytest.fail("pictures were opened again"))
     second = build_index(load_dataset_yaml(file), "train")
     for column in ("shapes", "boxes", "classes", "area", "crowd", "offsets", "image_ids"):
         a, b = getattr(first, column), getattr(second, column)

@@ -25,6 +25,7 @@ from data.index.index import Index, build_index, count_pictures
 from tests.index.test_index import coco_json, make_dataset
 from utils.env import REPO
 from utils.errors import UserError
+from utils.files import newest
 
 CAT, DOG = "0 0.5 0.5 0.2 0.2", "1 0.5 0.5 0.2 0.2"  # of the same size
 LABELS = {"x/a": CAT, "x/b": DOG, "x/c": None, "y/d": CAT}
@@ -209,7 +210,7 @@ def test_what_is_taken_over_is_what_would_be_read(file):
     Image.new("RGB", (20, 10)).save(file.parent / "images/x/c.jpg")
     Image.new("RGB", (20, 10)).save(file.parent / "images/0.jpg")
     partly = build(file)
-    index_file(load_dataset_yaml(file), "train", False).unlink()
+    newest(index_file(load_dataset_yaml(file), "train", False)).unlink()
     whole = build(file)
     assert whole.n == 4 and len(whole.problems) == 3 and whole.image_ids.tolist() == [1, 3, 4, 5]
     for name in ("shapes", "boxes", "classes", "area", "crowd", "offsets", "image_ids"):
@@ -263,7 +264,7 @@ def test_a_damaged_file_is_rebuilt(file, damage, monkeypatch):
     if damage == "version":
         monkeypatch.setattr("data.index.file.VERSION", 0)
     first = build(file)
-    kept = index_file(load_dataset_yaml(file), "train", False)
+    kept = newest(index_file(load_dataset_yaml(file), "train", False))
     content = bytearray(kept.read_bytes())
     places = {"header": content.index(b"usable"), "column": content.index(first.boxes.tobytes())}
     place = places.get(damage, 0)

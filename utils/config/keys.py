@@ -43,6 +43,9 @@ class Keys(BaseModel):
     cache: Literal["off", "disk", "ram"] = Field(
         "off", description="keep decoded pictures in a memory-mapped file | memory"
     )
+    white_level: float | None = Field(
+        None, gt=0, description="value that is white in pictures of more than 8 bits; null: the least that holds them"
+    )
     cache_gb: float | None = Field(
         None, gt=0, description="largest size of all kept decoded pictures, GB; null: nine tenths of what is free"
     )

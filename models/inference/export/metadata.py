@@ -39,11 +39,17 @@ class Metadata:
     thresholds: Any = None  # scores of best F1, as best.pt has them
     args: dict[str, Any] = field(default_factory=dict)  # of the export
 
+    @property
+    def trained(self) -> dict[str, Any]:
+        """What a reader takes over where nobody says otherwise: size, and the value that was white in deep pictures."""
+        return {"imgsz": self.imgsz} | {key: self.args[key] for key in ("white_level",) if key in self.args}
+
 
 def describe(model: nn.Module, choices: Choices, name: str) -> dict[str, Any]:
     """The entries of a file; `model` as load_for_eval gives it."""
     args = {key: getattr(choices, key) for key in ("batch", "dynamic", "nms")}
     args |= {key: getattr(choices, key) for key in ("conf", "iou", "max_det")} if choices.nms else {}
+    args |= {"white_level": white} if (white := (getattr(model, "args", None) or {}).get("white_level")) else {}
     told = {
         "description": f"detector {name}, exported by Preheat",
         "author": "Preheat",

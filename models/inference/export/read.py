@@ -30,7 +30,7 @@ class Exported(AsItIs):
         super().__init__()
         self.run = run
         self.names, self.stride = dict(enumerate(told.names)), torch.tensor([float(told.stride)])
-        self.args, self.thresholds, self.end2end = {"imgsz": told.imgsz}, told.thresholds, told.end2end
+        self.args, self.thresholds, self.end2end = told.trained, told.thresholds, told.end2end
         self.fixed, self.told = told.fixed, told
 
     def forward(self, images: Tensor) -> Tensor:
