@@ -86,18 +86,20 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from data.frames.inputs import Inputs, find_inputs
 from data.frames.stills import read_stills
 from data.frames.video import open_video, read_video
 from data.index.subset import class_id
+from data.loading.device.transfer import locked_copy
 from data.toy.demo import demo_pictures
 from models.detector import check_imgsz, for_evaluation
 from models.inference.combined.open import as_one, open_detectors
 from models.inference.export.read import check_size
-from utils.device.images import memory_format
+from utils.device.images import ToDevice, in_channels_last, memory_format
 from utils.device.ranks import DTYPES, Ranks, open_device, pick_amp, pick_device, thread_count, worker_count
+from utils.device.streams import sent_ahead
 from utils.evaluation.evaluate import Settings
 from utils.run.console import PictureBar, configure_console
 from utils.run.detection.detect import Detect, detector
@@ -142,7 +144,8 @@ def main(argv: list[str] | None = None) -> dict[str, int]:
     try:
         with Output(folder, names, classes, options, threads, category_ids) as output:
             with detecting(models, least, ranks.device, options) as detect:
-                run(batches(inputs, stride, rect, threads, output, options, bar, broken), detect, output, bar, counts)
+                for source, live in sources(inputs, stride, rect, threads, output, options, bar, broken):
+                    run(sent(source, live, ranks.device, options), detect, output, bar, counts)
     except StoppedBySignal:
         log.info("stopped: what has been found until now is kept")
         raise
@@ -166,7 +169,7 @@ def detecting(models: list[nn.Module], least: np.ndarray, device: torch.device, 
         yield detector(prepared, device, settings, least)
 
 
-def batches(
+def sources(
     inputs: Inputs,
     stride: int,
     rect: bool,
@@ -175,16 +178,18 @@ def batches(
     options: Any,
     bar: PictureBar,
     broken: list[tuple[str, str]],
-) -> Iterator[dict[str, Any]]:
-    """Batches of all pictures, then those of each video; `broken` takes up what cannot be decoded, and why."""
+) -> Iterator[tuple[Iterator[dict[str, Any]], bool]]:
+    """The batches of all pictures, then those of each video, and whether it is a camera: to be used before the next.
+
+    `broken` takes up what cannot be decoded, and why.
+    """
     sizes = {"imgsz": options.imgsz, "stride": stride, "batch": options.batch, "rect": rect}
     if inputs.pictures:
         bar.expect(len(inputs.pictures))
         hear = lambda path, why: broken.append((path, why))  # noqa: E731
         paths, shapes, whole = inputs.pictures, inputs.shapes, output.wants_pictures
-        yield from read_stills(
-            paths, shapes, **sizes, threads=threads, whole=whole, broken=hear, white=options.white_level
-        )
+        more = {"threads": threads, "whole": whole, "broken": hear, "white": options.white_level}
+        yield read_stills(paths, shapes, **sizes, **more), False
     if inputs.camera and "batch" not in options.model_fields_set:
         sizes["batch"] = 1  # a camera's frames are wanted now
     for path in [*inputs.videos, *filter(None, [inputs.camera])]:
@@ -195,16 +200,30 @@ def batches(
             continue
         bar.expect(video.frames)
         output.begin_video(path, video.fps)
-        yield from read_video(video, **sizes)
+        yield read_video(video, **sizes), path == inputs.camera
         output.end_video()
 
 
+def sent(
+    batches: Iterator[dict[str, Any]], live: bool, device: torch.device, options: Any
+) -> Iterator[tuple[dict[str, Any], Tensor]]:
+    """Each batch with its pictures on the device; a GPU gets the next one meanwhile, but for a camera's (`live`)."""
+    to_device = ToDevice(device, in_channels_last(options.channels_last), DTYPES[pick_amp(options.amp, device)])
+    if live or device.type != "cuda":
+        return ((batch, to_device(batch)) for batch in batches)
+    return sent_ahead(batches, device, lambda batch: to_device({"img": locked_copy(batch["img"])}))
+
+
 def run(
-    batches: Iterator[dict[str, Any]], detect: Detect, output: Output, bar: PictureBar, counts: dict[str, int]
+    batches: Iterator[tuple[dict[str, Any], Tensor]],
+    detect: Detect,
+    output: Output,
+    bar: PictureBar,
+    counts: dict[str, int],
 ) -> None:
     """Detect on batch after batch and hand on what was found; `counts` adds up."""
-    for batch in batches:
-        found = detect(batch)
+    for batch, images in batches:
+        found = detect(batch, images)
         for i, frame in enumerate(batch["frames"]):
             output.add(frame, found[i])
             counts["boxes"] += len(found[i])

@@ -50,7 +50,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from data.loading.device.prepare import to_device
+from data.loading.device.prepare import colour_change, to_device
 from data.loading.loader import TrainLoader, build_train_loader, first_batch
 from data.loading.multiscale import random_size, resize
 from data.loading.order import box_sizes, class_counts, most_boxes
@@ -122,7 +122,7 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     model, transfer = open_model(hyp, train_index.names, state, command.download)
     suited = [] if resumed else settle_anchors(model, box_sizes(train_index, hyp.imgsz), hyp)
     frozen = freeze(model, hyp.freeze)
-    demand = Demand(most_boxes(train_index, hyp.mosaic, hyp.mixup), class_counts(train_index))
+    demand = Demand(most_boxes(train_index, hyp.mosaic, hyp.mixup), class_counts(train_index), colour_change(hyp))
     hyp = settle(hyp, ranks, model, demand)
     hyp = for_data(hyp, train_index.per_epoch, train_index.nc)
 

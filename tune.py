@@ -54,7 +54,7 @@ from torch import Tensor
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.folds import open_parts
 from data.index.index import Index
-from data.loading.device.prepare import to_device
+from data.loading.device.prepare import colour_change, to_device
 from data.loading.loader import TrainLoader, build_train_loader
 from data.loading.multiscale import random_size, resize
 from data.loading.order import class_counts, most_boxes
@@ -105,7 +105,8 @@ def open_bench(command: Command, hyp: Hyp) -> "Bench":
     hyp = with_white(hyp, train.depth, val.depth)
     model, head = open_model(hyp, train.names, None, command.download)
     model.to(ranks.device)
-    hyp = settle(hyp, ranks, model, Demand(most_boxes(train, hyp.mosaic, hyp.mixup), class_counts(train)))
+    demand = Demand(most_boxes(train, hyp.mosaic, hyp.mixup), class_counts(train), colour_change(hyp))
+    hyp = settle(hyp, ranks, model, demand)
     known = head.carried_names if head else []
     return Bench(command, for_data(hyp, train.per_epoch, train.nc), ranks, train, known)
 

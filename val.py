@@ -160,9 +160,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     check_imgsz(options.imgsz, stride)
     rect = all([check_size(one, options) for one in models])
     config = load_dataset_yaml(options.data, options.download)
-    index = open_part(config, options.split, options, options.trust_index)
+    index, names = open_part(config, options.split, options, options.trust_index), list(model.names.values())
     options = with_white(options, *depths_of(config, index, options))
-    names = list(model.names.values())
     class_map = [0] * len(names) if options.single_cls else match_names(names, index.names, options)
     settings = Settings.of(options, None)
     model = as_one(models, options.weights, options.tta, options.fusion, settings)
@@ -173,8 +172,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
     loader = build_eval_loader(
         index, imgsz=options.imgsz, stride=stride, batch=options.batch, rect=rect,
-        workers=worker_count(options.workers, ranks), pin=ranks.device.type == "cuda",
-        white=options.white_level,
+        workers=worker_count(options.workers, ranks), pin=ranks.device.type == "cuda", white=options.white_level,
     )  # fmt: skip
     if loader.pin:  # the workers are forked before the GPU is opened
         loader.start()
@@ -190,10 +188,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     if is_anchor_based(getattr(model, "yaml", {})):  # an exported network has none
         log.info("as YOLOv5 measures it: mAP50 {:.4f}  mAP50-95 {:.4f}".format(*yolov5_ap(index, result.detections)))
     log.info(f"{speed_line(result)} ({ranks.device}, batch {options.batch}, imgsz {options.imgsz})")
-    by_json = numbered_by_json(config, options.split, index)
-    write_files(
-        folder, result, draws, index, samples, options, by_json, [other.detections for other in others.values()]
-    )
+    by_json, of_others = numbered_by_json(config, options.split, index), [one.detections for one in others.values()]
+    write_files(folder, result, draws, index, samples, options, by_json, of_others)
     return result.metrics
 
 

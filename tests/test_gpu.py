@@ -2,18 +2,22 @@
 
 import copy
 import gc
+import json
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
+import detect
 import train
 import val
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import build_index
 from data.loading.device.colour import recolour
+from data.loading.device.prepare import colour_change
 from data.loading.loader import build_train_loader
 from models.detector import build_detector
 from models.training.ema import EMA
@@ -66,6 +70,22 @@ def test_the_largest_batch_leaves_what_others_hold_and_a_fuller_one_gives_one_me
             train.main([*replaced(replaced(toy_args, "--device", "cuda"), "--imgsz", 640), "--project", str(tmp_path)])
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+@pytest.mark.parametrize("words", [{"graph": True}, {"hsv_on": "device"}])
+def test_the_largest_batch_counts_what_graphs_and_colours_hold(words):
+    """A quarter of the memory is enough to see it: with either of them fewer pictures fit, and they do fit."""
+    total = torch.cuda.get_device_properties(0).total_memory
+    other = torch.empty(max(torch.cuda.mem_get_info()[0] - total // 4, 0), dtype=torch.uint8, device="cuda")
+    found = []
+    for more in ({}, words):
+        model, hyp = build_detector("yolov8n.yaml", ["a", "b"])[0].cuda(), Hyp(imgsz=320, amp="fp16", **more)
+        found.append(largest_batch(model, hyp, Demand(20, np.array([3, 4]), colour_change(hyp)), most=100000))
+        del model
+        gc.collect()
+        torch.cuda.empty_cache()
+    assert 0.3 * found[0] < found[1] < found[0]
+    del other
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -240,6 +260,25 @@ def test_val_scores_on_a_gpu_what_it_scores_on_a_cpu(toy, tmp_path):
     there, here = (val.main([*map(str, words), "--device", device]) for device in ("cuda:0", "cpu"))
     for name, value in here.items():
         assert there[name] == pytest.approx(value, abs=0.01, nan_ok=True), name
+
+
+def test_detect_finds_on_a_gpu_what_it_finds_on_a_cpu(toy, tmp_path):
+    """Pictures and the frames of a video, whose batches are sent ahead: each with its own boxes, to the last one."""
+    video = tmp_path / "a.mp4"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"mp4v"), 12, (96, 64))
+    for k in range(7):
+        writer.write(np.full((64, 96, 3), 30 * k, np.uint8))
+    writer.release()
+    words = ["--weights", guesser(), "--source", toy.parent / "images/val", video, "--imgsz", 64, "--conf", 0.01]
+    words += ["--batch", 3, "--nosave", "--amp", "off", "--project", tmp_path]
+    rows = {}
+    for device in ("cuda:0", "cpu"):
+        detect.main([*map(str, words), "--device", device, "--name", device[:4]])
+        rows[device] = json.loads((tmp_path / device[:4] / "predictions.json").read_text())
+    there, here = ({(r["file_name"], r.get("frame")): r["score"] for r in rows[device]} for device in rows)
+    assert there.keys() == here.keys() and len(there) > 7
+    for key, score in here.items():  # the last one of each picture
+        assert there[key] == pytest.approx(score, abs=0.01), key
 
 
 @pytest.mark.parametrize("amp", ["fp16", "off"])

@@ -17,6 +17,11 @@ TURN = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)  # cross pr
 Work = tuple[np.ndarray, np.ndarray]  # room for another picture (h, w, 3) and for three planes (3, h, w)
 
 
+def coloured_later(hyp: Hyp) -> bool:
+    """Whether colours are changed on the device, a batch at once."""
+    return hyp.hsv_on == "device" and any((hyp.hsv_h, hyp.hsv_s, hyp.hsv_v))
+
+
 def draw_gains(rng: np.random.Generator, hyp: Hyp) -> np.ndarray:
     """Random change of hue (a fraction of the circle), saturation and value (factors less 1), (3,)."""
     return rng.uniform(-1, 1, 3) * (hyp.hsv_h, hyp.hsv_s, hyp.hsv_v)

@@ -11,6 +11,7 @@ from data.loading.augment import (
     PixelTransforms,
     blend,
     change_colour,
+    coloured_later,
     draw_flips,
     draw_gains,
     flip_boxes,
@@ -46,7 +47,7 @@ class TrainDataset(torch.utils.data.Dataset):
         self.index, self.hyp, self.imgsz = index, hyp, imgsz
         self.names, self.nc = index.names, index.nc
         self.pixel_transforms = PixelTransforms(hyp.albumentations) if hyp.albumentations else None
-        self.coloured_later = hyp.hsv_on == "device" and any((hyp.hsv_h, hyp.hsv_s, hyp.hsv_v))
+        self.coloured_later = coloured_later(hyp)
         self.weights, self.n = picture_weights(index, hyp.balance), index.per_epoch
         remember = min(KEEP, KEEP_BYTES // (3 * imgsz**2))
         self.pictures = open_pictures(

@@ -2,9 +2,9 @@
 
 ema     the average of the weights
 freeze  parts that are not trained
+graph   forward and backward as CUDA graphs
 fit     the size of a batch: the largest for a GPU, the smallest for BatchNorm
 optim   parameter groups, optimizers, and the one writer of rates
-graph   forward and backward as CUDA graphs
 join    the gradients of several ranks as one
 kept    checkpoints beside best.pt, and their ensemble
 state   everything that is trained, built, saved and restored together

@@ -7,14 +7,16 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from models.detector import loss_of
 from models.training.freeze import keep_frozen_bn_eval
+from models.training.graph import CAPTURE, Capture, Graphed
 from models.weights.variant import is_anchor_based
 from utils.config.schema import Hyp, with_gains
 from utils.device.images import preprocess
@@ -32,6 +34,7 @@ class Demand:
 
     boxes: int  # of the fullest picture
     counts: np.ndarray  # (nc,) boxes of each class
+    recolour: Callable[[Tensor], Tensor] | None = None  # colours of pictures (b, 3, h, w) uint8 that the device changes
 
 
 def settle(hyp: Hyp, ranks: Ranks, model: nn.Module, demand: Demand) -> Hyp:
@@ -60,16 +63,15 @@ def largest_batch(model: nn.Module, hyp: Hyp, demand: Demand, standing: bool = T
     loss_fn = loss_of(trial, hyp, demand.counts)
 
     def fits(batch: int) -> bool:
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
+        used = 0
         try:
-            trial_step(trial, loss_fn, batch, size, demand.boxes, DTYPES[hyp.amp])
+            for work in trial_work(trial, loss_fn, batch, size, hyp, demand):
+                used += peak_bytes(work, device, hyp.graph)
         except torch.OutOfMemoryError:
             return False
         finally:
             trial.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()  # what one size leaves in pieces is not to be missing from another
-        used = torch.cuda.max_memory_allocated(device) - before
         log.info(f"batch {batch}: {used / 2**30:.2f} of {free / 2**30:.2f} GiB")
         return used <= free
 
@@ -78,6 +80,47 @@ def largest_batch(model: nn.Module, hyp: Hyp, demand: Demand, standing: bool = T
         where = torch.cuda.get_device_name(device)
         raise UserError(f"not even one picture of {size} px fits on {where} beside what is there; lower imgsz.")
     return found
+
+
+def peak_bytes(work: Callable[[], object], device: torch.device, pools: bool) -> int:
+    """The most bytes of the GPU that some work holds at once; pools: as the allocator has them, not as they are used.
+
+    A graph keeps all the memory that it was recorded with, used or not, and nobody else gets it.
+    """
+    count, most = (
+        (torch.cuda.memory_reserved, torch.cuda.max_memory_reserved)
+        if pools
+        else (torch.cuda.memory_allocated, torch.cuda.max_memory_allocated)
+    )
+    before = count(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    work()
+    return most(device) - before
+
+
+def trial_work(
+    model: nn.Module, loss_fn: Callable, batch: int, size: int, hyp: Hyp, demand: Demand, capture: Capture = CAPTURE
+) -> list[Callable[[], object]]:
+    """What a run does with a batch, each part with memory of its own: they take place at the same time.
+
+    With `graph` the recorded step keeps its memory beside that of steps that are not recorded: of an epoch's last
+    batch, or of another size. Colours are changed in the stream that brings the next batch.
+    """
+    step = partial(trial_step, loss_fn=loss_fn, batch=batch, boxes=demand.boxes, dtype=DTYPES[hyp.amp])
+    parts: list[Callable[[], object]] = []
+
+    def recorded_and_not() -> None:
+        graphed = Graphed(model, (batch, 3, hyp.imgsz, hyp.imgsz), DTYPES[hyp.amp], capture)
+        step(graphed, device=device, size=hyp.imgsz)
+        step(model, device=device, size=size)
+        del graphed
+
+    device = next(model.parameters()).device
+    parts.append(recorded_and_not if hyp.graph else partial(step, model, device=device, size=size))
+    if demand.recolour:
+        pixels = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=device)
+        parts.append(lambda: demand.recolour(pixels.repeat(batch, 1, 1, 1)))
+    return parts
 
 
 def largest_fitting(fits: Callable[[int], bool], first: int, most: int) -> int:
@@ -104,10 +147,15 @@ def standing_bytes(model: nn.Module, hyp: Hyp) -> int:
 
 
 def trial_step(
-    model: nn.Module, loss_fn: Callable, batch: int, size: int, boxes: int, dtype: torch.dtype | None
-) -> torch.Tensor:
+    forward: Callable[[Tensor], object],
+    loss_fn: Callable,
+    batch: int,
+    size: int,
+    boxes: int,
+    dtype: torch.dtype | None,
+    device: torch.device,
+) -> Tensor:
     """Forward, criterion and backward as in training, of `batch` pictures with `boxes` boxes each; returns the loss."""
-    device = next(model.parameters()).device
     pixels = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8, device=device)
     images, _ahead = (preprocess(pixels, device, True) for _ in range(2))  # the next batch is on its way by then
     side = torch.linspace(0.02, 0.5, boxes)  # of every size: large boxes have more candidates
@@ -115,7 +163,7 @@ def trial_step(
     place = torch.arange(batch, dtype=torch.float32).repeat_interleave(boxes)
     targets = {"cls": torch.zeros(batch * boxes), "bboxes": rows.repeat(batch, 1), "batch_idx": place}
     with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-        preds = model(images)
+        preds = forward(images)
     loss, _ = loss_fn(preds, targets)
     loss.backward()
     return loss.detach()

@@ -13,12 +13,14 @@ import train
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import build_index
 from data.loading.dataset import TrainDataset
+from data.loading.device.prepare import colour_change
 from data.loading.multiscale import random_size
 from data.loading.order import most_boxes
 from data.loading.workers.shares import EpochSampler
 from models.detector import build_detector
 from models.loss.detection import DetectionLoss
 from models.training.fit import (
+    Demand,
     largest_fitting,
     largest_size,
     require_statistics,
@@ -26,6 +28,7 @@ from models.training.fit import (
     smallest_size,
     told_when_full,
     trial_step,
+    trial_work,
 )
 from models.training.freeze import freeze, keep_frozen_bn_eval
 from tests.helpers.runs import state_of
@@ -109,10 +112,35 @@ def test_a_trial_step_is_a_step_of_training():
     loss_fn, sizes = DetectionLoss(model, Hyp()), []
     for boxes in (1, 9):
         with Shapes() as shapes:
-            assert trial_step(model.train(), loss_fn, 2, 64, boxes, None) > 0
+            assert trial_step(model.train(), loss_fn, 2, 64, boxes, None, torch.device("cpu")) > 0
         sizes.append({shape for shape in shapes.seen if shape[:1] == (2,)})
         assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
     assert (2, 9, 5) in sizes[1] and (2, 1, 5) in sizes[0] and (2, 9, 5) not in sizes[0]
+
+
+@pytest.mark.parametrize(("graph", "varies"), [(False, 0.0), (True, 0.0), (True, 0.5)])
+@pytest.mark.parametrize("later", [False, True])
+def test_what_a_run_holds_at_once_is_all_tried(graph, varies, later):
+    """Recorded steps beside plain ones at the largest size, and colours of whole batches, each with its own memory."""
+    hyp = Hyp(imgsz=64, graph=graph, multi_scale=varies, hsv_on="device" if later else "host", amp="off")
+    model, _ = build_detector(DEMO, ["a", "b"])
+    seen: list[tuple[str, tuple[int, ...]]] = []
+    model.register_forward_pre_hook(lambda _, images: seen.append(("plain", tuple(images[0].shape))))
+
+    def capture(body: torch.nn.Module, sample: tuple[torch.Tensor, ...]):
+        seen.append(("recorded", tuple(sample[0].shape)))
+        return lambda images: body(images)
+
+    demand = Demand(3, np.ones(2), colour_change(hyp))
+    size = largest_size(hyp, 32)
+    works = trial_work(model.train(), DetectionLoss(model, Hyp()), 2, size, hyp, demand, capture)
+    assert len(works) == 1 + later
+    with Shapes() as shapes:
+        works[-1]()
+    assert ((2, 3, size, size) in shapes.seen) == later or not later
+    works[0]()
+    recorded = [("recorded", (2, 3, 64, 64)), ("plain", (2, 3, 64, 64))]
+    assert seen[-3 if graph else -1 :] == [*(recorded if graph else []), ("plain", (2, 3, size, size))]
 
 
 class Shapes(TorchDispatchMode):
