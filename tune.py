@@ -48,6 +48,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,11 +56,12 @@ from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.folds import open_parts
 from data.index.index import Index
 from data.loading.device.prepare import colour_change, to_device
-from data.loading.loader import TrainLoader, build_train_loader
+from data.loading.loader import TrainLoader, build_train_loader, open_val_loader
 from data.loading.multiscale import random_size, resize
 from data.loading.order import class_counts, most_boxes
 from data.scored import open_validation, with_white
 from models.detector import open_model
+from models.features import statistics_apart
 from models.training.fit import Demand, require_statistics, settle
 from models.training.freeze import freeze
 from models.training.state import Training, build_training, scored_as_stored
@@ -108,7 +110,7 @@ def open_bench(command: Command, hyp: Hyp) -> "Bench":
     demand = Demand(most_boxes(train, hyp.mosaic, hyp.mixup), class_counts(train), colour_change(hyp))
     hyp = settle(hyp, ranks, model, demand)
     known = head.carried_names if head else []
-    return Bench(command, for_data(hyp, train.per_epoch, train.nc), ranks, train, known)
+    return Bench(command, for_data(hyp, train.per_epoch, train.nc), ranks, train, val, known)
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,20 @@ class Bench:
     hyp: Hyp  # resolved: `batch` and `amp` are what is used
     ranks: Ranks
     train: Index
+    val: Index
     known: list[str]  # classes that the weights know already
 
     def having(self, train: Index | None = None, **changed: Any) -> "Bench":
         """The same with other settings, and perhaps other pictures."""
         return replace(self, hyp=self.hyp.model_copy(update=changed), train=train or self.train)
+
+    def apart(self, pictures: int) -> float | None:
+        """How far the backbone's channels lie from where they lay in the training of its weights, on val."""
+        hyp, device = self.hyp, self.ranks.device
+        model, _ = open_model(hyp, self.train.names, None, self.command.download)
+        some = np.sort(np.random.default_rng(0).permutation(self.val.n)[:pictures])
+        loader = open_val_loader(self.val.take(some), hyp, int(model.stride.max()), 0, self.ranks, [])
+        return statistics_apart(model.to(device), map(to_device(hyp, device, None), loader))
 
     @contextmanager
     def begin(self) -> Iterator["Start"]:

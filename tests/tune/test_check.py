@@ -10,10 +10,12 @@ import torch
 
 import tune
 from models.detector import build_detector
+from models.features import statistics_apart
 from models.training.steps import with_priors
 from tests.helpers.runs import TINY, TOY_NAMES
 from utils.config.options import parse_args
 from utils.config.schema import Hyp
+from utils.tune.check.curves import of_curves
 from utils.tune.check.lecture import (
     BAD,
     GOOD,
@@ -22,12 +24,10 @@ from utils.tune.check.lecture import (
     at_start,
     by_heart,
     falling,
-    next_commands,
-    of_curves,
     of_grid,
     of_longer,
-    transfer,
 )
+from utils.tune.check.transfer import next_commands, transfer
 from utils.tune.check.trials import plan_grid, plan_longer, seconds_of
 
 IMPLIED = {"box": 3.0, "cls": 4.5, "dfl": 4.2}
@@ -56,10 +56,11 @@ def test_few_pictures_by_heart():
 
 def test_rates_that_lower_the_loss():
     down, flat = np.linspace(9, 4, 50), np.full(50, 9.0)
-    assert falling({0.1: flat, 0.01: down}, 0.01).verdict == GOOD
-    found = falling({0.1: flat, 0.01: down}, 0.1)
+    assert falling({0.1: flat, 0.01: down}, 0.01, 100).verdict == GOOD
+    assert "within 60 batches" in falling({0.1: flat, 0.01: down}, 0.01, 60).title
+    found = falling({0.1: flat, 0.01: down}, 0.1, 100)
     assert found.verdict == LOOK and "try 0.01" in found.advice
-    assert falling({0.1: flat, 0.01: [9.0, math.nan]}, 0.1).verdict == BAD
+    assert falling({0.1: flat, 0.01: [9.0, math.nan]}, 0.1, 100).verdict == BAD
 
 
 def test_a_grid_whose_best_rate_is_at_its_edge():
@@ -84,17 +85,54 @@ def test_learning_curves_are_read():
     assert of_curves(rows([0.1, 0.2])).verdict == LOOK
 
 
+def test_a_rate_that_fell_while_the_score_rose_is_named():
+    def read(scores, lrs):
+        found = rows(scores)
+        for row, lr in zip(found, lrs, strict=True):
+            row["lr/weight"] = lr
+        return of_curves(found)
+
+    rising, lrs = [0.1, 0.2, 0.3, 0.4, 0.5, 0.501, 0.501, 0.502, 0.502, 0.502], [0.01] * 5 + [0.0005] * 5
+    early = read(rising, lrs)
+    assert early.verdict == LOOK and "Decayed too early" in early.advice and "epoch 6" in early.evidence
+    for scores, rates in (
+        (rising, [0.01] * 10),  # a rate that is held
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95], lrs),  # it rises on
+        ([0.1, 0.3, 0.45, 0.49, 0.5, 0.501, 0.501, 0.502, 0.502, 0.502], [0.01] * 9 + [0.0005]),  # flat long before
+        (rising, [math.nan] * 10),
+    ):
+        assert "Decayed too early" not in read(scores, rates).advice
+
+
 @pytest.mark.parametrize(
-    ("pictures", "known", "first"), [(100, 2, "few"), (100, 0, "few"), (9999, 2, "many"), (9999, 0, "many")]
+    ("pictures", "apart", "first"), [(100, 0.1, "few"), (100, 2.0, "few"), (9999, 0.1, "many"), (9999, None, "many")]
 )
-def test_each_case_of_transfer_has_arms_that_compare_py_takes(pictures, known, first):
-    case, arms = transfer(pictures, ["a", "b"][:known], ["a", "b"], 20)
-    assert case.startswith(first) and ("near" in case) == bool(known) and len(arms) >= 2
+@pytest.mark.parametrize("known", [0, 2])
+def test_each_case_of_transfer_has_arms_that_compare_py_takes(pictures, apart, first, known):
+    """What counts as near is the pictures: classes of the same name prove nothing, and are told."""
+    case, arms = transfer(pictures, ["a", "b"][:known], ["a", "b"], 20, apart)
+    assert case.startswith(first) and ("near" in case) == (apart == 0.1) and len(arms) >= 2
+    assert f"{known} of 2 classes" in case
     for own in arms.values():
         parse_args(["--hyp", "finetune", "--weights", "w.pt", "--data", "d.yaml", *own])
     assert all(
         "as-set" in line or "train.py" in line for line in next_commands("--hyp demo", Trial(0.1, 0, 1), arms, 9)
     )
+
+
+def test_pictures_that_a_network_learnt_from_are_near_and_others_are_not():
+    model, _ = build_detector(str(TINY), TOY_NAMES)
+    torch.manual_seed(0)
+    pictures = torch.rand(8, 3, 64, 64)
+    assert statistics_apart(model, [pictures]) is None  # a fresh network has seen none
+    for norm in (m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+        norm.momentum = 1.0  # it remembers the last batch alone
+    model.train()(pictures)
+    before = copy.deepcopy(model.state_dict())
+    same, darker = statistics_apart(model, [pictures[:4], pictures[4:]]), statistics_apart(model, [pictures / 4])
+    assert same < 0.01 and darker > 10 * same and model.training
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert not any(m._forward_pre_hooks for m in model.modules())
 
 
 def test_a_plan_keeps_to_its_budget():

@@ -37,6 +37,12 @@ class Bench(Protocol):
     def having(self, train: Any = None, **changed: Any) -> "Bench":
         """The same with other settings, and perhaps other pictures."""
 
+    def apart(self, pictures: int) -> float | None:
+        """How far the backbone's channels lie from where they lay when its weights were trained (models/features.py).
+
+        pictures: so many of val.
+        """
+
     def begin(self) -> AbstractContextManager[Start]:
         """A start from the weights, the same for the same seed; the network is as it was in the end."""
 

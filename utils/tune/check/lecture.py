@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 GOOD, LOOK, BAD = "good", "look", "bad"
 FIT = 0.9  # mAP50 of a few pictures that were learnt by heart
-FEW = 1000  # training pictures; fewer are a small data set
 FALLS = 0.05  # part of the first loss by which a rate has to lower it
 
 
@@ -73,10 +72,10 @@ def by_heart(scores: Sequence[tuple[int, float]], pictures: int, tiny: float) ->
     return Finding(2, title, LOOK if best >= FIT / 2 else BAD, evidence, advice)
 
 
-def falling(tried: Mapping[float, Sequence[float]], lr0: float) -> Finding:
-    """Step 3. tried: the losses of the batches at each rate; one that ended early diverged."""
+def falling(tried: Mapping[float, Sequence[float]], lr0: float, batches: int) -> Finding:
+    """Step 3. tried: the losses of the steps at each rate; batches: of the longest of them."""
     ends = {lr: _end(losses) / _start(losses) - 1 for lr, losses in tried.items()}
-    title = "a rate that lowers the loss within 100 batches"
+    title = f"a rate that lowers the loss within {batches} batches"
     evidence = ", ".join(
         f"{lr:.2g}: {100 * end:+.0f} %" if math.isfinite(end) else f"{lr:.2g}: diverged" for lr, end in ends.items()
     )
@@ -141,81 +140,3 @@ def of_longer(trials: Sequence[Trial], before: Sequence[Trial], epochs: int) -> 
     return Finding(
         5, title, LOOK, evidence, f"No better than {first:.3f} of the grid: a lower rate, or decay, is needed sooner."
     )
-
-
-def of_curves(rows: Sequence[Mapping[str, float]]) -> Finding:
-    """Step 6: the learning curves of the best run, a row of metrics.csv an epoch."""
-    title = "the learning curves of the best run"
-    scored = [row for row in rows if "val/mAP50-95" in row and row.get("epoch", 0) > 0]
-    y = [row["val/mAP50-95"] for row in scored]
-    if len(y) < 4:
-        return Finding(6, title, LOOK, f"{len(y)} evaluated epochs", "Too few to read: give more --minutes.")
-    seen, advice = (
-        [f"mAP50-95 {y[0]:.3f} to {y[-1]:.3f}, best {max(y):.3f} in epoch {int(scored[y.index(max(y))]['epoch'])}"],
-        [],
-    )
-    quarter = max(len(y) // 4, 1)
-    if y[len(y) // 3] < 0.1 * max(y):
-        seen.append("a flat start")
-        advice.append("Flat at first: a shorter warm-up, a higher rate, or weights that know more.")
-    late, earlier = sum(y[-quarter:]) / quarter, sum(y[-2 * quarter : -quarter]) / quarter
-    if late > 1.02 * earlier:
-        seen.append("still rising at the end")
-        advice.append("Still rising: more epochs before anything else.")
-    elif y[-1] < 0.95 * max(y):
-        seen.append("lower at the end than before")
-        advice.append("Falling at the end: a decay of the rate, or fewer epochs.")
-    train, val = ([_loss(row, part) for row in scored] for part in ("train", "val"))
-    if all(map(math.isfinite, [*train, *val])) and train[-1] > 0:
-        seen.append(f"loss of train {train[-1]:.2f}, of val {val[-1]:.2f}")
-        if val[-1] > 1.05 * min(val) and train[-1] < train[val.index(min(val))]:
-            advice.append(
-                "The loss of val rises while that of train falls: more augmentation or pictures, a smaller network or "
-                "more weight decay."
-            )
-        elif val[-1] <= 1.05 * train[-1]:
-            advice.append("No gap between train and val: a larger network or a longer run may learn more.")
-    rising_only = all("rising" in s or "mAP" in s or "loss" in s for s in seen)
-    return Finding(6, title, GOOD if rising_only else LOOK, "; ".join(seen), " ".join(advice))
-
-
-def _loss(row: Mapping[str, float], part: str) -> float:
-    return sum(row.get(f"{part}/{name}", math.nan) for name in ("box", "cls", "dfl"))
-
-
-def transfer(
-    pictures: int, known: Sequence[str], names: Sequence[str], epochs: int
-) -> tuple[str, dict[str, list[str]]]:
-    """Which of the four cases of transfer learning this is, and arms of compare.py that try what the guide says.
-
-    known: classes of the data that the weights know by name; they stand for how near the data are to what was learnt.
-    """
-    near, few = 2 * len(known) >= len(names), pictures < FEW
-    about = f"{pictures} training pictures, {len(known)} of {len(names)} classes known to the weights"
-    arms = {"as-set": []}
-    if few and near:
-        arms |= {"frozen": ["freeze=backbone"], "slow-backbone": ["lr_backbone=0.1"]}
-        return f"few pictures, near to what was learnt ({about}): train the head, or hardly move the backbone", arms
-    if few:
-        arms |= {"slow-backbone": ["lr_backbone=0.1"], "some-frozen": ["freeze=4"]}
-        return (
-            f"few pictures, far from what was learnt ({about}): the hardest case; keep the first layers, move the rest",
-            arms,
-        )
-    if near:
-        arms |= {"slow-backbone": ["lr_backbone=0.3"]}
-        return f"many pictures, near to what was learnt ({about}): train everything, the backbone perhaps slower", arms
-    return f"many pictures, far from what was learnt ({about}): train everything, longer", arms | {
-        "longer": [f"epochs={2 * epochs}"]
-    }
-
-
-def next_commands(words: str, best: Trial | None, arms: Mapping[str, Sequence[str]], epochs: int) -> list[str]:
-    """Step 7: commands that try what was found, against the settings as they are; words: of the run."""
-    lines = []
-    if best:
-        own = f"lr0={best.lr0:.2g} weight_decay={best.weight_decay:.2g}"
-        lines.append(f"python compare.py {words} --seeds 6 --arm as-set --arm found {own}")
-        lines.append(f"python train.py {words} {own} --epochs {epochs}")
-    told = " ".join(" ".join(["--arm", name, *own]) for name, own in arms.items())
-    return [*lines, f"python compare.py {words} --seeds 6 {told}"]

@@ -11,14 +11,15 @@ from utils.compare.folder import write_text
 from utils.compare.launch.local import device_slots
 from utils.tune.bench import Bench
 from utils.tune.check.lab import Lab, OutOfTime
-from utils.tune.check.lecture import next_commands, transfer
 from utils.tune.check.notes import Notes
 from utils.tune.check.page import WORDS, check_page
 from utils.tune.check.runs import best_trial, read_curves, run_grid, run_longer
+from utils.tune.check.transfer import next_commands, transfer
 from utils.tune.check.tries import learn_by_heart, look_at_start, try_rates
 from utils.tune.options import Check
 
 log = logging.getLogger(__name__)
+SOME = 64  # evaluation pictures whose features are held against those of the weights' own training
 STEPS = (look_at_start, learn_by_heart, try_rates, run_grid, run_longer, read_curves)
 
 
@@ -27,11 +28,14 @@ def check(options: Check, bench: Bench, words: Sequence[str], began: float) -> d
     minutes = options.minutes or (4.0 if list(words) == ["--hyp", "demo"] else 30.0)
     log.info(f"seven steps within {minutes:g} minutes; the same command goes on where it stopped")
     notes = Notes.of(Path(options.project), options.name, {"pictures": options.pictures, **bench.hyp.model_dump()})
+    if "apart" not in notes.numbers:
+        notes.numbers["apart"] = bench.apart(SOME)
     until = began + 60 * minutes - notes.seconds
     slots = device_slots(bench.hyp.device, options.jobs)
     batches = -(-bench.train.per_epoch // bench.hyp.batch)
     take_steps(Lab(bench, batches, options.pictures, notes.numbers, notes.folder, slots, until), notes, began)
-    case, arms = transfer(bench.train.n, bench.known, bench.train.names, bench.hyp.epochs)
+    apart = notes.numbers["apart"]
+    case, arms = transfer(bench.train.n, bench.known, bench.train.names, bench.hyp.epochs, apart)
     best = best_trial(notes.numbers.get("trials5") or notes.numbers.get("trials4") or [])
     commands = next_commands(shlex.join(words), best, arms, bench.hyp.epochs)
     told = {"case": case, "commands": commands, "minutes": f"{minutes:g}"}

@@ -16,7 +16,7 @@ def check_page(name: str, findings: Sequence[Finding], numbers: Mapping[str, Any
     """HTML; numbers: what the steps left, as check.json has them; told: case, commands, command, minutes."""
     pictures, tables = {}, {}
     if "rates" in numbers:
-        caption = "The loss of each batch, at rates that are held."
+        caption = "The loss of each optimizer step, at rates that are held."
         pictures[3] = [{"picture": draw_losses(numbers["rates"]), "caption": caption}]
     for step in (4, 5):
         if numbers.get(f"trials{step}"):
@@ -31,14 +31,14 @@ def check_page(name: str, findings: Sequence[Finding], numbers: Mapping[str, Any
 def draw_losses(rates: Mapping[str, Sequence[float]]) -> Any:
     """Loss over the batches, a line a rate."""
     fig = new_figure(6.4, 3.6)
-    ax = panel(fig.subplots(), "", "batch", "loss")
+    ax = panel(fig.subplots(), "", "optimizer step", "loss")
     for k, (lr, losses) in enumerate(rates.items()):
         ax.plot(losses, color=COLOURS[k % len(COLOURS)], linewidth=1.2, label=f"lr {float(lr):.2g}")
     first = max((losses[0] for losses in rates.values()), default=1.0)
     ax.set_ylim(0, 1.5 * first)
     ax.legend(frameon=False, fontsize=9)
     words = "; ".join(f"lr {float(lr):.2g}: {v[0]:.2f} to {v[-1]:.2f}" for lr, v in rates.items())
-    return to_picture(fig, f"Loss over the batches: {words}.")
+    return to_picture(fig, f"Loss over the steps: {words}.")
 
 
 def draw_run(rows: Sequence[Mapping[str, float]]) -> Any:

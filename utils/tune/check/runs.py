@@ -6,8 +6,9 @@ from typing import Any
 from utils.compare.runs import last_lines
 from utils.errors import SomeFailed
 from utils.run.log import read_metrics
+from utils.tune.check.curves import of_curves
 from utils.tune.check.lab import Lab, OutOfTime
-from utils.tune.check.lecture import Finding, Trial, of_curves, of_grid, of_longer
+from utils.tune.check.lecture import Finding, Trial, of_grid, of_longer
 from utils.tune.check.trials import as_plain, first_complaint, make_trials, plan_grid, plan_longer
 
 

@@ -56,4 +56,4 @@ def try_rates(lab: Lab) -> Finding:
             tried[lr], took, batches = losses, took + time.monotonic() - began, batches + nominal * len(losses)
     lab.numbers["batch_seconds"], lab.numbers["rate"] = took / batches, best_rate(tried)
     lab.numbers["rates"] = {str(lr): [x for x in losses if math.isfinite(x)] for lr, losses in tried.items()}
-    return falling(tried, hyp.lr0)
+    return falling(tried, hyp.lr0, nominal * max(map(len, tried.values())))
