@@ -12,7 +12,6 @@ from data.index.folds import counting, dealt_splits
 from data.loading.plan import count_for
 from utils.compare.arms import EXAMPLE, SINGLE, Compare
 from utils.compare.cells.declare import Asked, read_asked
-from utils.compare.cells.overview import overview
 from utils.config.help import option_lines
 from utils.config.schema import Command, Hyp, save_hyp
 from utils.errors import SomeFailed, StoppedBySignal, UserError, answer_first, run_script
@@ -38,6 +37,8 @@ def answered(argv: list[str]) -> bool:
         print("\n".join([USAGE, *option_lines(Compare, Command, Hyp, without=SINGLE)]))
         return True
     if {"--list", "--report-only"} & set(argv):
+        from utils.compare.cells.overview import overview  # draws, which takes a while to import
+
         overview(argv)
         return True
     planned = [asked for asked in read_asked(argv) if asked.command.plan]

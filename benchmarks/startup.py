@@ -12,13 +12,11 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent
 CASES = (
-    "train.py --help",
-    "train.py --epohcs 3",
-    "train.py --plan --hyp demo",
-    "val.py --help",
-    "compare.py --help",
-    "compare.py --sedes 3",
-    "-m data.index --help",
+    *(f"{script}.py --help" for script in ("train", "val", "compare", "detect", "export")),
+    *("tune.py --help", "tune.py search --help", "-m data.index --help"),
+    *("train.py --epohcs 3", "val.py --wieghts w.pt", "compare.py --sedes 3", "detect.py --confd 0.3"),
+    *("export.py --formta onnx", "tune.py lr --sedes 3"),
+    *("train.py --plan --hyp demo", "compare.py --plan --hyp demo --warmup"),
 )
 
 
