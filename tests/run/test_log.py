@@ -33,7 +33,8 @@ def test_tensorboard_has_the_hyp_as_text_and_for_comparing_and_the_plan(tmp_path
     events.Reload()
     (text,) = events.Tensors("hyp/text_summary")
     assert b"lr0: 0.25" in text.tensor_proto.string_val[0] and b"```yaml" in text.tensor_proto.string_val[0]
-    assert events.Images("plan")[0].width > 100
+    (plan,) = events.Images("plan")
+    assert plan.width > 100 and plan.encoded_image_string == (tmp_path / "plan.png").read_bytes()
     told = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     assert b"lr0" in told and b"optimizer" in told
     assert b"best/mAP50-95" in events.summary_metadata["_hparams_/experiment"].plugin_data.content

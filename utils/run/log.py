@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 import yaml
+from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
@@ -51,9 +53,7 @@ class RunLog:
         self.writer.add_text("hyp", f"```yaml\n{text}```", 0)
         plan = self.folder / "plan.png"
         if plan.is_file():
-            from matplotlib.image import imread  # takes a while, and a log may be opened without plots
-
-            self.writer.add_image("plan", imread(plan)[..., :3], 0, dataformats="HWC")
+            self.picture("plan", plan, 0)
 
     def result(self, hyp: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """What TensorBoard's HParams tab shows of this run: plain values of the hyp, and the final metrics.
@@ -115,9 +115,12 @@ class RunLog:
         table.writerows([{k: "" if v != v else v for k, v in row.items()} for row in rows])
         write_whole(self.folder / "per_class.csv", text.getvalue().encode())
 
-    def picture(self, tag: str, image: Any, step: int) -> None:
-        """An (h, w, 3) uint8 picture in TensorBoard."""
-        self.writer.add_image(tag, image, step, dataformats="HWC")
+    def picture(self, tag: str, file: Path, step: int) -> None:
+        """A PNG or JPEG file in TensorBoard, as it is: to decode it and encode it again costs a second."""
+        with Image.open(file) as opened:
+            (width, height), colours = opened.size, len(opened.getbands())
+        image = Summary.Image(width=width, height=height, colorspace=colours, encoded_image_string=file.read_bytes())
+        self.writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
     def close(self) -> None:
         """Flush and close the event file, and let others into the folder."""

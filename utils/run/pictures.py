@@ -27,9 +27,8 @@ def plot_run(folder: Path, result: Evaluation, index: Any, nw: int) -> None:
 def show_training(folder: Path, runlog: RunLog, index: Any, batch: dict[str, Any]) -> None:
     """Label statistics and a sheet of one augmented training batch, as files and in TensorBoard."""
     plot_labels(index.classes, index.boxes, index.names, folder / "labels.png")
-    sheet = batch_sheet(batch, index.names, SHOWN)
-    save_sheet(sheet, folder / "train_batch.jpg")
-    runlog.picture("train/batch", sheet, 0)
+    save_sheet(batch_sheet(batch, index.names, SHOWN), folder / "train_batch.jpg")
+    runlog.picture("train/batch", folder / "train_batch.jpg", 0)
 
 
 def show_validation(
@@ -37,6 +36,5 @@ def show_validation(
 ) -> None:
     """Truth beside what the network finds on the first evaluation pictures, as a file and in TensorBoard."""
     shown = zip((int(row) for row in batch["index"]), batch["img"], batch["letterbox"], strict=True)
-    sheet = truth_and_found(shown, index, result.detections)
-    save_sheet(sheet, folder / "val_predictions.jpg")
-    runlog.picture("val/predictions", sheet, epoch)
+    save_sheet(truth_and_found(shown, index, result.detections), folder / "val_predictions.jpg")
+    runlog.picture("val/predictions", folder / "val_predictions.jpg", epoch)
