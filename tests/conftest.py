@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+gc.disable()  # until all is imported: what the collector would look through again and again stays anyway
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
 FIRST = "PYTEST_XDIST_WORKER" not in os.environ  # the process that starts the others, whose cache they share
@@ -100,6 +101,7 @@ def pytest_collection_finish() -> None:
     """What is imported by now stays: the collector need not look through it again, nor touch it in a fork."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:

@@ -70,9 +70,9 @@ def upward(path: Path, repo: Path = REPO) -> set[str]:
     return wrong
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(REPO)))
-def test_imports_point_down(path):
-    assert not upward(path)
+@pytest.mark.parametrize("folder", [REPO, *PACKAGES], ids=lambda p: str(p.relative_to(REPO)))
+def test_imports_point_down(folder):
+    assert not {path.name: wrong for path in folder.glob("*.py") if (wrong := upward(path))}
 
 
 def test_a_wrong_import_is_found(tmp_path):
@@ -125,10 +125,11 @@ def test_a_function_fits_on_a_screen():
     assert not too_long(of_lines[SCREEN]) and too_long(of_lines[SCREEN + 1]) == ["f"]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(REPO)))
-def test_only_models_imports_ultralytics(path):
-    if path.relative_to(REPO).parts[0] != "models":
-        assert not {name for name in imported(path) if name.split(".")[0] == "ultralytics"}
+@pytest.mark.parametrize("folder", [REPO, *PACKAGES], ids=lambda p: str(p.relative_to(REPO)))
+def test_only_models_imports_ultralytics(folder):
+    inside = REPO / "models" in (folder, *folder.parents)
+    of_theirs = [p.name for p in folder.glob("*.py") if any(n.split(".")[0] == "ultralytics" for n in imported(p))]
+    assert inside or not of_theirs
 
 
 @pytest.mark.parametrize("name", PURE)
@@ -139,7 +140,10 @@ def test_pure_modules_do_no_io(name):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks")
 def test_importing_everything_writes_and_prints_nothing(tmp_path, forked_runs):
-    """Anew, in a fork that forgets our modules and keeps the libraries, which set variables of their own."""
+    """Anew, in a fork that forgets our modules and keeps the libraries, which set variables of their own.
+
+    Nor does it import pyplot, which keeps every figure.
+    """
     inside = [p.relative_to(REPO).with_suffix("") for p in FILES if p.parent != REPO]
     modules = [".".join(p.parts) for p in inside if p.stem not in ("__init__", "__main__", "env")]
     code = f"""
@@ -149,12 +153,14 @@ import albumentations, cv2, faster_coco_eval, matplotlib.figure, tensorboard, to
 import ultralytics.nn.tasks
 for name in [name for name in sys.modules if name.split(".")[0] in {FOLDERS!r} and name != "utils.env"]:
     del sys.modules[name]
+sys.modules.pop("matplotlib.pyplot", None)
 def state():
     return str([dict(os.environ), random.getstate(), numpy.random.get_state(), torch.get_rng_state().tolist()])
 before = state()
 for name in {modules!r}:
     __import__(name)
 assert state() == before, "seeded, or a variable was set"
+assert "matplotlib.pyplot" not in sys.modules
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
@@ -164,6 +170,7 @@ assert state() == before, "seeded, or a variable was set"
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_env_lets_torch_use_every_core():
     code = "import utils.env, ultralytics, torch, os; print(torch.get_num_threads(), len(os.sched_getaffinity(0)))"
     clean = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}

@@ -206,7 +206,7 @@ def test_a_sweep_over_words_has_no_width(tmp_path):
     assert [a.kind for a in family.answers] == ["helps", "none"] and "no positive numbers" in family.answers[1].sentence
 
 
-def test_the_report_tells_every_answer_and_every_cell(tmp_path):
+def test_the_report_tells_every_answer_and_every_cell(tmp_path, undrawn):
     effects = {f"{group}-v={value}": 1.0 for group in "abcd" for value in (0.001, 0.01)}
     family = make_family(tmp_path, effects, key="v")
     page = write_family_report(tmp_path).read_text()
@@ -306,7 +306,7 @@ def test_the_verdict_over_folds_is_the_corrected_one_and_waits_for_all(tmp_path,
     assert record.verdicts == {}
 
 
-def test_the_expected_score_of_one_model_is_told_over_folds_alone(tmp_path):
+def test_the_expected_score_of_one_model_is_told_over_folds_alone(tmp_path, undrawn):
     make_comparison(tmp_path / "folds", {"warm": 0.0, "cold": 1.0}, 6, folds=6)
     make_comparison(tmp_path / "seeds", {"warm": 0.0, "cold": 1.0}, 6)
     record = read_record(tmp_path / "folds")
@@ -318,7 +318,7 @@ def test_the_expected_score_of_one_model_is_told_over_folds_alone(tmp_path):
     assert expected_scores(record) == {}
 
 
-def test_folds_of_several_data_sets_are_pooled_and_inside_a_cell_corrected(tmp_path):
+def test_folds_of_several_data_sets_are_pooled_and_inside_a_cell_corrected(tmp_path, undrawn):
     """Over cells the test is that over their means, for folds as for seeds; tau and the intervals know of the folds."""
     effects = {"a": 2.0, "b": 2.5, "c": 1.5, "d": 2.2}
     seeds = make_family(tmp_path / "seeds", effects)

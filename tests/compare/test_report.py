@@ -177,7 +177,7 @@ def test_the_first_batches_are_read_whole_and_no_further(two):
         assert title in titles
 
 
-def test_three_arms_have_a_verdict_and_a_picture_each(tmp_path):
+def test_three_arms_have_a_verdict_and_a_picture_each(tmp_path, undrawn):
     make_comparison(tmp_path, {"warm": 0.0, "cold": 2.4, "gentle": -0.1}, seeds=8)
     page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
     verdicts = told(tmp_path)["verdicts"]

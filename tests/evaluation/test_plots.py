@@ -1,7 +1,5 @@
 """Every figure is written for one class and many, one epoch and many, and nothing at all."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +8,6 @@ from PIL import Image
 
 from utils.drawing.figure import font_of, new_figure, plain, readable
 from utils.drawing.sheet import COLOURS, batch_sheet, picture_sheet, save_sheet
-from utils.env import REPO
 from utils.evaluation.plots import plot_confusion, plot_f1, plot_pr
 from utils.run.plots import plot_labels, plot_losses, plot_map, plot_rates, to_table
 
@@ -60,12 +57,6 @@ def test_figures_of_a_run(tmp_path, epochs):
 def test_missing_cells_become_nan():
     table = to_table([{"epoch": 0, "a": 1.0}, {"epoch": 1}])
     assert table["epoch"].tolist() == [0, 1] and table["a"][0] == 1 and np.isnan(table["a"][1])
-
-
-def test_pyplot_and_its_global_state_are_not_touched():
-    modules = "utils.drawing.figure, utils.run.plots, utils.drawing.sheet"
-    code = f"import sys, {modules}; sys.exit('matplotlib.pyplot' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=REPO).returncode == 0
 
 
 def test_a_box_is_drawn_where_it_is_in_the_colour_of_its_class():
