@@ -13,68 +13,83 @@ ANCHORS = "10,13, 16,30, 33,23, 30,61, 62,45, 59,119, 116,90, 156,198, 373,326"
 Layers = list[tuple[str, dict[str, str]]]
 
 
+class Cfg:
+    """A cfg as it is written, part by part; channels are divided by `narrow`."""
+
+    def __init__(self, nc: int, narrow: int, net: str) -> None:
+        self.nc, self.narrow = nc, narrow
+        self.lines = ["# written for a test", "[net]", net or "width=96\nheight=96\nchannels=3", ""]
+
+    def conv(self, filters: int, size: int, stride: int = 1) -> None:
+        filters = max(filters // self.narrow, 8)
+        words = f"batch_normalize=1\nfilters={filters}\nsize={size}\nstride={stride}\npad=1\nactivation=leaky\n"
+        self.lines.append(f"[convolutional]\n{words}")
+
+    def layer(self, name: str, **options: object) -> None:
+        self.lines.append("\n".join([f"[{name}]", *(f"{key} = {value}" for key, value in options.items()), ""]))
+
+    def output(self, mask: str, of: str = ANCHORS) -> None:
+        self.layer("convolutional", size=1, stride=1, pad=1, filters=3 * (5 + self.nc), activation="linear")
+        self.layer("yolo", mask=mask, anchors=of, classes=self.nc, num=9, ignore_thresh=0.7, truth_thresh=1)
+
+
 def cfg(kind: str, nc: int = 2, narrow: int = 1, blocks: tuple[int, ...] = (1, 2, 8, 8, 4), net: str = "") -> str:
     """A cfg of yolov3, yolov3-spp or yolov3-tiny; channels divided by `narrow`, residual `blocks` at each stride."""
-    lines = ["# written for a test", "[net]", net or "width=96\nheight=96\nchannels=3", ""]
-
-    def conv(filters: int, size: int, stride: int = 1) -> None:
-        filters = max(filters // narrow, 8)
-        words = f"batch_normalize=1\nfilters={filters}\nsize={size}\nstride={stride}\npad=1\nactivation=leaky\n"
-        lines.append(f"[convolutional]\n{words}")
-
-    def layer(name: str, **options: object) -> None:
-        lines.append("\n".join([f"[{name}]", *(f"{key} = {value}" for key, value in options.items()), ""]))
-
-    def output(mask: str, of: str = ANCHORS) -> None:
-        layer("convolutional", size=1, stride=1, pad=1, filters=3 * (5 + nc), activation="linear")
-        layer("yolo", mask=mask, anchors=of, classes=nc, num=9, ignore_thresh=0.7, truth_thresh=1)
-
+    written = Cfg(nc, narrow, net)
     if kind == "yolov3-tiny":
-        for filters in (16, 32, 64, 128, 256, 512):
-            conv(filters, 3)
-            layer("maxpool", size=2, stride=1 if filters == 512 else 2)
-        for filters, size in ((1024, 3), (256, 1), (512, 3)):
-            conv(filters, size)
-        output("3,4,5", "10,14, 23,27, 37,58, 81,82, 135,169, 344,319")
-        layer("route", layers=-4)
-        conv(128, 1)
-        layer("upsample", stride=2)
-        layer("route", layers="-1, 8")
-        conv(256, 3)
-        output("0,1,2", "10,14, 23,27, 37,58, 81,82, 135,169, 344,319")
-        return "\n".join(lines)
-    conv(32, 3)
+        write_tiny(written)
+    else:
+        write_whole(written, blocks, kind == "yolov3-spp")
+    return "\n".join(written.lines)
+
+
+def write_tiny(to: Cfg) -> None:
+    """The layers of yolov3-tiny."""
+    for filters in (16, 32, 64, 128, 256, 512):
+        to.conv(filters, 3)
+        to.layer("maxpool", size=2, stride=1 if filters == 512 else 2)
+    for filters, size in ((1024, 3), (256, 1), (512, 3)):
+        to.conv(filters, size)
+    to.output("3,4,5", "10,14, 23,27, 37,58, 81,82, 135,169, 344,319")
+    to.layer("route", layers=-4)
+    to.conv(128, 1)
+    to.layer("upsample", stride=2)
+    to.layer("route", layers="-1, 8")
+    to.conv(256, 3)
+    to.output("0,1,2", "10,14, 23,27, 37,58, 81,82, 135,169, 344,319")
+
+
+def write_whole(to: Cfg, blocks: tuple[int, ...], spp: bool) -> None:
+    """The layers of yolov3, or of yolov3-spp."""
+    to.conv(32, 3)
     for level, n in enumerate(blocks):
-        conv(64 << level, 3, 2)
+        to.conv(64 << level, 3, 2)
         for _ in range(n):
-            conv(32 << level, 1)
-            conv(64 << level, 3)
-            layer("shortcut", **{"from": -3, "activation": "linear"})
+            to.conv(32 << level, 1)
+            to.conv(64 << level, 3)
+            to.layer("shortcut", **{"from": -3, "activation": "linear"})
     *_, at_8, at_16, _ = accumulate(1 + 3 * n for n in blocks)  # the last layer of these strides
-    conv(512, 1)
-    conv(1024, 3)
-    conv(512, 1)
-    if kind == "yolov3-spp":
+    for filters, size in ((512, 1), (1024, 3), (512, 1)):
+        to.conv(filters, size)
+    if spp:
         for size, back in ((5, -2), (9, -4), (13, 0)):
-            layer("maxpool", stride=1, size=size)
+            to.layer("maxpool", stride=1, size=size)
             if back:
-                layer("route", layers=back)
-        layer("route", layers="-1,-3,-5,-6")
-        conv(512, 1)
-    conv(1024, 3)
-    conv(512, 1)
-    conv(1024, 3)
-    output("6,7,8")
+                to.layer("route", layers=back)
+        to.layer("route", layers="-1,-3,-5,-6")
+        to.conv(512, 1)
+    for filters, size in ((1024, 3), (512, 1), (1024, 3)):
+        to.conv(filters, size)
+    to.output("6,7,8")
     for filters, below, mask in ((256, at_16, "3,4,5"), (128, at_8, "0,1,2")):
-        layer("route", layers=-4)
-        conv(filters, 1)
-        layer("upsample", stride=2)
-        layer("route", layers=f"-1, {below}")
+        to.layer("route", layers=-4)
+        to.conv(filters, 1)
+        to.layer("upsample", stride=2)
+        to.layer("route", layers=f"-1, {below}")
         for _ in range(3):
-            conv(filters, 1)
-            conv(2 * filters, 3)
-        output(mask)
-    return "\n".join(lines)
+            to.conv(filters, 1)
+            to.conv(2 * filters, 3)
+        to.output(mask)
 
 
 def layers_of(text: str) -> Layers:
