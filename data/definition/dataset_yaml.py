@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from data.definition.config import OWN, SPLITS, DatasetConfig
+from data.definition.darknet import read_data_file
 from data.definition.download import fetch_dataset, is_archive
 from data.definition.listed import names_yaml, read_listed, require_common
 from data.definition.names import EXAMPLE, count_of, found_names, joined, names_of
 from data.definition.places import resolve, resolve_split
 from data.definition.safe_yaml import read_yaml
+from data.formats.voc_folder import is_devkit
 from utils.errors import UserError, suggest
 
 log = logging.getLogger(__name__)
@@ -29,7 +31,7 @@ def load_dataset_yaml(path: str | Path | None, download: bool = False, above: tu
             "To try it out: --hyp demo"
         )
     file = find_yaml(path)
-    content = read_yaml(file, text_keys=("names",))
+    content = _content_of(file)
     root = resolve(content.get("path") or ".", file.parent, "path", file).absolute()
     names = names_of(content, file)
     if file.stem in TOY and file.parent in OWN and not root.exists():
@@ -54,6 +56,13 @@ def load_dataset_yaml(path: str | Path | None, download: bool = False, above: tu
         listed = read_listed([v for v in values if names_yaml(v)], key, root, (*above, file), open_yaml)
         splits[key] = [*(splits[key] or []), *listed] or None
     return _named(DatasetConfig(file, root, **splits, names=names or []), content)
+
+
+def _content_of(file: Path) -> dict[str, Any]:
+    """What the file says; a folder in the devkit's layout of VOC says it by itself."""
+    if file.is_dir():
+        return {"path": str(file), "train": ".", "val": "."}
+    return read_data_file(file) if file.suffix.lower() == ".data" else read_yaml(file, text_keys=("names",))
 
 
 def _lies_beside(file: Path, content: dict[str, Any]) -> bool:
@@ -109,7 +118,10 @@ def _refuse_other_tasks(content: dict[str, Any], splits: dict[str, list[Path] | 
 
 
 def find_yaml(path: str | Path) -> Path:
-    """The yaml itself, or <name>[.yaml] of data/ or data/toy/ for a bare name, or for one of data/ as it once was."""
+    """The yaml itself, or <name>[.yaml] of data/ or data/toy/ for a bare name, or for one of data/ as it once was.
+
+    Of a folder: the only yaml in it, or the folder itself where it is a VOC devkit.
+    """
     given = Path(path).expanduser()
     places = [given]
     if given.parent in (
@@ -122,12 +134,25 @@ def find_yaml(path: str | Path) -> Path:
         if place.is_file():
             return place.absolute()
     if given.is_dir():
-        yamls = sorted(p.name for p in given.iterdir() if p.suffix.lower() in (".yaml", ".yml"))
-        there = f"name the one in it ({', '.join(yamls)})" if yamls else "write one for it (path, train, val, names)"
-        raise UserError(f"{path} is a folder, not a dataset yaml: {there}.")
+        return _in_folder(given)
     known = sorted(p.name for folder in OWN for p in folder.glob("*.yaml"))
     looked = ", ".join(str(p.absolute()) for p in places)
     raise UserError(f"dataset yaml '{path}' not found; looked for: {looked}.{suggest(given.name, known)}")
+
+
+def _in_folder(folder: Path) -> Path:
+    """What defines the data set in a folder."""
+    yamls = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".yaml", ".yml") and p.is_file())
+    if len(yamls) == 1:
+        return yamls[0].absolute()
+    if not yamls and is_devkit(folder):
+        return folder.absolute()
+    there = "write one for it (path, train, val, names)"
+    if yamls:
+        there = f"name the one in it that is meant ({', '.join(p.name for p in yamls)})"
+    elif xmls := [p for p in (folder / "Annotations", *folder.glob("VOC*/Annotations")) if p.is_dir()]:
+        there = f"{xmls[0]} looks like VOC's, but JPEGImages is missing beside it. Put the pictures there, or {there}"
+    raise UserError(f"{folder} is a folder, not a dataset yaml: {there}.")
 
 
 def _absent(file: Path, root: Path, content: dict[str, Any]) -> str:

@@ -52,6 +52,11 @@ def find_pictures(
     return sorted(found)
 
 
+def is_foreign(folder: str) -> bool:
+    """Whether a folder of this name inside one of pictures holds a program's copies: Jupyter's, Synology's, macOS's."""
+    return folder.startswith(".") or folder in ("@eaDir", "__MACOSX")
+
+
 def _walk(folder: str, watched: dict[str, Stamp], unread: Counter[str], above: tuple[str, ...] = ()) -> Iterator[str]:
     """Pictures of a folder and all below; a link back to a folder above is not followed. `unread` counts by suffix."""
     real = os.path.realpath(folder)
@@ -68,6 +73,8 @@ def _walk(folder: str, watched: dict[str, Stamp], unread: Counter[str], above: t
         elif suffix in UNREAD:
             unread[suffix] += 1
     for name in folders:
+        if is_foreign(name):
+            continue
         yield from _walk(os.path.join(parent, name), watched, unread, (*above, real))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from data.formats.find import SUFFIXES, find_pictures, label_path
+from data.formats.find import SUFFIXES, find_pictures, is_foreign, label_path
 from data.formats.voc import XmlError, read_xml
 from utils.errors import UserError
 from utils.files import Stamp, stamp
@@ -24,6 +24,11 @@ def is_voc(place: Path) -> bool:
         return True
     pictures = list(islice(_some_pictures(str(place)), SAMPLE))
     return not any(map(os.path.exists, map(label_path, pictures))) and any(map(_xml_of, pictures))
+
+
+def is_devkit(folder: Path) -> bool:
+    """Whether a folder is VOC2007 or the like, or has such folders inside."""
+    return bool(_years(folder))
 
 
 def voc_pairs(place: Path, split: str, watched: dict[str, Stamp] | None = None) -> tuple[list[str], list[str]]:
@@ -116,6 +121,8 @@ def _some_pictures(folder: str) -> Iterator[str]:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir():
+                if is_foreign(entry.name):
+                    continue
                 below.append(entry.path)
             elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
                 yield entry.path

@@ -3,7 +3,7 @@
 import glob
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from data.definition.dataset_yaml import load_dataset_yaml
-from data.formats.find import SUFFIXES
+from data.formats.find import SUFFIXES, is_foreign
 from data.formats.header import picture_shape
 from data.formats.text import NotText, decode_text
 from data.sources.split import open_source
@@ -76,7 +76,7 @@ def _files(source: str) -> Iterable[str]:
         return [line.strip() for line in sys.stdin if line.strip()]
     path = Path(source).expanduser()
     if path.is_dir():
-        return (os.path.join(at, name) for at, _, names in os.walk(path, followlinks=True) for name in names)
+        return _below(path)
     if path.suffix.lower() == ".txt" and path.is_file():
         return _listed(path)
     if path.exists():
@@ -87,6 +87,13 @@ def _files(source: str) -> Iterable[str]:
         f"source '{source}' does not exist. Name a picture, folder, 'glob*.jpg', video, list.txt, dataset yaml, camera "
         "number, or - for a list on standard input."
     )
+
+
+def _below(folder: Path) -> Iterator[str]:
+    """Every file in a folder and those below, but for folders that hold a program's copies."""
+    for at, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not is_foreign(name)]
+        yield from (os.path.join(at, name) for name in names)
 
 
 def _listed(path: Path) -> list[str]:

@@ -240,3 +240,32 @@ def test_a_list_of_pictures_may_be_utf16_but_not_binary(tmp_path):
     assert build_index(config, "train").n == 1
     with pytest.raises(UserError, match="val.txt is no list of pictures"):
         build_index(config, "val")
+
+
+def test_a_folder_is_the_only_yaml_in_it(tmp_path):
+    file = write(tmp_path, PLAIN)
+    assert load_dataset_yaml(tmp_path) == load_dataset_yaml(file)
+
+
+@pytest.mark.parametrize(("folder", "names"), [("", "obj.names"), ("data", "data/obj.names"), ("", "data/obj.names")])
+def test_data_files_of_darknet_and_cvat_are_read(tmp_path, folder, names):
+    """Their paths start at the file, at the folder above it, or are those of a machine that had it all in data/."""
+    home = tmp_path / folder
+    (home / "obj_train_data").mkdir(parents=True)
+    Image.new("RGB", (20, 20)).save(home / "obj_train_data/a.jpg")
+    (home / "obj_train_data/a.txt").write_text("1 0.5 0.5 0.2 0.2\n")
+    (home / "train.txt").write_text("data/obj_train_data/a.jpg\n")
+    (home / "obj.names").write_text("cat\ntraffic light\n")
+    told = f"# of CVAT\nclasses = 2\ntrain = data/train.txt\nnames = {names}\nbackup = backup/\n"
+    (home / "obj.data").write_text(told)
+    config = load_dataset_yaml(home / "obj.data")
+    index = build_index(config, "train")
+    assert index.names == ["cat", "traffic light"] and index.classes.tolist() == [1] and config.val is None
+    (home / "obj.data").write_text(told + "valid = train.txt\n")
+    assert build_index(load_dataset_yaml(home / "obj.data"), "val").n == 1
+    (home / "obj.data").write_text(told.replace("classes = 2", "classes = 3"))
+    with pytest.raises(UserError, match="nc is 3, but 'names' has 2"):
+        load_dataset_yaml(home / "obj.data")
+    (home / "obj.data").write_text("classes = 2\n")
+    with pytest.raises(UserError, match="no line 'train = list.txt'"):
+        load_dataset_yaml(home / "obj.data")

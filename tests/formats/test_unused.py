@@ -1,12 +1,14 @@
 """Files that are there and not used are said, with what to do; what can be understood is found."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from data.definition.dataset_yaml import load_dataset_yaml
+from data.frames.inputs import find_inputs
 from data.index.index import Index, build_index
 
 ROW = "0 0.5 0.5 0.2 0.2\n"
@@ -67,6 +69,17 @@ def test_labels_that_no_picture_reads_are_said(tmp_path, before, after, where, w
     (problem,) = index.problems
     assert problem.message.startswith(words) and Path(after).name in problem.message and index.n == 2
     assert problem.kind == "file" and problem.path == str(tmp_path / where)
+
+
+@pytest.mark.parametrize("folder", [".ipynb_checkpoints", "@eaDir", "__MACOSX"])
+def test_copies_that_a_program_keeps_among_the_pictures_are_none_of_the_dataset(tmp_path, folder):
+    file = dataset(tmp_path)
+    before = build_index(load_dataset_yaml(file), "train").paths
+    (tmp_path / "images" / folder).mkdir()
+    shutil.copy(before[0], tmp_path / "images" / folder / "a-checkpoint.jpg")
+    index = build_index(load_dataset_yaml(file), "train")
+    assert index.paths == before and not index.problems
+    assert find_inputs([str(tmp_path / "images")]).pictures == list(before)
 
 
 def test_a_list_of_some_pictures_makes_no_label_unused(tmp_path):

@@ -103,6 +103,19 @@ def test_ways_to_name_a_part_of_the_devkit(tmp_path, text, expected):
     assert stems(index) == expected and len(set(index.image_ids.tolist())) == len(expected)
 
 
+@pytest.mark.parametrize("folder", ["VOCdevkit", "VOCdevkit/VOC2007"])
+def test_a_devkit_needs_no_yaml(tmp_path, folder):
+    devkit(tmp_path)
+    with_yaml = config_of(tmp_path, f"path: {folder}\ntrain: .\nval: .\n")
+    config = load_dataset_yaml(tmp_path / folder)
+    assert config.names == with_yaml.names
+    index = build_index(config, "train")
+    assert stems(index) == ["2007_a", "2007_b"] == stems(build_index(with_yaml, "train"))
+    (tmp_path / "VOCdevkit/VOC2007/JPEGImages").rename(tmp_path / "VOCdevkit/VOC2007/pictures")
+    with pytest.raises(UserError, match="VOC2007/Annotations looks like VOC's, but JPEGImages is missing"):
+        load_dataset_yaml(tmp_path / folder)
+
+
 def test_a_split_without_a_list_names_the_lists(tmp_path):
     devkit(tmp_path)
     (tmp_path / "VOCdevkit/VOC2007/ImageSets/Main/val.txt").unlink()

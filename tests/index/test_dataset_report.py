@@ -228,9 +228,13 @@ def test_datasets_that_are_not_there(tmp_path, capsys):
     assert run_script(lambda: main([str(tmp_path / "absent.yaml")])) == 2
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/mine.yaml").touch()
+    (tmp_path / "folder/other.yml").touch()
     assert run_script(lambda: main([str(tmp_path / "folder")])) == 2
     message = capsys.readouterr().err
-    assert "absent.yaml" in message and "is a folder, not a dataset yaml: name the one in it (mine.yaml)" in message
+    assert (
+        "absent.yaml" in message
+        and "is a folder, not a dataset yaml: name the one in it that is meant (mine.yaml, other.yml)" in message
+    )
     (tmp_path / "none.yaml").write_text("names: [a]\n")
     with pytest.raises(UserError, match="no 'train', 'val' or 'test'"):
         main([str(tmp_path / "none.yaml")])
