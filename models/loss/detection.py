@@ -17,6 +17,7 @@ from ultralytics.utils.ops import xywh2xyxy
 
 from models.loss.evaluation import Truth, loss_sums, softplus_sum
 from models.loss.shared import Shared
+from models.loss.sparse import Sparse
 from utils.config.schema import Hyp, with_gains
 from utils.device.together import add_up
 from utils.evaluation.losses import AIMED
@@ -155,6 +156,8 @@ class DetectionLoss:
             branch.preprocess = self.targets.preprocess
             _keep_anchors(branch)
             branch.aligned = branch.assigner  # as it is: an evaluation counts by itself
+            if self.targets.device.type == "cpu":
+                branch.assigner = Sparse(branch.assigner)
             if world_size > 1:
                 Shared(branch)
         self.world_size = world_size

@@ -4,7 +4,7 @@ Those have an entry for every picture, box, class and anchor, for the sake of gr
 evaluation. Here the boxes of a batch are one list, and only pairs of a box and an anchor inside it are looked at.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -70,26 +70,29 @@ def chosen(which: Tensor, *columns: Tensor) -> list[Tensor]:
     return [column[places] for column in columns]
 
 
-def assign(assigner: Any, logits: Tensor, boxes: Tensor, points: Tensor, truth: Truth) -> tuple[Tensor, Tensor, Tensor]:
+def assign(
+    assigner: Any, score_at: Callable[..., Tensor], boxes: Tensor, points: Tensor, truth: Truth
+) -> tuple[Tensor, Tensor, Tensor]:
     """Which box each anchor is to find, as the assigner of the criterion decides: row of truth, anchor, score; (m,).
 
-    logits (b, nc, a), boxes (b, a, 4) xyxy pixels: what was found; points (a, 2): the anchors in pixels. A box takes
-    the anchors inside that fit best, by score ** alpha * IoU ** beta; one that several take goes to the box it overlaps
-    most. The score to aim at is the fit, scaled so that the best anchor of a box has the largest IoU of its anchors.
+    score_at: picture, class and anchor, (p,) each, -> scores (p,) found there; boxes (b, a, 4) xyxy pixels found;
+    points (a, 2): the anchors in pixels. A box takes the anchors inside that fit best, by score ** alpha * IoU ** beta;
+    one that several take goes to the box it overlaps most. The score to aim at is the fit, scaled so that the best
+    anchor of a box has the largest IoU of its anchors.
     """
     n, anchors = len(truth.boxes), len(points)
     possible = inside(truth.boxes, points, assigner.stride_val)  # (n, a)
     row, anchor = possible.nonzero(as_tuple=True)  # (p,), (p,): pairs
     picture = truth.picture[row]
     iou = assigner.iou_calculation(truth.boxes[row], boxes[picture, anchor])  # (p,)
-    fit = logits[picture, truth.cls[row], anchor].sigmoid().pow(assigner.alpha) * iou.pow(assigner.beta)  # (p,)
+    fit = score_at(picture, truth.cls[row], anchor).pow(assigner.alpha) * iou.pow(assigner.beta)  # (p,)
 
     table = fit.new_zeros(n, anchors)
     table[row, anchor] = fit
     takes = torch.zeros_like(possible).scatter_(1, table.topk(assigner.topk, 1).indices, True)  # (n, a)
     place = picture * anchors + anchor  # (p,) of an anchor among those of all pictures
     takes = takes[row, anchor]  # (p,)
-    takers = torch.zeros(logits.shape[0] * anchors, dtype=torch.int32, device=place.device)
+    takers = torch.zeros(len(boxes) * anchors, dtype=torch.int32, device=place.device)
     takers.index_add_(0, place, takes.int())
     contested = takers[place] > 1  # (p,)
     rows = (row, anchor, place, iou, fit, takes, contested)
@@ -117,7 +120,9 @@ def loss_sums(
     anchors: points (a, 2) in strides, and strides (a, 1); size: height and width in pixels. Computed in float32.
     """
     points, strides = anchors
-    row, anchor, score = assign(criterion.aligned, raw["scores"].float(), boxes, points * strides, truth)
+    row, anchor, score = assign(
+        criterion.aligned, lambda *at: raw["scores"][at].float().sigmoid(), boxes, points * strides, truth
+    )
     picture, cls, stride = truth.picture[row], truth.cls[row], strides[anchor]
     logit = raw["scores"][picture, cls, anchor].float()  # (m,)
     weights = 1 if criterion.class_weights is None else criterion.class_weights.flatten()[cls]

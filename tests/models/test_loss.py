@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from ultralytics.utils.tal import TaskAlignedAssigner
 
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import build_index
@@ -14,6 +15,7 @@ from data.loading.loader import build_train_loader
 from models.detector import build_detector
 from models.loss.detection import DetectionLoss, class_weights, decoding_in_full
 from models.loss.evaluation import softplus_sum
+from models.loss.sparse import Sparse
 from tests.helpers.waits import Waits
 from utils.config.schema import Hyp
 from utils.evaluation.evaluate import forward
@@ -223,26 +225,30 @@ def test_the_loss_waits_for_a_gpu_where_the_criterion_must_and_changes_no_bit(ya
     """5 waits a branch: two sizes of the picture, the smallest side of a box, two lists of matches; 17 by itself."""
     torch.manual_seed(0)
     model, _ = build_detector(yaml, NAMES)
-    loss_fn, empty = DetectionLoss(model, Hyp()), dict.fromkeys(("cls", "batch_idx"), torch.zeros(0))
+    here, on_gpu = DetectionLoss(model, Hyp()), DetectionLoss(model, Hyp())
+    heads_of = [getattr(on_gpu.criterion, name, None) for name in ("one2many", "one2one")]
+    for branch in heads_of if all(heads_of) else [on_gpu.criterion]:
+        branch.assigner = branch.aligned
+    empty = dict.fromkeys(("cls", "batch_idx"), torch.zeros(0))
     batches = [random_batch(), random_batch(3, 11, seed=1), random_batch() | empty | {"bboxes": torch.zeros(0, 4)}]
     for batch in batches:
         preds = full(model(batch["img"]))
         results = []
-        for ours in (True, False):
+        for ours in (on_gpu, here, None):
             heads = [preds] if "boxes" in preds else list(preds.values())
             leaves = [head[key].detach().requires_grad_() for head in heads for key in ("boxes", "scores")]
             for head in heads:
                 head["boxes"], head["scores"] = leaves[:2] if head is heads[0] else leaves[2:]
             with Waits(batch.values()) as waits:
-                loss, items = loss_fn(preds, batch) if ours else model.loss(batch, preds)
+                loss, items = ours(preds, batch) if ours else model.loss(batch, preds)
             loss.sum().backward()
             items = items if ours else torch.stack(list(items.values()))
             results.append([loss.sum().detach(), items, *(leaf.grad for leaf in leaves)])
-            if batch is batches[1]:
+            if batch is batches[1] and ours is not here:
                 most = 5 * branches if ours else 16 * branches  # theirs: the copy of the boxes is none on a CPU
                 assert waits.counts.total() == most and waits.counts["ours"] == 0, waits.counts
         assert len(results[0]) == 2 + 2 * branches
-        assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+        assert all(torch.equal(a, b) and torch.equal(b, c) for a, b, c in zip(*results, strict=True))
 
 
 @pytest.mark.parametrize("cls_pw", [0, 0.5])
@@ -283,3 +289,31 @@ def test_the_class_loss_of_what_is_to_be_low_is_that_of_softplus(weights):
         assert float(softplus_sum(logits, weights)) == pytest.approx(float(wanted.sum()), rel=2e-6)
     logits[0, 1, 7] = float("nan")
     assert softplus_sum(logits, weights).isnan()
+
+
+@pytest.mark.parametrize("counts", [{}, {"topk2": 1}, {"topk": 7, "topk2": 3}])
+@pytest.mark.parametrize(("pictures", "nc", "most"), [(1, 1, 1), (3, 2, 0), (4, 3, 30), (2, 80, 20)])
+def test_targets_on_a_cpu_are_those_of_the_criterion_bit_for_bit(pictures, nc, most, counts):
+    """With equal scores, boxes twice, tiny ones, and pictures that have fewer or none."""
+    g = torch.Generator().manual_seed(most)
+    grid = [torch.cartesian_prod(torch.arange(64 // s), torch.arange(64 // s)).flip(1) * s + s / 2 for s in (8, 16, 32)]
+    points = torch.cat(grid)  # (a, 2)
+    centres = points + torch.randn(pictures, len(points), 2, generator=g) * 4
+    sides = torch.rand(pictures, len(points), 2, generator=g) * 30 + 2
+    found = torch.cat((centres - sides / 2, centres + sides / 2), -1)
+    scores = (torch.rand(pictures, len(points), nc, generator=g) * 8).round() / 8
+    there = torch.arange(most) < torch.randint(0, most + 1, (pictures, 1), generator=g).clamp(max=most)  # (b, n)
+    centres, sides = (
+        torch.rand(pictures, most, 2, generator=g) * 64,
+        torch.rand(pictures, most, 2, generator=g) ** 3 * 50,
+    )
+    truth = torch.cat((centres - sides / 2, centres + sides / 2), -1).clamp(0, 64) * there[..., None]
+    truth[:, 1:2] = truth[:, :1]
+    labels = torch.randint(0, nc, (pictures, most, 1), generator=g).float()
+    given = (scores, found, points, labels, truth, truth.sum(2, keepdim=True).gt_(0))
+    own = TaskAlignedAssigner(num_classes=nc, alpha=0.5, beta=6.0, **({"topk": 10} | counts))
+    (_, boxes, aims, aimed, _), (_, sparse_boxes, sparse_aims, sparse_aimed, _) = own(*given), Sparse(own)(*given)
+    assert torch.equal(aims, sparse_aims) and torch.equal(aimed, sparse_aimed)
+    weigh = aims.sum(2) > 0  # what an anchor finds that aims at nothing is multiplied by 0
+    assert torch.equal(boxes[weigh], sparse_boxes[weigh])
+    assert weigh.any() or not truth.any()
