@@ -39,7 +39,6 @@ if __name__ == "__main__":
     listen_for_save()
     answer_first(lambda: answered(sys.argv[1:]))  # before torch is loaded
 
-import copy
 import logging
 import math
 from collections.abc import Iterable
@@ -56,7 +55,7 @@ from data.loading.multiscale import random_size, resize
 from data.loading.order import box_sizes, class_counts, most_boxes
 from data.scored import open_data, open_validation, with_white
 from models.anchor.anchors import settle_anchors
-from models.detector import load_for_eval, open_model
+from models.detector import open_model
 from models.head import Transfer
 from models.training.extend import open_earlier
 from models.training.fit import Demand, largest_batch, require_statistics, settle, told_when_full
@@ -65,7 +64,7 @@ from models.training.graph import Graphed, require_graphs
 from models.training.join import adding_up, join_model, share_window
 from models.training.kept import keep_epoch, score_kept
 from models.training.optim import all_finite, applied_rates, first_lost, optimizer_step, set_rates
-from models.training.run import Run, first_state, keep_state, save_inside, score_epoch, start_folder
+from models.training.run import Run, first_state, keep_state, save_inside, score_best, score_epoch, start_folder
 from models.training.state import Training, build_training, scored_as_stored
 from models.weights.save import add_thresholds, save_weights
 from utils.config.schema import Command, Hyp
@@ -73,7 +72,7 @@ from utils.device.images import memory_format
 from utils.device.ranks import Ranks, start_ranks, thread_count, worker_count
 from utils.device.streams import sent_ahead
 from utils.device.together import from_rank_zero, join_ranks, stop_ranks, told_when_left
-from utils.evaluation.bootstrap import bootstrap, interval_lines, keep_draws
+from utils.evaluation.bootstrap import interval_lines, keep_draws
 from utils.evaluation.evaluate import Validation
 from utils.run.console import closing_lines, configure_console, data_lines, epoch_line, model_lines, progress_bar
 from utils.run.detection.thresholds import best_thresholds
@@ -313,14 +312,13 @@ def end_epoch(
 
 
 def finish(training: Training, val: Validation, run: Run, runlog: RunLog | None) -> dict[str, float]:
-    """Close a run: score best.pt as read back from disk, draw the plots. An interrupted run says how to go on."""
+    """Close a run: the score of best.pt, its thresholds, the plots. An interrupted run says how to go on."""
     progress = training.progress
     if not progress.finished:
         log.info(f"stopped after epoch {progress.epoch} of {run.hyp.epochs}. Go on: {resume_command(run.folder)}")
         return progress.metrics
     best = run.folder / "weights/best.pt"
-    model = load_for_eval(str(best)) if runlog else copy.deepcopy(training.ema.model)  # becomes that of rank 0
-    result = val.score(model.to(run.ranks.device, memory_format=val.settings.layout))
+    model, result, draws = score_best(training, val, best, runlog is not None)
     together = score_kept(best.parent, model, progress, val, runlog is not None, result.metrics["val/mAP50-95"])
     if runlog is None:
         return progress.metrics
@@ -329,7 +327,7 @@ def finish(training: Training, val: Validation, run: Run, runlog: RunLog | None)
         batch = first_batch(val.loader.dataset, min(9, run.hyp.batch))
         show_validation(run.folder, runlog, result, batch, val.truth, progress.epoch)
         plot_run(run.folder, result, val.truth, training.schedule.nw)
-    keep_draws(run.folder, "best", draws := bootstrap(val.truth, result))
+    keep_draws(run.folder, "best", draws)
     for line in closing_lines(progress, result.metrics, best, interval_lines(draws), run.hyp.data):
         log.info(line)
     final = progress.metrics | {f"best/{key.removeprefix('val/')}": value for key, value in result.metrics.items()}

@@ -103,7 +103,9 @@ def optimizer_step(
     """
     scaler.unscale_(optimizer)
     parameters = [p for p in model.parameters() if p.grad is not None]
-    norm = nn.utils.clip_grad_norm_(parameters, clip_norm or float("inf"))
+    norm = nn.utils.get_total_norm([p.grad for p in parameters])
+    if clip_norm:  # else all gradients would be multiplied by 1
+        nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
     taken = norm.isfinite()
     _step_where(taken, optimizer)
     scaler.update()

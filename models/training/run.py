@@ -1,21 +1,24 @@
 """What stays the same while a run goes on; its folder, and the states that are saved beside those of every epoch."""
 
+import copy
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from models.detector import load_for_eval
 from models.head import Transfer
 from models.training.fit import Demand
 from models.training.state import Training
 from utils.config.schema import Hyp
 from utils.device.ranks import Ranks
 from utils.errors import Diverged, UserError, held
-from utils.evaluation.bootstrap import bootstrap, keep_draws
-from utils.evaluation.evaluate import Validation
+from utils.evaluation.bootstrap import Resamples, bootstrap, keep_draws
+from utils.evaluation.evaluate import Evaluation, Validation
 from utils.run.carry import carry
 from utils.run.console import epoch_line
 from utils.run.folder import write_run_json
@@ -110,10 +113,27 @@ def score_epoch(
         log.info(f"{why}: stopping early")
         over = True
     if over:
-        if runlog:
-            keep_draws(run.folder, "last", bootstrap(val.truth, result))
-        scores["raw/mAP50-95"] = val.score(training.model).metrics["val/mAP50-95"]
+        draws = bootstrap(val.truth, result) if runlog else None
+        if draws:
+            keep_draws(run.folder, "last", draws)
+        training.closing = (result, draws) if progress.best_epoch == progress.epoch else None
+        raw = replace(val, criterion=None, also=None).score(training.model)
+        scores["raw/mAP50-95"] = raw.metrics["val/mAP50-95"]
     return scores, best, over
+
+
+def score_best(
+    training: Training, val: Validation, best: Path, writes: bool
+) -> tuple[nn.Module, Evaluation, Resamples | None]:
+    """The detector in best.pt, its scores and, on rank 0, which `writes`, their draws.
+
+    Those of the last evaluation where that was of this detector: an epoch has one score. Else as read back from disk.
+    """
+    if training.closing:
+        return training.ema.model, *training.closing
+    model = load_for_eval(str(best)) if writes else copy.deepcopy(training.ema.model)  # becomes that of rank 0
+    result = val.score(model.to(val.device, memory_format=val.settings.layout))
+    return model, result, bootstrap(val.truth, result) if writes else None
 
 
 def save_inside(training: Training, run: Run, runlog: RunLog) -> bool:

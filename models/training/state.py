@@ -24,6 +24,8 @@ from models.weights.variant import is_anchor_based
 from utils.config.schema import Hyp, with_gains
 from utils.device.ranks import Ranks
 from utils.errors import Diverged, held
+from utils.evaluation.bootstrap import Resamples
+from utils.evaluation.evaluate import Evaluation
 from utils.run.meter import Meter
 from utils.run.state.checkpoint import collect, made_on, restore
 from utils.run.state.due import Due
@@ -39,7 +41,7 @@ FP16_SCALE = 2.0**10  # of the loss at first; it is a sum over the batch, and to
 
 @dataclass
 class Training:
-    """What is trained. Every part but schedule, writer and due has state, and last.pt holds all of it."""
+    """What is trained. Every part but schedule, writer, due and closing has state, and last.pt holds it."""
 
     model: nn.Module
     ema: EMA
@@ -54,6 +56,7 @@ class Training:
     begun: Any = None  # sums of an epoch that a resumed run finds open
     meter: Meter | None = None  # of the open epoch
     whole: bool = False  # no batch is half done, so that it can be saved
+    closing: tuple[Evaluation, Resamples | None] | None = None  # of the last evaluation, where that was of best.pt
 
     @property
     def batches_done(self) -> int:
