@@ -43,7 +43,7 @@ class Extension:
         return UserError(
             f"{self.folder} cannot be extended to {self.hyp.epochs} epochs: {why}. The nearest thing is a new run from "
             f"its weights at the rate of its end: {shlex.join(self.nearest(nb))}. With decay=wsd or decay=constant, "
-            "ema_tau as a number, and a warm-up that warmup_max does not cut, a run can be extended."
+            "a number for ema_tau, and a warm-up that warmup_max does not cut, a run can be extended."
         )
 
     def nearest(self, nb: int) -> list[str]:

@@ -10,6 +10,8 @@ from utils.schedule.plan import group_names
 from utils.schedule.rates import Schedule, build_schedule, steps
 
 TOO_SHORT = "past its warm-up and its first epoch no optimizer step comes before its last batch"
+AUTO = "ema_tau: auto chooses the average's span by the length of the run (ema_decay=0.95 ema_tau=10: always 20 steps)"
+BRANCHES = "the two branches of the head are weighed by epoch, from 0.8 to 0.1 at the end of a run of any length"
 MUCH_LONGER = 10  # times its epochs: what depends on the length of a run shows by then
 
 
@@ -35,10 +37,9 @@ def alike(hyp: Hyp, other: Hyp, nb: int, two_branches: bool = False) -> Alike:
         why = f"close_mosaic: the mosaic ends after epoch {ends[0]} {length.format(f'after epoch {ends[1]}')}"
         limits.append(Alike(min(ends) * nb, why))
     if two_branches:
-        why = "the two branches of the head are weighed by epoch, from 0.8 to 0.1 at the end of the run"
-        limits.append(Alike(nb, f"{why}, so each length has weights of its own"))
+        limits.append(Alike(nb, BRANCHES))
     if hyp.ema_tau == "auto" and hyp.ema_decay:
-        limits.append(Alike(0, "ema_tau: auto chooses the average's span by the length of the run"))
+        limits.append(Alike(0, AUTO))
     nearest = min(limits, key=lambda limit: limit.batches)
     first = next((ni for ni in range(nearest.batches) if a(ni) != b(ni)), nearest.batches)
     if first == nearest.batches:
