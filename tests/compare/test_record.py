@@ -11,7 +11,7 @@ import pytest
 from utils.compare.conclude import conclude
 from utils.compare.fingerprint import DataMark
 from utils.compare.folder import choose_folder, declare, known_data, read_record, unlike, write_record
-from utils.compare.record import Look, Record, Run
+from utils.compare.record import ArmPlan, Look, Record, Run
 from utils.compare.scores import final_score, mean_differences, secondary
 from utils.compare.statistics.looks import effect_level
 from utils.errors import UserError
@@ -134,6 +134,20 @@ def test_a_look_that_could_claim_nothing_costs_nothing(tmp_path, caplog):
     record.looks.append(Look(pairs=6, verdicts={"cold": "undecided"}))
     declare(record, set(), options(seeds=12), "warm")
     assert record.declared.max_seeds == 6 and "5 % are spent" in caplog.text
+
+
+def test_that_arms_are_too_many_for_the_pairs_is_said_before_the_runs(caplog):
+    """The number it names is the smallest whose best possible p, 2 / 2**n, is one that claims."""
+    caplog.set_level(logging.INFO)
+    for arms in range(2, 12):
+        caplog.clear()
+        declare(Record(arms=[ArmPlan(name=str(k)) for k in range(arms)]), set(), options(seeds=6), "0")
+        least = next(n for n in range(6, 99) if (arms - 1) * 2 / 2**n <= 0.05)
+        warned = f"6 pairs cannot show that an arm helps or hurts, whatever they are: of the 5 %, shared by {arms - 1}"
+        assert (warned in caplog.text and f"--seeds {least} can" in caplog.text) == (least > 6)
+    caplog.clear()
+    declare(Record(), set(), options(seeds=6, max_seeds=12), "0")
+    assert "kept for later looks" in caplog.text
 
 
 def make_run(folder, scores, losses=(3.0, 2.0, 1.0, 1.0), norms=(5.0, 9.0, 2.0, 50.0)):

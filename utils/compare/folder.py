@@ -7,12 +7,14 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from utils.compare.arms import Arm
 from utils.compare.fingerprint import DataMark
 from utils.compare.record import FORMAT, Declared, Record
+from utils.compare.statistics.looks import effect_level
 from utils.compare.statistics.paired import FEWEST
 from utils.errors import UserError
 from utils.files import write_whole
@@ -178,6 +180,21 @@ def write_text(path: Path, text: str) -> None:
         ) from e
 
 
+def _say_too_few(record: Record, options: Any) -> None:
+    """Warn before the runs where so many pairs, shared by so many arms, cannot show that an arm helps or hurts."""
+    arms, seen = max(len(record.arms) - 1, 1), [look.pairs for look in record.looks if look.pairs < options.seeds]
+    last = max(options.max_seeds or 0, record.declared.max_seeds if record.looks else 0)
+    if record.looks and options.seeds > last:
+        return  # which is said by itself
+    enough = next(n for n in count(options.seeds) if effect_level((*seen, n), max(last, n), arms))
+    if enough > options.seeds:
+        shared = f" shared by {arms} arms" if arms > 1 else " kept for later looks"
+        log.info(
+            f"warning: {options.seeds} pairs cannot show that an arm helps or hurts, whatever they are: of the 5 %,"
+            f"{shared}, too little is left for them. --seeds {enough} can."
+        )
+
+
 def declare(record: Record, given_options: set[str], options: Any, reference: str) -> None:
     """Settle metric, margin and last look: free before the first look, and after it what was declared.
 
@@ -192,6 +209,8 @@ def declare(record: Record, given_options: set[str], options: Any, reference: st
             f"warning: {options.seeds} pairs will claim nothing, whatever they show: under {FEWEST} no difference "
             f"can be significant. --seeds {FEWEST}, now or later, can claim one."
         )
+    elif not record.folds:
+        _say_too_few(record, options)
     wanted = {
         "metric": options.metric,
         "margin": options.margin / 100,
