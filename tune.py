@@ -7,7 +7,7 @@ import time
 
 from utils.config.help import option_lines
 from utils.config.schema import Command, Hyp
-from utils.errors import UserError, answer_first, run_script, stop_if_signalled, suggest
+from utils.errors import UserError, answer_first, room_to_write, run_script, stop_if_signalled, suggest
 from utils.tune.options import ONCE, Check, Lr, read_run
 from utils.tune.search.asked import Search, read_search
 
@@ -82,6 +82,12 @@ log = logging.getLogger(__name__)
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """One command, from the command line to what it found out, which also stands in its folder."""
+    with room_to_write("finished trials and steps are kept"):
+        return run(argv)
+
+
+def run(argv: list[str] | None) -> dict[str, Any]:
+    """The same, where a full disk is an OSError."""
     argv, began = sys.argv[1:] if argv is None else [str(word) for word in argv], time.monotonic()
     configure_console()
     if answered(argv):

@@ -1,6 +1,7 @@
 """What ends a script early, and the exit code that goes with it."""
 
 import difflib
+import errno
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 log = logging.getLogger(__name__)
+FULL = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS")}  # nothing can be written
 LOOKALIKE = str.maketrans("oli", "011")  # lro is lr0
 
 
@@ -64,6 +66,18 @@ def held() -> Iterator[None]:
         yield
     finally:
         _held -= 1
+
+
+@contextmanager
+def room_to_write(kept: str) -> Iterator[None]:
+    """UserError in place of an OSError where nothing more can be written; kept: what is not lost, in words."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno not in FULL:
+            raise
+        where = e.filename or "what was found"
+        raise UserError(f"cannot write {where}: {e.strerror}. Make room, and repeat the command: {kept}.") from e
 
 
 def stop_if_signalled() -> None:

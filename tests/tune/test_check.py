@@ -3,6 +3,8 @@
 import copy
 import json
 import math
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -12,9 +14,11 @@ import tune
 from models.detector import build_detector
 from models.features import statistics_apart
 from models.training.steps import with_priors
+from tests.helpers import forked
 from tests.helpers.runs import TINY, TOY_NAMES
 from utils.config.options import parse_args
 from utils.config.schema import Hyp
+from utils.errors import UserError
 from utils.tune.check.curves import of_curves
 from utils.tune.check.lecture import (
     BAD,
@@ -155,6 +159,31 @@ def test_a_network_that_knows_its_priors_only_answers_alike_everywhere():
     levels = scores[0].unique()
     expected = [math.log(5 / 4 / (640 / s) ** 2) for s in model.stride.tolist()]
     assert sorted(levels.tolist()) == pytest.approx(sorted(expected))
+
+
+def test_ctrl_c_keeps_what_is_finished(toy_args, tmp_path):
+    """In step 2, so that step 1 is made; the same command makes it no more, and ends when the minutes are over."""
+    words = ["check", *toy_args, "--pictures", "2", "--project", str(tmp_path), "lr0=1e-9"]
+    process = forked.start("tune.py", *words, folder=tmp_path)
+    place = tmp_path / "check/check.json"
+    end = time.monotonic() + 120
+    while time.monotonic() < end and not (place.is_file() and json.loads(place.read_text())["findings"]):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert "kept: 1 finished steps" in (tmp_path / "out.txt").read_text()
+    kept = json.loads(place.read_text())
+    assert list(kept["findings"]) == ["1"] and kept["seconds"] > 0
+    assert tune.main([*words, "--minutes", "1e-9"])["findings"].keys() == {1}
+
+
+def test_a_full_disk_ends_a_check_with_one_message(toy_args, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UserError, match="check.json: No space left on device. Make room"):
+        tune.main(["check", *toy_args, "--project", str(tmp_path)])
 
 
 @pytest.mark.slow

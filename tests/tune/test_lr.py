@@ -64,6 +64,16 @@ def test_a_group_is_moved_alone_and_weights_come_back(toy_args, tmp_path):
     assert lr["weight"] == lr["norm"] == hyp.lr0 and lr["bias"] != hyp.lr0
 
 
+def test_a_full_disk_is_one_message_and_the_numbers_come_first(toy_args, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    with pytest.raises(UserError, match="No space left on device. Make room"):
+        find(toy_args, tmp_path, "--seeds", "1")
+    assert json.loads((tmp_path / "lr/lr.json").read_text())["ramps"]
+
+
 def test_words_that_cannot_be_understood_are_named(toy_args, tmp_path):
     for words, message in (
         ([], "name a command of tune.py"),

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sqlite3
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from utils.config.files import load_hyp_file
 from utils.config.schema import Command, Hyp
 from utils.errors import SomeFailed, UserError
 from utils.tune.search.asked import read_search
-from utils.tune.search.main import search
+from utils.tune.search.main import answering, search
 from utils.tune.search.page import look, write_search
 from utils.tune.search.space import parse_axis
 from utils.tune.search.study import Study, Told, best_first
@@ -72,6 +73,15 @@ def test_another_space_and_a_database_that_does_not_answer_are_refused(tmp_path)
         with pytest.raises(UserError, match="cannot be opened") as told:
             Study(tmp_path, url, "s", "p")
         assert "secret" not in str(told.value)
+
+
+def test_a_database_that_is_lost_meanwhile_is_one_message(tmp_path):
+    study = opened(tmp_path)
+    with sqlite3.connect(tmp_path / "trials.db") as database:
+        database.execute("DROP TABLE trials")
+    with pytest.raises(UserError, match="does not answer any more.*Finished trials are kept") as told, answering():
+        study.ask(AXES)
+    assert "\n" not in str(told.value)
 
 
 def test_a_grid_is_made_once_and_whole(tmp_path):

@@ -104,8 +104,11 @@ def _end(losses: Sequence[float]) -> float:
     return sum(few) / len(few)
 
 
-def of_grid(trials: Sequence[Trial], epochs: int) -> Finding:
-    """Step 4: a coarse grid of rate and weight decay, a few epochs each, one seed: a direction, no result."""
+def of_grid(trials: Sequence[Trial], epochs: int, failed: int = 0) -> Finding:
+    """Step 4: a coarse grid of rate and weight decay, a few epochs each, one seed: a direction, no result.
+
+    failed: runs that crashed, and have no score.
+    """
     title = f"a coarse grid of lr0 and weight_decay, {epochs} epoch{'s' * (epochs > 1)} each"
     done = [t for t in trials if t.score is not None]
     if not done:
@@ -118,6 +121,7 @@ def of_grid(trials: Sequence[Trial], epochs: int) -> Finding:
         )
     best, rates = max(done, key=lambda t: t.score), sorted({t.lr0 for t in trials})
     lost = f"; {len(trials) - len(done)} of {len(trials)} diverged" if len(done) < len(trials) else ""
+    lost += f"; {failed} failed, see their console.txt" if failed else ""
     evidence = (
         f"best: lr0 {best.lr0:.2g}, weight_decay {best.weight_decay:.2g}, mAP50-95 {best.score:.3f}; "
         f"worst {min(t.score for t in done):.3f}{lost}"

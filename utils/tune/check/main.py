@@ -9,6 +9,7 @@ from typing import Any
 
 from utils.compare.folder import write_text
 from utils.compare.launch.local import device_slots
+from utils.errors import StoppedBySignal
 from utils.tune.bench import Bench
 from utils.tune.check.lab import Lab, OutOfTime
 from utils.tune.check.notes import Notes
@@ -52,6 +53,9 @@ def take_steps(lab: Lab, notes: Notes, began: float) -> None:
         try:
             if number not in notes.findings:
                 notes.findings[number] = step(lab)
+        except StoppedBySignal:
+            log.info(f"kept: {len(notes.findings)} finished steps, and finished runs. Repeat the command to go on.")
+            raise
         except OutOfTime:
             log.info(f"{number}. the minutes are over: the same command with more --minutes goes on here")
             break

@@ -23,7 +23,7 @@ def run_grid(lab: Lab) -> Finding:
     trials, _ = make_trials(lab, points, epochs)
     require_some(lab.folder / "runs", trials)
     lab.numbers["trials4"] = as_plain(trials)
-    return of_grid(trials, epochs)
+    return of_grid(trials, epochs, len(points) - len(trials))
 
 
 def run_longer(lab: Lab) -> Finding:

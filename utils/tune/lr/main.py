@@ -75,8 +75,7 @@ def next_line(options: Lr, words: Sequence[str], found: dict[str, Suggestion]) -
 def write_ramps(
     folder: Path, options: Lr, hyp: Hyp, ramps: list[Ramp], found: dict[str, Suggestion], more: dict[str, Any]
 ) -> dict[str, Any]:
-    """Write lr.png and lr.json, and return what the latter holds."""
-    save(draw_ramps(ramps, found, options.group), folder / "lr.png")
+    """Write lr.json and lr.png, and return what the former holds."""
     result = {
         "suggestions": {
             key: {"lr": s.lr, "low": min(s.each), "high": max(s.each), "seeds": len(s.each)} for key, s in found.items()
@@ -89,4 +88,5 @@ def write_ramps(
         "settings": hyp.model_dump(),
     }
     write_whole(folder / "lr.json", json.dumps(result, indent=1, allow_nan=False).encode())
+    save(draw_ramps(ramps, found, options.group), folder / "lr.png")
     return result

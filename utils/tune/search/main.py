@@ -4,7 +4,8 @@ import hashlib
 import json
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from utils.tune.options import run_words
 from utils.tune.search.asked import Asked
 from utils.tune.search.page import look, write_result, write_search
 from utils.tune.search.space import settings_of
-from utils.tune.search.study import Study, Told, best_first, open_optuna
+from utils.tune.search.study import Study, Told, best_first, first_line, open_optuna
 from utils.tune.search.trials import Trials, show
 from utils.tune.search.verify import Verified, compare_best, judge, winner, write_tuned
 
@@ -39,7 +40,7 @@ def search(asked: Asked, argv: Sequence[str]) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise UserError(f"cannot write to {folder}: {e.strerror}. Choose another --project.") from e
-    with locked(folder / ".lock") as held:
+    with locked(folder / ".lock") as held, answering():
         if not held:
             raise UserError(f"another tune.py is at work in {folder}. Wait for it, or give --name another.")
         study = begin(asked, folder)
@@ -112,11 +113,18 @@ def make_trials(asked: Asked, study: Study, slots: list[str], threads: int) -> N
         done = sum(t.state in ("complete", "pruned") for t in study.told())
         log.info(f"kept: {done} finished trials. Repeat the command to go on.")
         raise
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """UserError in place of what a database raises that does not answer any more."""
+    try:
+        yield
     except Exception as e:
         if type(e).__module__.partition(".")[0] not in ("sqlalchemy", "sqlite3", "optuna"):
             raise
         raise UserError(
-            f"the database of the trials does not answer any more ({type(e).__name__}: {str(e)[:300]}). "
+            f"the database of the trials does not answer any more ({type(e).__name__}: {first_line(e)}). "
             "Finished trials are kept: mend it (a full disk? a lost connection?), and repeat the command."
         ) from e
 

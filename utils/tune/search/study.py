@@ -51,7 +51,7 @@ class Study:
         except Exception as e:  # drivers and databases raise what they like
             raise UserError(
                 f"the database of the trials, {_public(self.url)}, cannot be opened ({type(e).__name__}: "
-                f"{_first_line(e)}). --storage takes an address as sqlite:///trials.db or postgresql://user@host/name, "
+                f"{first_line(e)}). --storage takes an address as sqlite:///trials.db or postgresql://user@host/name, "
                 "and needs the driver of that database."
             ) from e
         if had not in (None, promise):
@@ -157,7 +157,8 @@ def best_first(trials: Sequence[Told]) -> list[Told]:
     return sorted((t for t in trials if t.value is not None), key=lambda t: (-(t.value or 0), t.number))
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says, without what follows it."""
     return (str(error).splitlines() or [""])[0][:300]
 
 
