@@ -22,6 +22,7 @@ from models.inference.export.read import open_weights
 from models.inference.export.write import export as write
 from models.weights.save import add_thresholds, save_weights
 from tests.helpers.runs import TINY, TOY_NAMES, guesser
+from tests.models.test_anchor import tiny
 from utils.errors import UserError, run_script
 from utils.evaluation.nms import end2end_detections, non_max_suppression
 from utils.run.detection.agreement import agreement
@@ -83,6 +84,27 @@ def test_a_file_finds_what_pytorch_finds(weights, toy, tmp_path, kind, how):
     assert (told.fixed is None) == ("--dynamic" in how) and told.nms == ("--nms" in how)
 
 
+@pytest.fixture(scope="module")
+def anchored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a network with anchors, with boxes everywhere and scores of a whole range."""
+    path, model = tmp_path_factory.mktemp("anchored") / "v5.pt", tiny(TOY_NAMES)
+    with torch.no_grad():
+        for level in model.model[-1].m:
+            level.weight.normal_(0, 0.05)
+            level.bias.zero_()
+    save_weights(path, model, model.names, {"imgsz": 64}, 1, {})
+    return path
+
+
+@pytest.mark.parametrize("kind", ["torchscript", pytest.param("onnx", marks=EXTRA)])
+def test_a_network_with_anchors_is_a_file_of_any_size_too(anchored, toy, tmp_path, kind):
+    if kind == "onnx":
+        pytest.importorskip("onnxruntime")
+    ((path, found),) = run(anchored, toy, tmp_path, "--format", kind, "--dynamic", "--conf", "0.3").items()
+    assert found.first == found.matched == found.second > 20 and found.box < 0.01 and found.score < 1e-4
+    assert open_weights(path).told.names == TOY_NAMES
+
+
 @pytest.mark.parametrize("nc", [1, 4, 7])
 def test_suppression_inside_is_that_of_val(nc):
     """On pictures of noise, several at once, boxes of all classes on top of each other."""
@@ -110,9 +132,19 @@ def test_ultralytics_opens_it_and_finds_the_same(weights, toy, tmp_path, kind):
     np.testing.assert_allclose(theirs.boxes.data.numpy(), of_pt.boxes.data.numpy(), atol=0.01)
 
 
-def test_val_and_detect_use_a_file_as_they_use_weights(weights, toy, tmp_path, capsys):
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "torchscript",
+        pytest.param("onnx", marks=EXTRA),
+        pytest.param("openvino", marks=[*EXTRA, pytest.mark.slow]),
+    ],
+)
+def test_val_and_detect_use_a_file_as_they_use_weights(weights, toy, tmp_path, kind):
     """With any size of pictures inside, scores and boxes are those of the checkpoint."""
-    path = exported(weights, tmp_path, dynamic=True)
+    if kind != "torchscript":
+        pytest.importorskip("onnxruntime" if kind == "onnx" else kind)
+    path = exported(weights, tmp_path, kind, dynamic=True)
     words = ["--imgsz", "64", "--device", "cpu", "--project", str(tmp_path), "--name"]
     scores, found = {}, {}
     for name, file in (("pt", weights), ("file", path)):
@@ -152,6 +184,14 @@ def test_agreement_counts_pairs_of_a_class():
     one = agreement({0: a, 1: a[:0]}, {0: b, 1: a[:1]})
     assert (one.first, one.second, one.matched) == (3, 4, 2)
     assert (one.box, one.score, one.lonely) == pytest.approx((0.5, 0.01, 0.9))
+
+
+def test_boxes_without_area_agree_with_themselves():
+    """As a box beside the picture, cut to its border, has none."""
+    a = np.array([[5, 0, 5, 9, 0.9, 0], [5, 0, 5, 9, 0.8, 1], [0, 0, 0, 0, 0.7, 0]], float)
+    one = agreement({0: a}, {0: a[::-1]})
+    assert (one.matched, one.box, one.score, one.lonely) == (3, 0, 0, 0)
+    assert agreement({0: a}, {0: a + [3, 0, 3, 0, 0, 0]}).matched == 0
 
 
 @pytest.mark.parametrize("module", ["onnx", "openvino"])

@@ -7,6 +7,7 @@ import numpy as np
 from utils.evaluation.matching import one_to_one, overlaps
 
 SAME = 0.5  # IoU from which two boxes of a class are the same one
+NO_AREA = 0.01  # pixels by which two boxes differ that are the same whatever they overlap: some are cut to a line
 Found = dict[int, np.ndarray]  # (n, 6) xyxy pixels, score, class of each picture
 
 
@@ -35,7 +36,9 @@ def agreement(first: Found, second: Found) -> Agreement:
     matched, box, score, lonely = 0, 0.0, 0.0, 0.0
     for key, a in first.items():
         b = second[key]
-        iou = overlaps(a, b[:, :4], np.zeros(len(b), bool)) * (a[:, 5:6] == b[None, :, 5])
+        iou = overlaps(a, b[:, :4], np.zeros(len(b), bool))
+        equal = np.abs(a[:, None, :4] - b[None, :, :4]).max(2) < NO_AREA  # (n, m); of no area there is no overlap
+        iou = np.maximum(iou, equal) * (a[:, 5:6] == b[None, :, 5])
         pairs = one_to_one(iou, SAME)
         matched += len(pairs)
         if len(pairs):
