@@ -114,7 +114,7 @@ from models.detector import check_imgsz, for_evaluation, load_for_eval
 from models.inference.classes import match_names, weights_of
 from models.inference.combined.average import average, estimate_statistics
 from models.inference.combined.open import as_one, each_run, open_detectors
-from models.inference.export.read import check_size
+from models.inference.export.read import check_size, open_weights
 from models.weights.save import save_weights
 from models.weights.variant import is_anchor_based
 from utils.device.images import memory_format, preprocess
@@ -217,11 +217,10 @@ def open_others(options: Any, names: list[str], stride: int) -> dict[str, tuple[
     """The detectors of --other-seeds by their file, each with its classes as those of the data."""
     opened = {}
     for path in each_run(options.other_seeds, of=options.weights):
-        model = load_for_eval(str(path))
-        if int(model.stride.max()) > stride:
-            raise UserError(f"{path} is of another network: its stride is {int(model.stride.max())}. Leave it out.")
+        model, told = open_weights(str(path)), options.model_copy(update={"weights": str(path), "average": None})
+        if int(model.stride.max()) > stride or not check_size(model, told):
+            raise UserError(f"{path} takes other pictures than {weights_of(options)}. Leave it out.")
         own = list(model.names.values())
-        told = options.model_copy(update={"weights": str(path), "average": None})
         opened[str(path)] = model, [0] * len(own) if options.single_cls else match_names(own, names, told)
     if opened:
         log.info(f"labels that none finds: {len(opened)} more detectors look at all pictures: {', '.join(opened)}")

@@ -158,6 +158,17 @@ def test_a_video_is_drawn_frame_by_frame(video, tmp_path):
     assert len(list((tmp_path / "video/labels").iterdir())) == 7
 
 
+def test_a_stream_is_looked_at_frame_by_frame(video, tmp_path):
+    """An address is opened as a camera is: nobody knows how many frames it has, and each is wanted at once."""
+    plain = tmp_path / "video.mp4"
+    plain.write_bytes(video.read_bytes())
+    _, of_file = run(tmp_path, "file", "--source", plain, "--batch", "1", "--nosave")
+    counts, rows = run(tmp_path, "stream", "--source", f"file://{plain}", "--max-det", "300")
+    assert counts["pictures"] == 7 and len(list((tmp_path / "stream").glob("*.mp4"))) == 1
+    told = ("frame", "category_id", "bbox", "score")
+    assert [[row[key] for key in told] for row in rows] == [[row[key] for key in told] for row in of_file]
+
+
 def test_a_cut_video_gives_the_frames_that_are_there(video, tmp_path, toy, capsys):
     """Zeros in the middle: what comes before and behind is still detected on, as is the picture beside it."""
     content = bytearray(video.read_bytes())

@@ -97,7 +97,8 @@ def _source_of(checkpoint: dict[str, Any], path: Path) -> Source:
         return _source(checkpoint.get("yaml"), checkpoint.get("names"), state, path, args=told)
     if isinstance(state := checkpoint.get("state_dict"), dict):
         told = _plain(checkpoint.get("train_args"))
-        return _source(checkpoint.get("yaml"), checkpoint.get("names"), state, path, args=told)
+        source = _source(checkpoint.get("yaml"), checkpoint.get("names"), state, path, args=told)
+        return replace(source, thresholds=checkpoint.get(THRESHOLDS))
     model = checkpoint.get("ema") or checkpoint.get("model")
     if not isinstance(model, Shell):
         raise UserError(f"{path} holds no model of ultralytics' kind. Use the .pt that a trainer saved.")

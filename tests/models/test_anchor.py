@@ -12,7 +12,7 @@ from torch import nn
 from models.anchor.network import AnchorModel
 from models.detector import build_detector, fold, load_for_eval
 from models.weights.find import read_model_yaml
-from models.weights.save import save_weights
+from models.weights.save import add_thresholds, save_weights
 from tests.helpers.zoo import assert_same_tensors, refusal
 from utils.errors import UserError
 
@@ -79,6 +79,13 @@ def test_best_pt_is_plain_and_gives_the_same_answers(tmp_path):
     loaded, x = load_for_eval(path), torch.rand(2, 3, 64, 64)
     assert loaded.args["imgsz"] == 64 and list(loaded.names.values()) == NAMES
     assert torch.equal(loaded(x)[0], model(x)[0])
+
+
+def test_best_pt_carries_the_thresholds_of_best_f1(tmp_path):
+    """As one of ultralytics' kind does: detect.py --conf auto takes them from either."""
+    path, chosen = saved(tmp_path / "best.pt", tiny()), {"global": 0.2, "classes": {"cat": 0.3}}
+    add_thresholds(Path(path), load_for_eval(path), chosen)
+    assert load_for_eval(path).thresholds == chosen
 
 
 def test_folded_network_answers_the_same():

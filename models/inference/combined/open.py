@@ -9,7 +9,7 @@ from torch import nn
 from models.inference.combined.ensemble import Ensemble, Fused
 from models.inference.combined.tta import LOOKS, Augmented
 from models.inference.export.read import kind_of, open_weights
-from models.weights.find import find_weights
+from models.weights.find import find_file, find_weights
 from utils.evaluation.evaluate import Settings
 
 log = logging.getLogger(__name__)
@@ -25,13 +25,14 @@ def each_run(names: str | list[str] | None, of: str | list[str] | None = None) -
 
     Those of `of`, which are known already, are left out.
     """
-    known = {find_weights(name) for name in _listed(of) if kind_of(name) is None}
+    find = lambda name: find_file(name) if kind_of(name) else find_weights(name)  # noqa: E731
+    known = {find(name) for name in _listed(of)}
     found: dict[Path, None] = {}
     for name in _listed(names):
         folder = Path(name).expanduser()
         below = [path for depth in ("*", "*/*", "*/*/*") for path in sorted(folder.glob(f"{depth}/weights/best.pt"))]
         single = not folder.is_dir() or (folder / "weights/best.pt").is_file() or not below
-        found |= dict.fromkeys([find_weights(name)] if single else [path.absolute() for path in below])
+        found |= dict.fromkeys([find(name)] if single else [path.absolute() for path in below])
     return [path for path in found if path not in known]
 
 
