@@ -2,8 +2,10 @@
 
 import ctypes
 import os
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 REPO = Path(__file__).resolve().parent.parent
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of <malloc.h>
@@ -39,6 +41,19 @@ def weight_places(name: str) -> list[Path]:
     return [Path.cwd() / path, own, cache_dir() / "weights" / path]
 
 
+def end_at_once(number: int, frame: Any) -> None:
+    """End a program that has nothing to lose yet, or any more, where a signal comes: one line, 128 + its number."""
+    os.write(2, f"stopped by {signal.Signals(number).name}\n".encode())
+    os._exit(128 + number)
+
+
+def let_imports_be_stopped() -> None:
+    """Where the program is a script of this repo, Ctrl-C ends it quietly while it imports; `run_script` takes over."""
+    program = Path(getattr(sys.modules.get("__main__"), "__file__", None) or "/")
+    if program.resolve().parent in (REPO, REPO / "data/index"):
+        signal.signal(signal.SIGINT, end_at_once)
+
+
 def set_environment() -> None:
     """Offline, no telemetry, safe loading, every core; what the user has set already is kept, safe loading excepted."""
     os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"  # without it a yaml's `activation`, also one inside a .pt, is evaluated
@@ -58,4 +73,5 @@ def set_environment() -> None:
         raise SystemExit(2) from None
 
 
+let_imports_be_stopped()
 set_environment()

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from utils.env import end_at_once
+
 log = logging.getLogger(__name__)
 FULL = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS")}  # nothing can be written
 LOOKALIKE = str.maketrans("oli", "011")  # lro is lr0
@@ -24,7 +26,14 @@ class UserError(Exception):
 
 
 class Diverged(Exception):
-    """The loss, or twenty gradients in a row, are NaN or infinite; scripts exit with 3."""
+    """The loss, or twenty gradients in a row, are NaN or infinite; scripts exit with 3.
+
+    batch: the first of its epoch, counted from 0, that the loss or the gradients are lost from; None: not known.
+    """
+
+    def __init__(self, message: str, batch: int | None = None) -> None:
+        super().__init__(message)
+        self.batch = batch
 
 
 class SomeFailed(Exception):
@@ -47,6 +56,7 @@ _arrived: list[int] = []  # signals so far
 _held = 0  # blocks of `held` that are being run
 _asked = False  # whether SIGUSR1 has asked for the state
 PATIENCE = 5.0  # seconds in which the first rank of a machine meets an error that all of them have
+FULL = {errno.ENOSPC, errno.EFBIG, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}  # more room would mend them
 POLL = 0.05  # seconds between two looks at what it says
 
 
@@ -81,12 +91,14 @@ def room_to_write(kept: str) -> Iterator[None]:
 
 
 def stop_if_signalled() -> None:
-    """Raise what `held` put off, or what was raised inside a destructor, where Python drops it.
-
-    The training loop asks at each batch.
-    """
+    """Raise what `held` put off, or what was raised inside a destructor, where Python drops it."""
     if _arrived:
         raise StoppedBySignal(_arrived[0])
+
+
+def signal_so_far() -> int:
+    """Number of the first signal that is to end this script; 0: none has come."""
+    return _arrived[0] if _arrived else 0
 
 
 def listen_for_save() -> None:
@@ -182,7 +194,26 @@ def run_script(main: Callable[[], Any]) -> int:
     except StoppedBySignal as e:
         print(f"stopped by {e}", file=sys.stderr)
         return 128 + e.number
+    except OSError as e:
+        if e.errno not in FULL:
+            raise
+        tell(f"error: {about_disk(e)}")
+        return 2
+    except RuntimeError as e:
+        if type(e).__name__ != "OutOfMemoryError":  # of torch, which is not imported for --help
+            raise
+        tell(f"error: the GPU's memory is full ({str(e).splitlines()[0]}). Use a smaller --batch or --imgsz.")
+        return 2
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, end_at_once)  # while more is imported, or the program ends
     return 0
+
+
+def about_disk(error: OSError) -> str:
+    """What to do where nothing can be written any more, which may happen to every file of every script."""
+    where = f" while {error.filename} was written" if error.filename else ""
+    return f"{error.strerror}{where}. Make room, or choose another --project (results) or PREHEAT_CACHE (caches)."
 
 
 def answer_first(answer: Callable[[], bool]) -> None:

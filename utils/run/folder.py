@@ -1,18 +1,20 @@
 """The folder of a run, and run.json: what it was made by."""
 
+import errno
 import json
 import os
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from utils.env import REPO
-from utils.errors import UserError
+from utils.errors import FULL, UserError
 from utils.files import hold
 
 PACKAGES = (
@@ -22,18 +24,53 @@ PACKAGES = (
 
 
 def make_run_folder(project: str, name: str, exist_ok: bool) -> Path:
-    """project/name, or project/name2, name3, ... when taken; UserError when it cannot be written."""
+    """project/name, or project/name2, name3, ... when taken; UserError when it cannot be written.
+
+    Of runs that start at once each makes its own: a folder that another one makes meanwhile is taken, too.
+    """
     folder, number = Path(project) / name, 2
-    while folder.exists() and not exist_ok:
-        folder, number = Path(project) / f"{name}{number}", number + 1
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        while not _made(folder, exist_ok):
+            folder, number = Path(project) / f"{name}{number}", number + 1
         probe = folder / ".writable"
         probe.touch()
         probe.unlink()
     except OSError as e:
         raise UserError(f"cannot write to {folder}: {e.strerror}. Choose another --project.") from e
     return folder
+
+
+def _made(folder: Path, exist_ok: bool) -> bool:
+    """Make a folder; False where there is something of that name, unless it is a folder that may be used."""
+    try:
+        folder.mkdir(exist_ok=exist_ok)
+    except FileExistsError:
+        if exist_ok:
+            raise
+        return False
+    return True
+
+
+@contextmanager
+def told_when_lost(folder: Path) -> Iterator[None]:
+    """Turn an error of the system that a run meets while it writes into its folder into one message."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno not in FULL and folder.is_dir():
+            raise
+        raise cannot_write(folder, e) from e
+
+
+def cannot_write(path: Path, e: OSError) -> UserError:
+    """What to say where a file of a run, or a file in its folder, cannot be written."""
+    if e.errno == errno.ENOENT:
+        return UserError(
+            f"cannot write {path}: the folder is gone. It was removed, or its disk was, while the run wrote to it. "
+            "Start it again, in a folder that stays."
+        )
+    return UserError(f"cannot write {path}: {e.strerror}. Make room or choose another --project.")
 
 
 def hold_folder(folder: Path) -> Callable[[], None]:
