@@ -67,6 +67,8 @@ def with_settings_of(optimizer: torch.optim.Optimizer, state: dict[str, Any]) ->
 
     Those it was saved with suit another device, and perhaps another batch.
     """
+    if len(state.get("param_groups", ())) != len(optimizer.param_groups):
+        return state  # which is refused, with the rest that does not fit
     groups = [
         saved | {key: group[key] for key in ("fused", "foreach", "weight_decay") if key in group}
         for saved, group in zip(state["param_groups"], optimizer.param_groups, strict=True)

@@ -15,8 +15,8 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 
 from models.weights.unpickle import THRESHOLDS, read_checkpoint
 from models.weights.variant import is_anchor_based
-from utils.errors import UserError
 from utils.files import write_whole
+from utils.run.folder import cannot_write
 
 
 def save_weights(
@@ -64,7 +64,7 @@ def _write(path: Path, checkpoint: dict[str, Any]) -> None:
     try:
         write_whole(path, lambda file: torch.save(checkpoint, file))
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}. Make room or choose another --project.") from error
+        raise cannot_write(path, error) from error
 
 
 def _network(model: BaseModel) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import torch
 from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_globals, get_unsafe_globals_in_checkpoint
 
 from utils.errors import UserError
+from utils.run.state.sound import require_archive, require_bounded
 
 INERT = re.compile(  # what checkpoints of ultralytics and of YOLOv5 name besides tensors and plain values
     r"torch\.nn\.modules\.\w+\.[A-Z]\w*"
@@ -29,6 +30,7 @@ INERT = re.compile(  # what checkpoints of ultralytics and of YOLOv5 name beside
     r"|pathlib(\._local)?\.(Pure)?(Posix|Windows)Path"
     r"|numpy\.dtype|numpy\.dtypes\.\w+DType|numpy\.(_core|core)\.multiarray\.(scalar|_reconstruct)|numpy\.ndarray|_codecs\.encode"
 )
+LOOKED_AT = 2**24  # bytes of a file of another kind that are looked through for what it names
 THRESHOLDS = "conf_thresholds"  # key of a checkpoint: scores of best F1 on val, as train.py chose them
 DAMAGED = (RuntimeError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, OSError)
 
@@ -78,6 +80,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ) from None
     except DAMAGED as error:
         raise _damaged(path, error) from error
+    require_bounded(checkpoint, path)
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path} holds a {type(checkpoint).__name__}, not a checkpoint. Use a .pt saved by a trainer.")
     return checkpoint
@@ -108,7 +111,8 @@ def _check_archive(path: Path) -> None:
     with path.open("rb") as file:
         magic = file.read(4)
     if not magic.startswith(b"PK"):
-        _refuse_unknown(path, _globals_in(path.read_bytes()))
+        with path.open("rb") as file:
+            _refuse_unknown(path, _globals_in(file.read(LOOKED_AT)))
         raise UserError(f"{path} is not a PyTorch checkpoint (a zip archive written by torch.save). Name a .pt file.")
     try:
         with zipfile.ZipFile(path) as archive:
@@ -119,6 +123,7 @@ def _check_archive(path: Path) -> None:
         raise UserError(f"{path} is a TorchScript export, which cannot be trained. Name the .pt it was exported from.")
     if not any(name.endswith("/data.pkl") for name in members):
         raise UserError(f"{path} is a zip archive but not one of torch.save. Name a .pt file.")
+    require_archive(path)
 
 
 def _refuse_unknown(path: Path, named: list[str]) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from utils.run.console import weight_rates
+from utils.run.state.sound import require_same
 
 CHECK_EVERY = 10  # batches between two looks at the device on a GPU; each one waits for it
 GIVE_UP = 20  # skipped steps in a row, after which a run has diverged
@@ -42,6 +43,7 @@ class Meter:
         zero = torch.zeros((), dtype=torch.int64, device=device)
         self.finite = self.lost = self.skipped = zero  # batches of finite loss; others in a row up to now; steps
         self.in_row = zero + in_row  # steps skipped since the last one taken
+        self.first = [zero - 1, zero - 1]  # batch at which the lost losses, and the skipped steps, of now began; or -1
         self.batches = self.pictures = 0
         self.waited, self.began = 0.0, time.perf_counter()
 
@@ -52,7 +54,9 @@ class Meter:
         return counts | sums | {"norms": torch.stack(self.norms) if self.norms else torch.zeros(0)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on inside an epoch from what `state_dict` gave."""
+        """Go on inside an epoch from what `state_dict` gave; UserError where that is something else."""
+        fresh = self.state_dict() | {"norms": torch.zeros(len(state.get("norms", ())))}
+        require_same(state, fresh, "meter")
         for key in ("batches", "pictures", "waited"):
             setattr(self, key, state[key])
         for key in SUMS:
@@ -84,6 +88,7 @@ class Meter:
         self.sums = self.sums + torch.where(finite, self.items, 0.0)
         self.finite = self.finite + finite
         self.lost = torch.where(finite, 0, self.lost + 1)
+        self._began_at(0, finite)
         self.batches += 1
         self.pictures += pictures
 
@@ -94,6 +99,17 @@ class Meter:
         taken = norm.isfinite()
         self.skipped = self.skipped + ~taken
         self.in_row = torch.where(taken, 0, self.in_row + 1)
+        self._began_at(1, taken, 1)
+
+    def _began_at(self, which: int, well: Tensor, back: int = 0) -> None:
+        """Remember where a row of batches that are not well began; back: how many of those counted are not before."""
+        here = torch.where(self.first[which] < 0, self.batches - back, self.first[which])
+        self.first[which] = torch.where(well, -1, here)
+
+    def lost_from(self) -> int | None:
+        """The batch of this epoch, from 0, that what is lost now is lost from: its losses, or else its gradients."""
+        found = [int(first) for first in self.first if int(first) >= 0]
+        return found[0] if found else None
 
     def latest(self) -> dict[str, Tensor]:
         """Losses of this batch, and its gradient norm where it ended a window, as 0-dim tensors."""

@@ -1,19 +1,23 @@
 """The state of a run on disk: a dictionary of tensors and plain values, written beside its target and moved over it."""
 
 import logging
+import shlex
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_globals
 
 from utils.config.schema import Command, Hyp, check, save_hyp
 from utils.errors import UserError
 from utils.files import write_whole
-from utils.run.folder import is_closed, make_run_folder, require_free
+from utils.run.folder import cannot_write, is_closed, make_run_folder, require_free
 from utils.run.state.progress import Progress
 from utils.run.state.seed import random_state, set_random_state
 from utils.run.state.settings import FIXED, FREE, change, given_settings, others
+from utils.run.state.sound import require_archive, require_bounded, require_fit, require_state
 
 FORMAT = "preheat-1"
 LAST, OLDER = "last.pt", "last-older.pt"  # the newest state of a run, and the one before it
@@ -30,7 +34,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     try:
         write_whole(path, lambda file: torch.save({"format": FORMAT, **state}, file), older)
     except OSError as e:
-        raise UserError(f"cannot write {path}: {e.strerror}. Make room or choose another --project.") from e
+        raise cannot_write(path, e) from e
 
 
 def newest_state(path: Path) -> tuple[dict[str, Any], list[str]]:
@@ -51,15 +55,32 @@ def load_state(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"no checkpoint at {path}. --resume wants runs/train/<name>/weights/last.pt.")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not zipfile.is_zipfile(path):
+            raise ValueError("no archive of torch.save")
+        require_archive(path)
+        state = _read(path)
+    except UserError:
+        raise
     except Exception as e:  # torch raises RuntimeError, EOFError, UnpicklingError, ... by the kind of damage
         raise UserError(
             f"{path} cannot be resumed: it is damaged, or no last.pt of Preheat (best.pt has no optimizer; use the "
             "last.pt beside it)."
         ) from e
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise UserError(f"{path} is no last.pt of Preheat; to fine-tune from it use --weights {path}.")
+        raise UserError(f"{path} is no last.pt of Preheat; to fine-tune from it use --weights {quoted(path)}.")
+    require_bounded(state, path)
+    require_state(state, path)
     return state
+
+
+def _read(path: Path) -> Any:
+    """What torch.save wrote; only tensors and plain values, whatever classes a library lets torch load."""
+    allowed = get_safe_globals()
+    clear_safe_globals()
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    finally:
+        add_safe_globals(allowed)
 
 
 def latest_state(project: Path) -> Path:
@@ -85,7 +106,8 @@ def made_on(device: torch.device) -> dict[str, str]:
 
 
 def restore(state: dict[str, Any], parts: dict[str, Any], model: torch.nn.Module) -> None:
-    """Put what `collect` gathered back into the parts."""
+    """Put what `collect` gathered back into the parts; UserError where it does not fit."""
+    require_fit(state, parts, model)
     for name, part in parts.items():
         part.load_state_dict(state[name])
     for name, p in model.named_parameters():
@@ -149,7 +171,7 @@ def open_resume(command: Command, hyp: Hyp) -> tuple[Resumed, Hyp]:
     if folder and not path.exists() and not path.with_name(OLDER).exists():
         raise UserError(
             f"there is no state in {path.parent}: the run was stopped before its first one. Start it again: "
-            f"python train.py --hyp {folder / 'hyp.yaml'} --exist-ok"
+            f"python train.py --hyp {quoted(folder / 'hyp.yaml')} --exist-ok"
         )
     state, notes = newest_state(path)
     if folder:
@@ -164,7 +186,7 @@ def open_resume(command: Command, hyp: Hyp) -> tuple[Resumed, Hyp]:
         raise UserError(
             f"--resume goes on with a run as it was started: {', '.join(refused)} cannot change "
             f"({change(refused, state['hyp'])}). "
-            f"For other settings start a new run from its weights: --weights {path}.{anyway}"
+            f"For other settings start a new run from its weights: --weights {quoted(path)}.{anyway}"
         )
     for key, value in differ.items():
         notes.append(f"warning: {key} is {value} from here on; the run was started with {state['hyp'].get(key)}")
@@ -197,7 +219,7 @@ def check_data(resumed: Resumed, now: dict[str, Any], moved: bool, anyway: bool)
     if len(before["names"]) != len(now["names"]):
         raise UserError(
             f"{resumed.path} was trained on other classes: {'; '.join(differ)}. A run cannot change its number of "
-            f"classes. Start a new one from its weights: --weights {resumed.path}"
+            f"classes. Start a new one from its weights: --weights {quoted(resumed.path)}"
         )
     if differ and not anyway:
         raise UserError(
@@ -205,6 +227,11 @@ def check_data(resumed: Resumed, now: dict[str, Any], moved: bool, anyway: bool)
             "where they are now with --data, or go on all the same with --resume-anyway, which records it."
         )
     return differ
+
+
+def quoted(path: Path) -> str:
+    """A path as a shell wants it in the commands that are printed."""
+    return shlex.quote(str(path))
 
 
 def _brief(value: Any) -> str:
@@ -231,4 +258,4 @@ def open_run_folder(hyp: Hyp, resumed: Resumed | None, exist_ok: bool) -> Path:
 
 def resume_command(folder: Path) -> str:
     """What to type to go on with the run in `folder`."""
-    return f"python train.py --resume {folder / 'weights/last.pt'}"
+    return shlex.join(["python", "train.py", "--resume", str(folder / "weights" / LAST)])

@@ -90,6 +90,15 @@ def judged(metrics: Mapping[str, float], by: str) -> float:
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
+def require_number(metrics: Mapping[str, float], hyp: Hyp) -> None:
+    """UserError where a plateau decay waits for a score that val cannot give, and would cut the rate in silence."""
+    if hyp.decay == "plateau" and math.isnan(metrics[hyp.plateau_metric]):
+        raise UserError(
+            f"decay plateau goes by {hyp.plateau_metric}, which is no number (NaN) on val: it cannot get better, and "
+            "the rate would be cut for no reason. Look at the boxes of val, or use another decay."
+        )
+
+
 def require_score(hyp: Hyp) -> None:
     """Refuse a plateau decay that waits for a score which no evaluation gives."""
     if hyp.decay == "plateau" and hyp.plateau_metric not in SCORES:
