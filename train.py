@@ -9,13 +9,13 @@ from utils.config.help import help_text
 from utils.config.options import parse_args
 from utils.errors import (
     Diverged,
+    LeftAlone,
     StoppedBySignal,
     UserError,
     answer_first,
     held,
     listen_for_save,
     run_script,
-    stop_if_signalled,
 )
 from utils.schedule.preview import announce, asks_for_plan, preview, for_data
 
@@ -42,6 +42,7 @@ if __name__ == "__main__":
 import logging
 import math
 from collections.abc import Iterable
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -49,6 +50,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from data.loading.again import batch_again
 from data.loading.device.prepare import colour_change, to_device
 from data.loading.loader import TrainLoader, build_train_loader, first_batch
 from data.loading.multiscale import random_size, resize
@@ -57,28 +59,30 @@ from data.scored import open_data, open_validation, with_white
 from models.anchor.anchors import settle_anchors
 from models.detector import open_model
 from models.head import Transfer
+from models.training.between import between_batches, stop_together
 from models.training.extend import open_earlier
 from models.training.fit import Demand, largest_batch, require_statistics, settle, told_when_full
 from models.training.freeze import freeze, keep_frozen_bn_eval
 from models.training.graph import Graphed, require_graphs
-from models.training.join import adding_up, join_model, share_window
+from models.training.join import adding_up, join_model
 from models.training.kept import keep_epoch, score_kept
 from models.training.optim import all_finite, applied_rates, first_lost, optimizer_step, set_rates
-from models.training.run import Run, first_state, keep_state, save_inside, score_best, score_epoch, start_folder
+from models.training.run import Run, first_state, keep_state, score_best, score_epoch, start_folder
 from models.training.state import Training, build_training, scored_as_stored
 from models.weights.save import add_thresholds, save_weights
 from utils.config.schema import Command, Hyp
 from utils.device.images import memory_format
 from utils.device.ranks import Ranks, start_ranks, thread_count, worker_count
 from utils.device.streams import sent_ahead
-from utils.device.together import from_rank_zero, join_ranks, stop_ranks, told_when_left
+from utils.device.together import first_said, from_rank_zero, join_ranks, stop_ranks, told_when_left
 from utils.evaluation.bootstrap import interval_lines, keep_draws
 from utils.evaluation.evaluate import Validation
 from utils.run.console import closing_lines, configure_console, data_lines, epoch_line, model_lines, progress_bar
 from utils.run.detection.thresholds import best_thresholds
+from utils.run.folder import told_when_lost
 from utils.run.log import RunLog, open_wandb
 from utils.run.meter import GIVE_UP
-from utils.run.pictures import plot_run, show_training, show_validation
+from utils.run.pictures import keep_batch, plot_run, show_training, show_validation
 from utils.run.profile import first_profiled
 from utils.run.state.checkpoint import LAST, Resumed, check_data, resume_command
 from utils.run.state.progress import Progress, require_score
@@ -104,7 +108,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     if metrics is None:
         with told_when_left():
             metrics = fine_tune(command, hyp, ranks, resumed)
-        stop_ranks()
+            stop_ranks()
     return metrics
 
 
@@ -147,7 +151,8 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
         log.info(line)
     if ranks.rank == 0:
         announce(plan, training.schedule, run.hyp, run.folder, training.stable)
-    return train_and_log(training, train_loader, val, run, transfer, command)
+    with told_when_lost(run.folder) if ranks.rank == 0 else nullcontext():
+        return train_and_log(training, train_loader, val, run, transfer, command)
 
 
 def train_and_log(
@@ -163,19 +168,23 @@ def train_and_log(
         mirror = open_wandb(run.folder, run.hyp.model_dump()) if command.wandb else None
         runlog = RunLog(run.folder, progress.epoch, progress.ni, run.resumed, mirror)
     try:
-        if run.begins and runlog:
-            runlog.begin(run.hyp.model_dump())
-            if not run.hyp.noplots:
-                show_training(run.folder, runlog, train_loader.dataset.index, first_batch(train_loader.dataset, 9))
-        first_state(training, val, run, runlog, head)
-        run_epochs(training, train_loader, val, run, runlog, command.stop_after)
-        training.writer.join()
-        return finish(training, val, run, runlog)
-    except (StoppedBySignal, UserError, Diverged) as error:
+        with told_when_left():
+            if run.begins and runlog:
+                runlog.begin(run.hyp.model_dump())
+                if not run.hyp.noplots:
+                    show_training(run.folder, runlog, train_loader.dataset.index, first_batch(train_loader.dataset, 9))
+            first_state(training, val, run, runlog, head)
+            run_epochs(training, train_loader, val, run, runlog, command.stop_after)
+            training.writer.join()
+            return finish(training, val, run, runlog)
+    except (StoppedBySignal, UserError, Diverged, LeftAlone, OSError) as error:
         keep_state(training, run, runlog, error)
+        if runlog and isinstance(error, Diverged) and error.batch is not None:
+            with suppress(UserError, OSError):  # of a full disk, it is not what is to be told
+                keep_batch(run.folder, batch_again(train_loader, training.progress.epoch, error.batch))
         raise
     finally:
-        for used in filter(None, (runlog, train_loader, val.loader)):
+        for used in filter(None, (train_loader, val.loader, runlog)):  # the last one meets a full disk
             used.close()
 
 
@@ -200,10 +209,12 @@ def run_epochs(
     while training.progress.epoch < until and not over:
         batches = train_loader.epoch(training.progress.epoch, training.batches_done)
         with told_when_full(hyp, run.ranks.world_size, partial(largest_batch, training.model, hyp, run.demand, False)):
-            losses = train_one_epoch(training, forward, batches, run, runlog)
+            with held() if run.ranks.world_size > 1 else nullcontext():  # they stop together
+                losses = train_one_epoch(training, forward, batches, run, runlog)
         progress = training.at_epoch_end(losses["time/epoch"] / 3600)
         over = bool(from_rank_zero(training.is_over(progress, hyp), run.ranks))  # their clocks differ
-        share_window(training.model, run.ranks)
+        training.require_steps(progress, over)
+        training.share(run.ranks)
         over = end_epoch(training, progress, losses, val, run, runlog, over)
 
 
@@ -232,16 +243,14 @@ def train_one_epoch(
                 runlog.batch(t.progress.ni, applied, meter.latest())
                 meter.show(applied)
             if meter.hopeless(t.progress.ni):
-                raise Diverged(
-                    f"{GIVE_UP} steps in a row: the gradient is NaN or infinite at batch {t.progress.ni}, {epoch}"
-                )
+                lost = f"{GIVE_UP} steps in a row: the gradient is NaN or infinite at batch {t.progress.ni}, {epoch}"
+                raise Diverged(lost, meter.lost_from())
             t.progress.ni += 1
-        if runlog and t.due.at(t.progress.ni):
-            save_inside(t, run, runlog)
-        stop_if_signalled()
-    if meter.ends_lost() or not all_finite(t.model, t.ema.model):
-        what = first_lost(t.model) or first_lost(t.ema.model) or "the loss"
-        raise Diverged(f"{what} is NaN or infinite at batch {t.progress.ni - 1}, {epoch}")
+        between_batches(t, run, runlog)
+    spoilt = "" if all_finite(t.model, t.ema.model) else first_lost(t.model) or first_lost(t.ema.model)
+    if (spoilt := first_said(spoilt, run.ranks)) or meter.ends_lost():  # statistics are a rank's own
+        lost = f"{spoilt or 'the loss'} is NaN or infinite at batch {t.progress.ni - 1}, {epoch}"
+        raise Diverged(lost, meter.lost_from())
     return meter.means(hyp.clip_norm) | applied
 
 
@@ -307,7 +316,7 @@ def end_epoch(
         training.end_epoch(progress)
         if runlog:  # an epoch that is printed is an epoch that is kept
             training.save(files, run.hyp, run.data, lambda: log.info(line))
-    stop_if_signalled()
+    stop_together(run.ranks)
     return over
 
 

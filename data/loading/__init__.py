@@ -10,4 +10,5 @@ dataset     one sample
 device      on the way to a device, and on it
 workers     batches by several processes
 loader      batches: which samples, by how many processes
+again       a batch made once more, with the files that it is made of
 """

@@ -183,7 +183,8 @@ class DetectionLoss:
         """What the means of `__call__` are made of, by name, for the raw output of a network in evaluation mode.
 
         `aimed` is the sum of the scores that were aimed at; a mean is a sum divided by that, or by 1 where it is less.
-        They are those of the branch that detects: of two branches the one-to-one alone is computed. `decoded`
+        Of two branches they are those of the one-to-one, as the means of `__call__` are, whichever branch detects (the
+        other one, with suppression, where `model.end2end` is False); it alone is computed. `decoded`
         (b, 4 + nc, a) is what the head made of it, boxes xywh in pixels; of another shape it is not looked at.
         """
         criterion, device = self.criterion, self.targets.device

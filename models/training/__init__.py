@@ -10,5 +10,6 @@ kept    checkpoints beside best.pt, and their ensemble
 state   everything that is trained, built, saved and restored together
 extend  the state that a run goes on from
 run     what stays the same while a run goes on, its folder and its states
+between  between two batches: saved and stopped by all ranks at once
 steps   optimizer steps outside a run
 """

@@ -24,7 +24,7 @@ from utils.run.console import epoch_line
 from utils.run.folder import write_run_json
 from utils.run.log import RunLog
 from utils.run.state.checkpoint import LAST, Resumed, open_run_folder, resume_command
-from utils.run.state.progress import Progress, judged
+from utils.run.state.progress import Progress, judged, require_number
 from utils.run.state.restart import launch
 from utils.run.state.stable import forget, keep_best, keep_last
 
@@ -104,7 +104,8 @@ def score_epoch(
     hyp, ema, schedule = run.hyp, training.ema, training.schedule
     result = val.score(ema.model)
     progress.metrics = result.metrics
-    scores, path = dict(result.metrics), run.folder / "weights/best.pt"
+    require_number(scores := dict(result.metrics), hyp)
+    path = run.folder / "weights/best.pt"
     better = progress.is_best(judged(scores, hyp.best_metric), hyp.patience_from)
     best = path if better or not path.exists() else None
     patient = not progress.out_of_patience(hyp.patience, schedule.nw, schedule.nb, hyp.patience_from)
@@ -139,10 +140,10 @@ def score_best(
 def save_inside(training: Training, run: Run, runlog: RunLog) -> bool:
     """Save the state between two batches and what has been logged up to there; False where it is not worth it.
 
-    Of several ranks each has its own part of an open window's gradient: they save after a step only.
+    Of several ranks each has its own part of an open window's gradient, until it is shared.
     """
     opened = training.progress.last_step < training.progress.ni - 1
-    if (opened and run.ranks.world_size > 1) or not training.is_sound():
+    if (opened and run.ranks.world_size > 1 and not training.shared) or not training.is_sound():
         return False
     runlog.flush(to_disk=True)
     weights, ni, asked, training.due.asked = run.folder / "weights", training.progress.ni, training.due.asked, False

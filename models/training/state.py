@@ -18,11 +18,13 @@ from models.loss.detection import DetectionLoss
 from models.training.ema import EMA
 from models.training.fit import require_statistics
 from models.training.freeze import freeze
+from models.training.join import share_window
 from models.training.optim import all_finite, build_optimizer, parameter_groups, with_settings_of
 from models.weights.save import as_stored
 from models.weights.variant import is_anchor_based
 from utils.config.schema import Hyp, with_gains
 from utils.device.ranks import Ranks
+from utils.device.together import Agreed
 from utils.errors import Diverged, held
 from utils.evaluation.bootstrap import Resamples
 from utils.evaluation.evaluate import Evaluation
@@ -57,6 +59,8 @@ class Training:
     meter: Meter | None = None  # of the open epoch
     whole: bool = False  # no batch is half done, so that it can be saved
     closing: tuple[Evaluation, Resamples | None] | None = None  # of the last evaluation, where that was of best.pt
+    shared: bool = False  # the gradient of the open window is that of all ranks already
+    agreed: Agreed | None = None  # the signal that is to end the run, and whether to save, by whichever rank it came
 
     @property
     def batches_done(self) -> int:
@@ -75,9 +79,14 @@ class Training:
     def one_batch(self) -> Iterator[None]:
         """A batch, which no signal interrupts; where it fails, the state is of no use any more."""
         with held():
-            self.whole = False
+            self.whole = self.shared = False
             yield
             self.whole = True
+
+    def share(self, ranks: Ranks) -> None:
+        """Make the open window that of all ranks, so that the state of one holds it; all ranks call this together."""
+        share_window(self.model, ranks)
+        self.shared = True
 
     def at_epoch_end(self, hours: float) -> Progress:
         """Progress as it is once the open epoch, whose batches are through, is scored too; nothing moves yet."""
@@ -103,17 +112,18 @@ class Training:
         return {name: getattr(self, attribute) for attribute, name in names.items()}
 
     def is_over(self, progress: Progress, hyp: Hyp) -> bool:
-        """Whether an epoch that ends with `progress` is the last, by number or by time.
-
-        Diverged where no step was ever taken.
-        """
+        """Whether an epoch that ends with `progress` is the last, by number or by time."""
         over = progress.epoch == hyp.epochs
         if hyp.time is not None and progress.hours >= hyp.time and not over:
             log.info(f"time: {hyp.time:g} hours have passed, so the run stops in the middle of its schedule")
             over = True
-        if over and progress.skipped and not self.ema.updates:
-            raise Diverged(f"no step was taken: the gradient of all {progress.skipped} was NaN or infinite")
         return over
+
+    def require_steps(self, progress: Progress, over: bool) -> None:
+        """Diverged where a run is over in which no step was ever taken."""
+        if over and progress.skipped and not self.ema.updates:
+            lost = f"no step was taken: the gradient of all {progress.skipped} was NaN or infinite"
+            raise Diverged(lost, self.meter.lost_from())
 
     def save(
         self, paths: list[Path], hyp: Hyp, data: dict[str, Any], then: Callable[[], object] = lambda: None
@@ -172,8 +182,9 @@ def build_training(
         schedule=schedule,
         progress=Progress(**state["progress"]) if state else Progress(),
         writer=Writer(background=ranks.device.type == "cuda"),
-        due=Due(hyp.save_every, stable.batches),
+        due=Due(hyp.save_every if ranks.rank == 0 else 0, stable.batches),  # one clock is enough
         stable=stable,
+        agreed=Agreed(ranks, 2),
     )
     if state:
         optimizer = with_settings_of(training.optimizer, state["optimizer"])

@@ -71,6 +71,42 @@ def from_rank_zero(value: float | bool, ranks: Ranks) -> float:
     return tensor.item()
 
 
+class Agreed:
+    """Numbers that any rank may say between two batches, heard by all of them between the same two.
+
+    Nobody waits: what is heard is what was said a batch before.
+    """
+
+    def __init__(self, ranks: Ranks, count: int) -> None:
+        self.alone, self.said = ranks.world_size == 1, torch.zeros(count, dtype=torch.int32)
+        self.work: dist.Work | None = None
+
+    def hear(self, *mine: int) -> list[int]:
+        """The largest that the ranks said the last time that they came here, at first 0; of one rank what it says."""
+        if self.alone:
+            return list(mine)
+        if self.work:
+            self.work.wait()
+        heard = self.said.tolist()
+        self.said = torch.tensor(mine, dtype=torch.int32)
+        self.work = dist.all_reduce(self.said, dist.ReduceOp.MAX, async_op=True)
+        return heard
+
+
+def largest_of(value: float, ranks: Ranks) -> float:
+    """The largest of what the ranks hold, on every rank."""
+    return -smallest_of(-value, ranks)
+
+
+def first_said(text: str, ranks: Ranks) -> str:
+    """What the first rank that has something to say says, on every rank; empty: none has."""
+    if ranks.world_size == 1:
+        return text
+    texts: list[str] = [""] * ranks.world_size
+    dist.all_gather_object(texts, text)
+    return next(filter(None, texts), "")
+
+
 def smallest_of(value: float, ranks: Ranks) -> float:
     """The smallest of what the ranks hold, on every rank."""
     if ranks.world_size == 1:

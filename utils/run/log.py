@@ -124,11 +124,13 @@ class RunLog:
 
     def close(self) -> None:
         """Flush and close the event file, and let others into the folder."""
-        self.flush()
-        self.writer.close()
-        if self.mirror:
-            self.mirror.finish()
-        self.let_go()
+        try:
+            self.flush()
+            self.writer.close()
+            if self.mirror:
+                self.mirror.finish()
+        finally:
+            self.let_go()
 
 
 def over_batches(tag: str) -> bool:

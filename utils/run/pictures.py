@@ -1,16 +1,32 @@
 """The pictures of a training run: what was learned from, what was found, and how the figures moved."""
 
+import logging
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from utils.drawing.sheet import batch_sheet, save_sheet
 from utils.evaluation.evaluate import Evaluation
 from utils.evaluation.output import truth_and_found
 from utils.evaluation.plots import plot_evaluation
+from utils.files import write_whole
 from utils.run.log import RunLog, read_metrics, read_scalars
 from utils.run.plots import plot_labels, plot_losses, plot_map, plot_rates, to_table
 
+log = logging.getLogger(__name__)
 SHOWN = 9  # pictures on a sheet
+
+
+def keep_batch(folder: Path, batch: dict[str, Any]) -> None:
+    """Keep the batch that a run was lost from for inspection: diverged.pt (tensors, files) and diverged.jpg."""
+    write_whole(folder / "diverged.pt", lambda file: torch.save(batch, file))
+    save_sheet(batch_sheet(batch, batch["names"]), folder / "diverged.jpg")
+    first = ", ".join(files[0] for files in batch["files"][:3])
+    log.info(
+        f"lost from batch {batch['batch'] + 1} of epoch {batch['epoch'] + 1}: its pictures, boxes and the names of the "
+        f"files are in {folder / 'diverged.pt'}, drawn in diverged.jpg ({first}{', ...' * (len(batch['files']) > 3)})"
+    )
 
 
 def plot_run(folder: Path, result: Evaluation, index: Any, nw: int) -> None:
