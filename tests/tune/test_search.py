@@ -1,5 +1,6 @@
 """tune.py search: trials on record, runs ended early, the winner on fresh seeds. Needs Optuna, an extra."""
 
+import importlib.util
 import json
 import logging
 import sqlite3
@@ -130,6 +131,27 @@ def test_a_run_that_falls_behind_is_ended_and_one_that_leads_is_not(tmp_path):
     assert study.told()[0].curve == pytest.approx({1: 0.1, 2: 0.2, 3: 0.3})
 
 
+def test_a_run_that_diverged_counts_as_0_and_three_failures_in_a_row_end_the_search(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    study = opened(tmp_path)
+    trials = Trials(study, AXES, {}, Command(), "val/mAP50-95", 99, 1)
+
+    def end(code):
+        trial = study.ask(AXES)
+        folder = study.place(trial)
+        folder.mkdir(parents=True)
+        (folder / "console.txt").write_text("error: no room\n")
+        trials.under_way[folder] = trial
+        trials.ended(Child(Job("t", 0, folder, []), "cpu"), code)
+
+    end(3)
+    assert [(t.state, t.value) for t in study.told()] == [("complete", 0.0)] and "counts as 0" in caplog.text
+    end(2), end(2), end(3), end(2), end(2)  # never three in a row
+    with pytest.raises(SomeFailed, match="3 trials in a row(?s:.*)no room(?s:.*)Finished trials are kept"):
+        end(2)
+    assert study.taken() == 2  # what failed is made again
+
+
 def verdict(kind, mean):
     return ArmVerdict(kind=kind, sentence="s", pairs=6, mean=mean, low=mean - 0.01, high=mean + 0.01)
 
@@ -214,3 +236,17 @@ def test_a_whole_search(toy, tmp_path, caplog):
     caplog.clear()
     assert search(read_search(words), words)["verified"] == result["verified"]  # nothing is made again
     assert "0 to make" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is an extra")
+def test_trials_on_a_ray_cluster_score_what_they_score_here(toy, tmp_path):
+    words = ["--weights", "models/demo.pt", "--data", toy, "--epochs", 1, "--imgsz", 64, "--batch", 8, "--workers", 0]
+    words += ["--sampler", "grid", "lr0=1e-3|1e-2", "--best", 0, "--threads", 1, "--jobs", 2]
+    found = []
+    for engine in ("local", "ray"):
+        own = [str(word) for word in [*words, "--project", tmp_path / engine, "--engine", engine]]
+        search(read_search(own), own)
+        rows = (tmp_path / engine / "search/trials.csv").read_text().splitlines()[1:]
+        found.append([row.split(",")[1:5] for row in rows])
+    assert found[0] == found[1] and len(found[0]) == 2 and all(row[0] == "complete" for row in found[0])

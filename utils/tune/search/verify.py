@@ -56,7 +56,8 @@ def compare_best(
         ]
     command += ["--seeds", str(options.seeds), "--margin", f"{options.margin:g}", "--metric", options.metric]
     command += ["--project", str(folder), "--name", NAME, "--jobs", str(slots)]
-    command += ["--engine", options.engine] + (["--address", options.address] if options.address else [])
+    command += ["--engine", options.engine, "--run-gpus", f"{options.run_gpus:g}"]
+    command += ["--address", options.address] if options.address else []
     command += ["--threads", str(options.threads)] if options.threads else []
     command += ["--devices", options.devices] if options.devices else []
     process = subprocess.Popen(command)
