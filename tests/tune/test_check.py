@@ -55,6 +55,8 @@ def test_few_pictures_by_heart():
     assert by_heart([(60, 0.5), (120, 0.97)], 8, 0.0).verdict == GOOD
     found = by_heart([(60, 0.1), (480, 0.2)], 8, 0.4)
     assert found.verdict == BAD and "raise --imgsz" in found.advice and "labels" in found.advice
+    cut = by_heart([(9, 0.1)], 8, 0.0, cut=True)  # which proves nothing
+    assert cut.verdict == LOOK and "--minutes" in cut.advice
     assert "imgsz.{" not in found.advice and by_heart([(60, 0.6)], 8, 0.0).verdict == LOOK
 
 

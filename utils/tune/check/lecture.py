@@ -53,13 +53,18 @@ def at_start(parts: Mapping[str, float], implied: Mapping[str, float], carried: 
     return Finding(1, title, GOOD, evidence + why)
 
 
-def by_heart(scores: Sequence[tuple[int, float]], pictures: int, tiny: float) -> Finding:
-    """Step 2. scores: (steps, mAP50 on the pictures that were learnt); tiny: share of boxes smaller than a cell."""
+def by_heart(scores: Sequence[tuple[int, float]], pictures: int, tiny: float, cut: bool = False) -> Finding:
+    """Step 2. scores: (steps, mAP50 on the pictures that were learnt); tiny: share of boxes smaller than a cell.
+
+    cut: time was over before all steps were made.
+    """
     steps, best = max(scores, key=lambda pair: pair[1])
     title = f"{pictures} pictures by heart, without augmentation and weight decay"
     evidence = "mAP50 on them: " + ", ".join(f"{score:.2f} after {n} steps" for n, score in scores)
     if best >= FIT:
         return Finding(2, title, GOOD, evidence)
+    if cut:
+        return Finding(2, title, LOOK, f"{evidence}; then its time was over", "More --minutes tell more of it.")
     small = (
         f" {100 * tiny:.0f} % of their boxes are smaller than a cell of the finest level: raise --imgsz."
         if tiny > 0.1

@@ -15,6 +15,8 @@ PLAIN = (  # what is off where pictures are learnt by heart
     *("fliplr", "multi_scale", "balance", "weight_decay"),
 )
 
+BLOCKS = (60, 60, 120, 240)  # steps by heart, scored after each
+
 
 def look_at_start(lab: Lab) -> Finding:
     """Step 1: the losses of the first batch, and those of a network that knows its priors only."""
@@ -32,13 +34,16 @@ def learn_by_heart(lab: Lab) -> Finding:
     few = lab.bench.having(train.take(some), **own, batch=len(some), nbs=len(some))
     scores, done = [], 0
     with few.begin() as start:
-        for n in (60, 60, 120, 240):
-            done += sum(1 for _ in hold_rate(start, few.hyp, few.hyp.lr0, n))
+        for n in BLOCKS:
+            for _ in hold_rate(start, few.hyp, few.hyp.lr0, n):
+                done += 1
+                if time.monotonic() > end:
+                    break
             scores.append((done, start.score()))
             if scores[-1][1] >= 0.95 or time.monotonic() > end:
                 break
         tiny = few.train.boxes[:, 2:].min(1) * few.hyp.imgsz < float(start.stride.min())
-    return by_heart(scores, len(some), float(tiny.mean()))
+    return by_heart(scores, len(some), float(tiny.mean()), done < sum(BLOCKS))
 
 
 def try_rates(lab: Lab) -> Finding:
