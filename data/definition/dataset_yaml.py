@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from data.formats.voc_folder import is_devkit
 from utils.errors import UserError, suggest
 
 log = logging.getLogger(__name__)
+FEW = 1000  # yamls that are looked at for a suggestion
 TOY = ("toy-source", "toy-target")  # drawn on first use
 
 
@@ -137,7 +139,15 @@ def find_yaml(path: str | Path) -> Path:
         return _in_folder(given)
     known = sorted(p.name for folder in OWN for p in folder.glob("*.yaml"))
     looked = ", ".join(str(p.absolute()) for p in places)
-    raise UserError(f"dataset yaml '{path}' not found; looked for: {looked}.{suggest(given.name, known)}")
+    meant = suggest(str(given), _near(given)) or suggest(given.name, known)
+    raise UserError(f"dataset yaml '{path}' not found; looked for: {looked}.{meant}")
+
+
+def _near(given: Path) -> list[str]:
+    """Yamls in the folder of a path that leads nowhere or, where that is not there either, in the folders beside it."""
+    here, beside = given.parent, given.parent.parent
+    there = here.glob("*.y*ml") if here.is_dir() else beside.glob("*/*.y*ml") if beside.is_dir() else ()
+    return sorted(map(str, islice(there, FEW)))
 
 
 def _in_folder(folder: Path) -> Path:

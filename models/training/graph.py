@@ -1,5 +1,6 @@
 """Forward and backward of the network as CUDA graphs: two tasks a batch for the host to give, not a thousand."""
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,8 +13,18 @@ from utils.device.ranks import Ranks
 from utils.errors import UserError
 
 Capture = Callable[[nn.Module, tuple[Tensor, ...]], Callable[[Tensor], Any]]
-# thread_local: the thread that writes last.pt may use the GPU meanwhile
-CAPTURE: Capture = partial(torch.cuda.make_graphed_callables, capture_error_mode="thread_local")
+
+
+def capture_options(record: Callable[..., Any]) -> dict[str, str]:
+    """What torch's function that records is told: a thread that writes last.pt may use the GPU meanwhile.
+
+    Before torch 2.14 it cannot be told. A run records at its first batch, when no such thread is at work.
+    """
+    knows = "capture_error_mode" in inspect.signature(record).parameters
+    return {"capture_error_mode": "thread_local"} if knows else {}
+
+
+CAPTURE: Capture = partial(torch.cuda.make_graphed_callables, **capture_options(torch.cuda.make_graphed_callables))
 
 
 def require_graphs(hyp: Hyp, ranks: Ranks) -> None:

@@ -269,3 +269,14 @@ def test_data_files_of_darknet_and_cvat_are_read(tmp_path, folder, names):
     (home / "obj.data").write_text("classes = 2\n")
     with pytest.raises(UserError, match="no line 'train = list.txt'"):
         load_dataset_yaml(home / "obj.data")
+
+
+@pytest.mark.parametrize("wrong", ["board/boards.yaml", "boards/board.yaml", "boards/bords.yml"])
+def test_a_wrong_path_suggests_the_yaml_that_is_there(tmp_path, monkeypatch, wrong):
+    write(tmp_path / "boards", PLAIN).rename(tmp_path / "boards/boards.yaml")
+    monkeypatch.chdir(tmp_path)
+    for path in (wrong, tmp_path / wrong):
+        with pytest.raises(UserError, match="not found; .*Did you mean '.*boards/boards.yaml'"):
+            load_dataset_yaml(path)
+    with pytest.raises(UserError, match="Did you mean 'toy-target.yaml'"):
+        load_dataset_yaml("toy-targe.yaml")

@@ -1,6 +1,7 @@
 """What is around CUDA graphs, on a CPU: buffers as torch's graphs have them, plain calls in place of replays."""
 
 import copy
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from models.detector import build_detector
 from models.loss.detection import DetectionLoss
-from models.training.graph import Graphed, require_graphs
+from models.training.graph import Graphed, capture_options, require_graphs
 from models.training.optim import build_optimizer
 from tests.helpers.runs import TINY
 from utils.config.schema import Hyp
@@ -95,3 +96,14 @@ def test_graphs_are_refused_where_there_can_be_none(device, ranks):
     require_graphs(Hyp(), Ranks(0, ranks, torch.device(device)))
     with pytest.raises(UserError, match="needs one GPU and one rank"):
         require_graphs(Hyp(graph=True), Ranks(0, ranks, torch.device(device)))
+
+
+def as_torch_2_11(callables, sample_args, num_warmup_iters=3, allow_unused_input=False, pool=None):
+    """The parameters that torch's function has there, which knows no error mode."""
+
+
+@pytest.mark.parametrize("record", [torch.cuda.make_graphed_callables, as_torch_2_11])
+def test_what_records_is_told_only_what_it_knows(record):
+    options = capture_options(record)
+    inspect.signature(record).bind(nn.Identity(), (torch.zeros(1),), **options)
+    assert bool(options) == ("capture_error_mode" in inspect.signature(record).parameters)
