@@ -68,6 +68,7 @@ import torch
 
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.identity import Identity, identify, require_unchanged
+from models.weights.darknet import files_of
 from models.weights.find import find_weights
 from utils.compare.cells.answer import answer
 from utils.compare.cells.declare import Cell, write_declaration
@@ -167,7 +168,8 @@ def examine(
         data: DataMark(content=i.content, state=i.state, pictures=sum(index.n for index in i.indexes.values()))
         for data, i in identities.items()
     }
-    weights = {name: digest_of(find_weights(name, command.download)) for name in {str(a.hyp.weights): 0 for a in arms}}
+    files = {name: files_of(find_weights(name, command.download)) for name in {str(a.hyp.weights): 0 for a in arms}}
+    weights = {name: "+".join(map(digest_of, its)) for name, its in files.items()}
     names = [torch.cuda.get_device_name(int(slot)) for slot in slots] if slots[0] != "cpu" else ["cpu"]
     made_by = fingerprint(threads, names[0], {}, {})
     fresh, counted = {}, counting()

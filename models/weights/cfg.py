@@ -1,9 +1,10 @@
 """A Darknet .cfg -> the model yaml of the same network, layer by layer; nothing in it runs."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.weights.sections import Section, sections_of
 from utils.errors import UserError
 
 ACTIVATIONS = {"leaky": "LeakyReLU", "relu": "ReLU", "mish": "Mish", "swish": "SiLU", "linear": "Identity"}
@@ -11,15 +12,6 @@ USUAL = {  # options that would make another layer than is built here, and the v
     "groups": 1, "dilation": 1, "binary": 0, "xnor": 0, "antialiasing": 0, "stride_x": None, "stride_y": None,
     "scale_x_y": 1, "new_coords": 0, "reverse": 0, "weights_type": "none", "maxpool_depth": 0,
 }  # fmt: skip
-
-
-@dataclass
-class Section:
-    """A part of the file, [kind] and its options, with the line that it begins at."""
-
-    kind: str
-    line: int
-    options: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -212,24 +204,3 @@ def _yaml(cfg: Cfg) -> dict[str, Any]:
         "nc": cfg.nc, "decode": "darknet", "anchors": [anchors for _, _, anchors in levels],
         "backbone": cfg.rows[:split], "head": [*cfg.rows[split:], detect],
     }  # fmt: skip
-
-
-def sections_of(path: Path) -> list[Section]:
-    """The parts of a file; UserError naming a line that is neither [kind] nor key=value."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not readable as text ({error}). Copy the cfg again.") from error
-    found: list[Section] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        line = line.partition("#")[0].partition(";")[0].strip()
-        key, equals, value = line.partition("=")
-        if line.startswith("[") and line.endswith("]"):
-            found.append(Section(line[1:-1].strip().lower(), number))
-        elif equals and found:
-            found[-1].options[key.strip()] = value.strip()
-        elif line:
-            raise UserError(f"{path}, line {number}: '{line[:80]}' is neither [layer] nor key=value. Correct it.")
-    if not found:
-        raise UserError(f"{path} is empty. Copy the cfg again.")
-    return found

@@ -71,6 +71,12 @@ def read_darknet(path: Path) -> Darknet:
     return Darknet(built, names, tensors_of(built, parts, strides, numbers), told)
 
 
+def files_of(path: Path) -> list[Path]:
+    """Every file that weights are read from: a .weights has its cfg and its names beside it, others stand alone."""
+    beside = (_beside(path, ".cfg"), _beside(path, ".names")) if path.suffix.lower() == ".weights" else ()
+    return [path, *(file for file in beside if file)]
+
+
 def convolutions(model_yaml: dict[str, Any]) -> tuple[list[Part], list[int]]:
     """The convolutions of an anchor-based yaml in the order of a file, and the stride of each level of its head.
 

@@ -9,6 +9,7 @@ import yaml
 
 import val
 from models.detector import build_detector, load_for_eval
+from models.weights.darknet import files_of
 from models.weights.find import read_model_yaml
 from tests.helpers.darknet import cfg, interpret, write_weights
 from tests.helpers.runs import replaced, run_train
@@ -84,6 +85,14 @@ def test_names_size_and_cfg_are_found_beside_the_file(tmp_path):
     (tmp_path / "yolov3-tiny.names").write_text("key\n")
     with pytest.raises(UserError, match="1 names, and .* has 2 classes"):
         load_for_eval(str(trained))
+
+
+def test_a_comparison_marks_every_file_that_is_read(tmp_path):
+    _, path = small("yolov3-tiny", tmp_path)
+    names = tmp_path / "yolov3-tiny.names"
+    names.write_text("key\nmug\n")
+    assert files_of(path) == [path, tmp_path / "yolov3-tiny.cfg", names]
+    assert files_of(tmp_path / "yolov3-tiny.pt") == [tmp_path / "yolov3-tiny.pt"]
 
 
 def test_eighty_classes_are_those_of_coco(tmp_path):
