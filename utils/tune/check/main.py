@@ -34,7 +34,11 @@ def check(options: Check, bench: Bench, words: Sequence[str], began: float) -> d
     until = began + 60 * minutes - notes.seconds
     slots = device_slots(bench.hyp.device, options.jobs)
     batches = -(-bench.train.per_epoch // bench.hyp.batch)
-    take_steps(Lab(bench, batches, options.pictures, notes.numbers, notes.folder, slots, until), notes, began)
+    try:
+        take_steps(Lab(bench, batches, options.pictures, notes.numbers, notes.folder, slots, until), notes, began)
+    except StoppedBySignal:
+        log.info(f"kept: {len(notes.findings)} finished steps, and finished runs. Repeat the command to go on.")
+        raise
     apart = notes.numbers["apart"]
     case, arms = transfer(bench.train.n, bench.known, bench.train.names, bench.hyp.epochs, apart)
     best = best_trial(notes.numbers.get("trials5") or notes.numbers.get("trials4") or [])
@@ -53,9 +57,6 @@ def take_steps(lab: Lab, notes: Notes, began: float) -> None:
         try:
             if number not in notes.findings:
                 notes.findings[number] = step(lab)
-        except StoppedBySignal:
-            log.info(f"kept: {len(notes.findings)} finished steps, and finished runs. Repeat the command to go on.")
-            raise
         except OutOfTime:
             log.info(f"{number}. the minutes are over: the same command with more --minutes goes on here")
             break
