@@ -79,12 +79,12 @@ from utils.evaluation.bootstrap import interval_lines, keep_draws
 from utils.evaluation.evaluate import Validation
 from utils.run.console import closing_lines, configure_console, data_lines, epoch_line, model_lines, progress_bar
 from utils.run.detection.thresholds import best_thresholds
-from utils.run.folder import told_when_lost
+from utils.run.folder import LAST, told_when_lost
 from utils.run.log import RunLog, open_wandb
 from utils.run.meter import GIVE_UP
 from utils.run.pictures import keep_batch, plot_run, show_training, show_validation
 from utils.run.profile import first_profiled
-from utils.run.state.checkpoint import LAST, Resumed, check_data, resume_command
+from utils.run.state.checkpoint import Resumed, check_data, resume_command
 from utils.run.state.progress import Progress, require_score
 from utils.run.state.restart import restarted
 from utils.run.state.seed import set_seed

@@ -7,16 +7,8 @@ from typing import Any
 from utils.config.schema import Command, Hyp
 from utils.config.values import read_yaml
 from utils.errors import UserError
-from utils.run.state.checkpoint import (
-    LAST,
-    OLDER,
-    STABLE,
-    Resumed,
-    load_state,
-    newest_state,
-    open_resume,
-    resume_command,
-)
+from utils.run.folder import LAST, OLDER, STABLE
+from utils.run.state.checkpoint import Resumed, load_state, newest_state, open_resume, resume_command
 from utils.schedule.extend import Extension, extension, extension_of_yaml, find_run
 
 

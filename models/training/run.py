@@ -21,9 +21,9 @@ from utils.evaluation.bootstrap import Resamples, bootstrap, keep_draws
 from utils.evaluation.evaluate import Evaluation, Validation
 from utils.run.carry import carry
 from utils.run.console import epoch_line
-from utils.run.folder import write_run_json
+from utils.run.folder import LAST, write_run_json
 from utils.run.log import RunLog
-from utils.run.state.checkpoint import LAST, Resumed, open_run_folder, resume_command
+from utils.run.state.checkpoint import Resumed, open_run_folder, resume_command
 from utils.run.state.progress import Progress, judged, require_number
 from utils.run.state.restart import launch
 from utils.run.state.stable import forget, keep_best, keep_last
@@ -60,9 +60,6 @@ def start_folder(hyp: Hyp, ranks: Ranks, data: dict, resumed: Resumed | None, ch
         resumed.say_what_differs(hyp, ranks.device)
     else:
         forget(folder / "weights")
-    if resumed and resumed.extends:
-        before = resumed.state["progress"]
-        carry(resumed.extends, folder, before["ni"], before["epoch"])
     about = {"device": str(ranks.device), "ranks": ranks.world_size, "resumed": resumed is not None}
     about |= {"resumed": False, "extends": str(resumed.path)} if resumed and resumed.extends else {}
     about |= {"launch": launch()} if launch() else {}
@@ -70,6 +67,9 @@ def start_folder(hyp: Hyp, ranks: Ranks, data: dict, resumed: Resumed | None, ch
     about |= {"data_changed": changed} if changed else {}
     about |= {"hyp_changed": resumed.changed} if resumed and resumed.changed else {}
     write_run_json(folder, about)
+    if resumed and resumed.extends:
+        before = resumed.state["progress"]
+        carry(resumed.extends, folder, before["ni"], before["epoch"])
     return folder
 
 

@@ -11,6 +11,7 @@ import train
 from tests.helpers.interrupted import run_until
 from tests.helpers.runs import TINY, assert_equal_runs, assert_same, guesser, replaced, run_train
 from utils.errors import UserError
+from utils.run.folder import drop_states
 
 KINDS = {
     "wsd, inside an epoch": ["decay=wsd", "wsd_decay=0.3", "close_mosaic=0", "nbs=12"],
@@ -65,6 +66,8 @@ def test_an_extended_run_is_the_run_planned_with_so_many_epochs(words, tmp_path,
     longer = extend(short, 6)
     assert longer.name == "exp2" and {path: path.read_bytes() for path in before} == before, "the old one is untouched"
     assert_extended(planned, longer)
+    drop_states(short)
+    assert not [path for path in (short / "weights").rglob("*") if path.name in ("stable", "stable.pt", "last.pt")]
     about = json.loads((longer / "run.json").read_text())
     assert about["extends"] == str(short / "weights/stable.pt")
 
@@ -112,6 +115,11 @@ def test_a_run_that_cannot_be_extended_says_why(words, tmp_path, capsys):
     with pytest.raises(UserError, match="decay: cosine batch 1 has lr/bias"):
         extend(folder, 5)
     assert [path.name for path in (tmp_path / "whole").iterdir()] == ["exp"], "no folder is made for what is refused"
+    last.unlink()
+    (folder / "weights/last-older.pt").unlink()
+    (folder / "run.json").write_text(json.dumps({"extends": "runs/train/old/weights/stable.pt"}))
+    with pytest.raises(UserError, match="before its first one. Remove .*exp, and extend runs/train/old"):
+        train.main(["--resume", str(folder)])
 
 
 @pytest.mark.slow

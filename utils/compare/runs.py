@@ -12,6 +12,7 @@ from utils.compare.live import Live
 from utils.compare.record import Record, Run
 from utils.compare.scores import final_score
 from utils.config.schema import Command
+from utils.run.folder import drop_states
 
 log = logging.getLogger(__name__)
 STATUS = {0: "done", 3: "diverged"}  # by the exit code of train.py; any other has failed
@@ -121,7 +122,7 @@ def record_run(record: Record, child: Child, code: int, live: Live) -> None:
     run.command, run.device = ["train.py", *job.words, "--device", child.device], child.device
     run.seconds = round(child.seconds, 1)
     run.message = None if status == "done" else last_lines(job.folder / "console.txt")
-    (job.folder / "weights/last.pt").unlink(missing_ok=True)  # only a run that was interrupted is gone on with
+    drop_states(job.folder)  # only a run that was interrupted is gone on with
     name = f"{job.cell} {job.arm} {record.pair(job.seed)}".lstrip()
     if status == "done":
         live.times.append(child.seconds)

@@ -6,18 +6,19 @@ from pathlib import Path
 from tensorboard.compat.proto.event_pb2 import Event
 
 from utils.run.log import end_before, read_metrics, write_metrics
-from utils.run.state.stable import take_over
+from utils.run.state.stable import take_over, told
 
 
 def carry(old: Path, new: Path, ni: int, epoch: int) -> None:
     """Rows of metrics.csv, scalars of TensorBoard and weights of a run before batch `ni`, after so many epochs."""
     rows = [row for row in read_metrics(old / "metrics.csv") if row["epoch"] <= epoch]
-    if rows:
-        write_metrics(new / "metrics.csv", rows)
-    for file in sorted(old.glob("events.out.tfevents.*")):
-        content = b"".join(scalars(file, end_before(file, ni, epoch)))
-        if content:
-            (new / file.name).write_bytes(content)
+    with told(new):
+        if rows:
+            write_metrics(new / "metrics.csv", rows)
+        for file in sorted(old.glob("events.out.tfevents.*")):
+            content = b"".join(scalars(file, end_before(file, ni, epoch)))
+            if content:
+                (new / file.name).write_bytes(content)
     take_over(old / "weights", new / "weights", epoch)
 
 

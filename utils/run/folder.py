@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +22,9 @@ PACKAGES = (
     "torch", "torchvision", "ultralytics", "albumentations", "numpy", "opencv-python-headless", "faster-coco-eval",
     "ultrafast-pycocotools",
 )  # fmt: skip
+
+LAST, OLDER = "last.pt", "last-older.pt"  # the newest state of a run, and the one before it
+STABLE, STABLE_BEST = "stable.pt", "stable"  # the state that a longer run goes on from; the best weights up to there
 
 
 def make_run_folder(project: str, name: str, exist_ok: bool) -> Path:
@@ -101,6 +105,13 @@ def require_free(folder: Path) -> None:
     """UserError where another process trains in a run folder."""
     if (folder / ".lock").exists():
         hold_folder(folder)()
+
+
+def drop_states(folder: Path) -> None:
+    """Remove the states of a run that nobody goes on with, one of many; its weights and its tables stay."""
+    for name in (LAST, OLDER, STABLE):
+        (folder / "weights" / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "weights" / STABLE_BEST, ignore_errors=True)
 
 
 def is_closed(folder: Path | None) -> bool:

@@ -1,5 +1,6 @@
 """The state of a run on disk: a dictionary of tensors and plain values, written beside its target and moved over it."""
 
+import json
 import logging
 import shlex
 import zipfile
@@ -13,15 +14,13 @@ from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_g
 from utils.config.schema import Command, Hyp, check, save_hyp
 from utils.errors import UserError
 from utils.files import write_whole
-from utils.run.folder import cannot_write, is_closed, make_run_folder, require_free
+from utils.run.folder import LAST, OLDER, STABLE, cannot_write, is_closed, make_run_folder, require_free
 from utils.run.state.progress import Progress
 from utils.run.state.seed import random_state, set_random_state
 from utils.run.state.settings import FIXED, FREE, change, given_settings, others
 from utils.run.state.sound import require_archive, require_bounded, require_fit, require_state
 
 FORMAT = "preheat-1"
-LAST, OLDER = "last.pt", "last-older.pt"  # the newest state of a run, and the one before it
-STABLE = "stable.pt"  # the state that a longer run goes on from; in the folder stable/ the best weights up to there
 log = logging.getLogger(__name__)
 
 
@@ -170,8 +169,7 @@ def open_resume(command: Command, hyp: Hyp) -> tuple[Resumed, Hyp]:
     folder = run_folder_of(path)
     if folder and not path.exists() and not path.with_name(OLDER).exists():
         raise UserError(
-            f"there is no state in {path.parent}: the run was stopped before its first one. Start it again: "
-            f"python train.py --hyp {quoted(folder / 'hyp.yaml')} --exist-ok"
+            f"there is no state in {path.parent}: the run was stopped before its first one. {start_again(folder)}"
         )
     state, notes = newest_state(path)
     if folder:
@@ -193,6 +191,15 @@ def open_resume(command: Command, hyp: Hyp) -> tuple[Resumed, Hyp]:
     if folder is None:
         given |= {key: getattr(hyp, key) for key in where & hyp.model_fields_set}
     return Resumed(path, state, folder, tuple(sorted(differ)), tuple(notes)), check(state["hyp"] | given)
+
+
+def start_again(folder: Path) -> str:
+    """What to do about a run that was stopped before its first state; a longer one would find a past in its folder."""
+    about = folder / "run.json"
+    extends = json.loads(about.read_text(encoding="utf-8")).get("extends") if about.is_file() else None
+    if extends:
+        return f"Remove {folder}, and extend {extends} again."
+    return f"Start it again: python train.py --hyp {quoted(folder / 'hyp.yaml')} --exist-ok"
 
 
 def run_folder_of(path: Path) -> Path | None:

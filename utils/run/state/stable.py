@@ -9,50 +9,47 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from utils.errors import UserError
 from utils.files import keep_as
-from utils.run.state.checkpoint import LAST, STABLE
-
-BEST = "stable"  # folder of the best weights up to there
+from utils.run.folder import LAST, STABLE, STABLE_BEST, cannot_write
 
 
 def keep_best(weights: Path) -> None:
     """Keep what a run has found best so far, in its folder weights/; done once, for a later try may see later files."""
-    if (weights / BEST).exists():
+    if (weights / STABLE_BEST).exists():
         return
-    beside = weights / f"{BEST}.new"
-    with _told(weights):
+    beside = weights / f"{STABLE_BEST}.new"
+    with told(weights):
         beside.mkdir(exist_ok=True)
         for path in (*weights.glob("best*.pt"), *weights.glob("snapshot*.pt")):
             keep_as(path, beside / path.name)
-        os.replace(beside, weights / BEST)
+        os.replace(beside, weights / STABLE_BEST)
 
 
 def keep_last(weights: Path) -> None:
     """Keep the state that has just been saved as that of the stable part."""
-    with _told(weights):
+    with told(weights):
         keep_as(weights / LAST, weights / STABLE)
 
 
 @contextmanager
-def _told(weights: Path) -> Iterator[None]:
+def told(folder: Path) -> Iterator[None]:
     """UserError for what the system refuses: where files have one name only, they are copied."""
     try:
         yield
     except OSError as e:
-        raise UserError(f"cannot write into {weights}: {e.strerror}. Make room or choose another --project.") from e
+        raise cannot_write(folder, e) from e
 
 
 def forget(weights: Path) -> None:
     """Remove what an earlier run kept in a folder that is written into again."""
     (weights / STABLE).unlink(missing_ok=True)
-    for left in (BEST, f"{BEST}.new"):
+    for left in (STABLE_BEST, f"{STABLE_BEST}.new"):
         shutil.rmtree(weights / left, ignore_errors=True)
 
 
 def take_over(old: Path, new: Path, epoch: int) -> None:
     """Give the folder weights/ of a longer run what the shorter one, after so many epochs, had in its own."""
     periodic = [path for k in range(1, epoch + 1) if (path := old / f"epoch{k}.pt").is_file()]  # by save_period
-    with _told(new):
-        for path in (*(old / BEST).glob("*.pt"), *periodic):
+    with told(new):
+        for path in (*(old / STABLE_BEST).glob("*.pt"), *periodic):
             keep_as(path, new / path.name)

@@ -9,6 +9,7 @@ from utils.compare.launch.local import Child, Job, run_all
 from utils.compare.runs import train_words
 from utils.compare.scores import final_score
 from utils.config.schema import Hyp, save_hyp
+from utils.run.folder import drop_states
 from utils.tune.check.lab import Lab, OutOfTime
 from utils.tune.check.lecture import Trial
 
@@ -68,8 +69,8 @@ def make_trials(lab: Lab, points: Sequence[tuple[float, float]], epochs: int) ->
 
     for child, code in run_all(jobs, lab.slots, lab.threads, lambda: None, watch):
         (child.job.folder / "exit").write_text(str(code))
-        for name in ("weights/last.pt", "weights/last.old.pt") if code in (0, 3) else ():
-            (child.job.folder / name).unlink(missing_ok=True)  # only an interrupted run is gone on with
+        if code in (0, 3):  # only an interrupted run is gone on with
+            drop_states(child.job.folder)
     found = [
         (Trial(lr0, decay, final_score(place, METRIC)), place)
         for (lr0, decay), place in zip(points, places, strict=True)

@@ -13,6 +13,7 @@ from utils.config.options import resolve
 from utils.config.schema import Command, Hyp, save_hyp
 from utils.config.values import read_yaml
 from utils.errors import SomeFailed, UserError
+from utils.run.folder import drop_states
 from utils.run.log import read_metrics
 from utils.tune.search.space import Axis
 from utils.tune.search.study import Study, best_first
@@ -105,8 +106,7 @@ class Trials:
         best = best_first(self.study.told())
         known = f"; best {best[0].value:.4f} (trial {best[0].number})" if best else ""
         log.info(f"trial {trial.number}: {said} ({child.seconds:.0f} s)  {shown}{known}")
-        for name in ("weights/last.pt", "weights/last.old.pt"):
-            (folder / name).unlink(missing_ok=True)  # only an interrupted trial is gone on with
+        drop_states(folder)  # only an interrupted trial is gone on with
         if state == "failed":
             self._count_failure(last_lines(folder / "console.txt"))
         else:
