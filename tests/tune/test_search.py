@@ -181,6 +181,9 @@ def test_the_page_tells_the_gain_and_the_luck(tmp_path):
     view = look("<name>", trials, axes, "val/mAP50-95", found, "Nothing is written.", "python tune.py search", 0)
     text = write_search(tmp_path, view, trials, axes).read_text()
     assert "+4.90" in text and "No trial is certainly better" in text and "<name>" not in text and "<script" not in text
+    told_again = (tmp_path / "search.md").read_text()
+    assert "+4.90" in told_again and "No trial is certainly better" in told_again and r"\<name>" in told_again
+    assert told_again.count("| trial |") == 1 and "python tune.py search" in told_again
     assert (tmp_path / "trials.csv").read_text().splitlines()[1] == "0,complete,0.5,1,0.01,f"
 
 

@@ -1,4 +1,4 @@
-"""The search on a page: search.html, search.json and trials.csv."""
+"""The search on a page: search.html, search.md, search.json and trials.csv."""
 
 import csv
 import io
@@ -10,6 +10,7 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
+from utils.compare.report.markdown import bullets, fenced, plain, section
 from utils.compare.report.words import points
 from utils.drawing.figure import COLOURS, GREY, new_figure, panel
 from utils.drawing.page import Picture, Table, render, to_picture
@@ -23,7 +24,7 @@ SHOWN = 20  # trials in the table of the page
 
 
 def write_search(folder: Path, view: Mapping[str, Any], trials: Sequence[Told], axes: Sequence[Axis]) -> Path:
-    """Write the three files into the folder of the search; returns the page. view: what `look` made."""
+    """Write page, Markdown and table into the folder of the search; returns the page. view: what `look` made."""
     rows = io.StringIO()
     table = csv.writer(rows, lineterminator="\n")
     keys = [axis.key for axis in axes]
@@ -32,9 +33,20 @@ def write_search(folder: Path, view: Mapping[str, Any], trials: Sequence[Told], 
         score = "" if t.value is None else repr(t.value)
         table.writerow((t.number, t.state, score, len(t.curve), *(t.params.get(key, "") for key in keys), t.folder))
     write_whole(folder / "trials.csv", rows.getvalue().encode())
+    write_whole(folder / "search.md", markdown(view).encode())
     page = folder / "search.html"
     write_whole(page, render(Path(__file__).with_name("search.html.jinja"), view).encode())
     return page
+
+
+def markdown(view: Mapping[str, Any]) -> str:
+    """The same for a pull request or a page of docs: the facts without the pictures."""
+    counts = ", ".join(f"{n} {state}" for state, n in view["counts"].items() if n)
+    lines = [f"# {plain(view['name'])}: {plain(view['headline'])}", "", *bullets(view["sentences"])]
+    lines += [f"Trials: {counts}. Space:", "", *fenced("\n".join(view["space"])), ""]
+    lines += section(view["verified"].caption, view["verified"]) if view["verified"].rows else []
+    lines += section(view["best"].caption, view["best"])
+    return "\n".join([*lines, "## Again", "", *fenced(view["command"])]) + "\n"
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
