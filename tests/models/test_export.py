@@ -177,6 +177,14 @@ def test_another_network_is_not_within_the_tolerance(weights, toy, tmp_path):
     assert not export.agrees(export.compare(model, path, inputs, options), options)
 
 
+@pytest.mark.extra
+def test_a_file_past_the_tolerance_ends_in_an_error(weights, toy, tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    words = ("--format", "onnx", "--tolerance-score", "1e-12", "--tolerance-box", "1e-12")
+    assert run_script(lambda: run(weights, toy, tmp_path, *words)) == 1
+    assert "Do not use it" in capsys.readouterr().err
+
+
 def test_agreement_counts_pairs_of_a_class():
     a = np.array([[0, 0, 10, 10, 0.9, 0], [20, 20, 30, 30, 0.8, 1], [50, 50, 60, 60, 0.3, 2]], float)
     b = a + [0.5, 0, 0, 0, -0.01, 0]

@@ -35,28 +35,27 @@ ANYWAY = {
         "verbose": "what is written and how it agrees is printed always",
     },
 }
-NO_WINDOW = "no window is opened: look at the pictures and videos in the run's folder"
-ONNX = "an .onnx is run by onnxruntime: --weights best.onnx"
+NO_WINDOW = "no window is opened; look at the pictures and videos in the run's folder"
+ONNX = "onnxruntime runs an .onnx, --weights best.onnx"
 OTHER_FORMATS = (
-    "it is for TensorFlow, CoreML or TensorRT, which are not written: --format onnx | torchscript | openvino"
+    "it is for TensorFlow, CoreML or TensorRT, which are not written; --format has onnx, torchscript and openvino"
 )
 # what is not there, by script, and what to do in its place
 INSTEAD = {
     "val.py": {
         "save_hybrid": "truth mixed into what was found makes no score; --errors shows both side by side",
         "dnn": ONNX,
-        "task": "--split val | test | train; the time of a picture is printed by every evaluation (speed), and "
-        "compare.py runs several settings (study)",
+        "task": "every evaluation prints the time of a picture, compare.py runs several settings",
     },
     "detect.py": {
         "view_img": NO_WINDOW,
         "show": NO_WINDOW,
-        "save_csv": "predictions.json has every box, its class, score and file: one table for all",
+        "save_csv": "predictions.json has every box, its class, score and file",
         "save_format": "labels/*.txt are as YOLO has them, predictions.json as COCO: x y w h in pixels",
         "visualize": "features are not drawn",
         "update": "best.pt holds what detecting needs and no optimizer already",
         "dnn": ONNX,
-        "vid_stride": "every frame is looked at: thin the video out before (ffmpeg -i video.mp4 -r 5 thin.mp4)",
+        "vid_stride": "every frame is looked at; thin the video out before (ffmpeg -i video.mp4 -r 5 thin.mp4)",
     },
     "export.py": {
         "half": "files hold float32; the program that runs one may compute in less",
@@ -92,7 +91,8 @@ def as_ours(argv: list[str], script: str) -> tuple[list[str], list[str]]:
             _drop_value(key, bool(equals), words)
             notes += [] if why else [f"'{word}' is not needed: {ANYWAY[script][key]}"]
         elif why:
-            raise UserError(f"'{word}' is YOLOv5's or ultralytics': {why}.")
+            said = f"{word} {text or words[0]}" if key == "task" else word
+            raise UserError(f"there is no '{said}' here: {why}.")
         elif key in LISTS and not equals:
             ours += [token, *_as_one(word, words)]
         elif key in OURS[script]:
