@@ -1,5 +1,6 @@
 """Checkpoints that several tests share, made by ultralytics, and how two networks are compared."""
 
+import os
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -7,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import nn
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 
 from models.detector import build_detector, load_for_eval
+from models.weights.find import zoo_yamls
 from utils.errors import UserError
 
 OLD = ["person", *(f"thing {i}" for i in range(1, 79)), "kite"]  # 80 classes
@@ -30,6 +33,33 @@ def noisy_checkpoint(family: str) -> Path:
             tensor.mul_(1 + 0.1 * torch.rand_like(tensor)).add_(0.01 * torch.rand_like(tensor))
     path = Path(tempfile.mkdtemp(prefix="preheat-test-weights-")) / f"{family}.pt"
     yolo.save(path)
+    return path
+
+
+def read_zoo(name: str) -> dict[str, Any]:
+    """A yaml of the zoo; by libyaml where it is there, for there are many."""
+    return yaml.load(zoo_yamls()[name].read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+@cache
+def thinned(name: str) -> Path:
+    """A yaml of the zoo with a tenth to a quarter of its channels and no block twice in a row: the layers and their
+    names are what is tested."""
+    content = read_zoo(name)
+    layers = [layer for layer in content["backbone"] + content["head"] if layer[2] == "CBLinear"]
+    for layer in layers:  # yolov9e: names its channels outright
+        layer[3][0] = [channels // 4 for channels in layer[3][0]]
+    for layer in content["backbone"] + content["head"]:
+        if layer[2] == "RepNCSPELAN4":  # names its repetitions outright
+            layer[3][-1] = 1
+    content["depth_multiple"] = 0.01
+    if "scales" in content:
+        thin = 0.5 if "yolo12" in name else 0.25  # its heads want 32 channels
+        content["scales"] = {k: [0.01, width * thin, most] for k, (_, width, most) in content["scales"].items()}
+    else:
+        content["width_multiple"] = (0.25 if layers else 0.1) * content.get("width_multiple", 1.0)
+    path = Path(tempfile.mkdtemp(prefix="preheat-test-yaml-", dir=os.environ["PREHEAT_CACHE"]), name)
+    path.write_text(yaml.safe_dump(content))
     return path
 
 

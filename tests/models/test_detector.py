@@ -2,12 +2,10 @@
 
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 
@@ -16,51 +14,27 @@ from models.loss.detection import DetectionLoss
 from models.weights.find import zoo_yamls
 from models.weights.load import load_weights
 from models.weights.save import save_weights
-from tests.helpers.zoo import FAMILIES, NEW, OLD, assert_same_tensors, class_convs, noisy_checkpoint
+from tests.helpers.zoo import FAMILIES, NEW, OLD, assert_same_tensors, class_convs, noisy_checkpoint, read_zoo, thinned
 from utils.config.schema import Hyp
 from utils.errors import UserError
 from utils.run.state.checkpoint import save_state
 
 TRUE_SIZE = {"yolov8.yaml", "yolo11.yaml", "yolo26.yaml"}
-
-
-def read(name: str) -> dict[str, Any]:
-    """A yaml of the zoo; by libyaml where it is there, for there are many."""
-    return yaml.load(zoo_yamls()[name].read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+COMMON = (*sorted(TRUE_SIZE), "yolov5.yaml", "yolov9t.yaml", "yolov10n.yaml", "yolo12.yaml")  # seen in the fast loop
 
 
 def detection_yamls() -> list[str]:
     """Every detection yaml of the installed ultralytics."""
-    heads = {name: read(name)["head"][-1][2] for name in zoo_yamls()}
+    heads = {name: read_zoo(name)["head"][-1][2] for name in zoo_yamls()}
     return [name for name, head in heads.items() if head in ("Detect", "v10Detect") and "world" not in name]
 
 
 def smallest(name: str) -> str:
     """The name with the first scale letter that its yaml offers: yolov8-p2.yaml -> yolov8n-p2.yaml"""
-    scales = read(name).get("scales")
+    scales = read_zoo(name).get("scales")
     stem, dash, rest = name.removesuffix(".yaml").partition("-")
     has_letter = not stem[-1].isdigit()
     return name if has_letter or not scales else f"{stem}{next(iter(scales))}{dash}{rest}.yaml"
-
-
-def thinned(name: str, folder: Path) -> Path:
-    """A yaml of the zoo with a tenth to a quarter of its channels and no block twice in a row: the layers and their
-    names are what is tested."""
-    content = read(name)
-    layers = [layer for layer in content["backbone"] + content["head"] if layer[2] == "CBLinear"]
-    for layer in layers:  # yolov9e: names its channels outright
-        layer[3][0] = [channels // 4 for channels in layer[3][0]]
-    for layer in content["backbone"] + content["head"]:
-        if layer[2] == "RepNCSPELAN4":  # names its repetitions outright
-            layer[3][-1] = 1
-    content["depth_multiple"] = 0.01
-    if "scales" in content:
-        thin = 0.5 if "yolo12" in name else 0.25  # its heads want 32 channels
-        content["scales"] = {k: [0.01, width * thin, most] for k, (_, width, most) in content["scales"].items()}
-    else:
-        content["width_multiple"] = (0.25 if layers else 0.1) * content.get("width_multiple", 1.0)
-    (folder / name).write_text(yaml.safe_dump(content))
-    return folder / name
 
 
 @pytest.fixture(params=FAMILIES)
@@ -73,9 +47,11 @@ def v8() -> Path:
     return noisy_checkpoint("yolov8n")
 
 
-@pytest.mark.parametrize("name", detection_yamls())
+@pytest.mark.parametrize(
+    "name", [name if name in COMMON else pytest.param(name, marks=pytest.mark.slow) for name in detection_yamls()]
+)
 def test_every_detection_yaml_loads_and_trains_a_step(name, tmp_path):
-    source = DetectionModel(smallest(name) if name in TRUE_SIZE else thinned(name, tmp_path), verbose=False)
+    source = DetectionModel(smallest(name) if name in TRUE_SIZE else thinned(name), verbose=False)
     torch.save({"model": source}, tmp_path / "w.pt")
     model, transfer = build_detector(str(tmp_path / "w.pt"), NEW)
     assert transfer.tensors_carried > 0.9 * transfer.tensors_total

@@ -41,13 +41,19 @@ INSTANTS = {
 }
 
 
-@pytest.mark.parametrize("instant", INSTANTS.values(), ids=INSTANTS)
+SLOW = ("inside the last evaluation", "before a state is written", "before the table is replaced for the last time")
+
+
+@pytest.mark.parametrize(
+    "instant", [pytest.param(v, id=k, marks=[pytest.mark.slow] * (k in SLOW)) for k, v in INSTANTS.items()]
+)
 def test_a_kill_changes_no_bit(words, whole, tmp_path, forked_runs, instant):
     assert run_until(instant, *words, "--project", tmp_path)[0] == -signal.SIGKILL
     train.main(["--resume", str(tmp_path / "exp")])
     assert_equal_runs(whole, tmp_path / "exp")
 
 
+@pytest.mark.slow
 def test_two_kills_in_a_row_and_another_number_of_workers(words, whole, tmp_path, forked_runs):
     folder = tmp_path / "exp"
     assert run_until(("forward", "training", 4), *words, "--project", tmp_path)[0] == -signal.SIGKILL

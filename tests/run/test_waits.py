@@ -19,6 +19,7 @@ from models.training.ema import EMA
 from models.training.state import build_training, scored_as_stored
 from tests.helpers.runs import TINY, TOY_NAMES, guesser
 from tests.helpers.waits import Waits
+from tests.helpers.zoo import thinned
 from utils.config.schema import Hyp
 from utils.device.ranks import Ranks
 from utils.evaluation import evaluate as evaluation
@@ -45,13 +46,15 @@ def as_on_a_gpu(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("yaml", "branches", "hsv_on"), [(str(TINY), 1, "host"), (str(TINY), 1, "device"), ("yolo26n.yaml", 2, "device")]
+    ("yaml", "branches", "hsv_on"),
+    [(TINY, 1, "host"), (TINY, 1, "device"), (thinned("yolo26.yaml"), 2, "device")],
+    ids=lambda value: getattr(value, "stem", str(value)),
 )
 def test_a_training_step_waits_for_the_criterion_only(index, as_on_a_gpu, tmp_path, yaml, branches, hsv_on):
     """Pictures, network, loss, scaler, clipping, step, average, sums and log of every batch of an epoch."""
     torch.manual_seed(0)
     hyp = Hyp(imgsz=96, epochs=2, batch=4, nbs=8, warmup_epochs=0, hsv_on=hsv_on, clip_norm=1.0)
-    model, _ = build_detector(yaml, TOY_NAMES)
+    model, _ = build_detector(str(yaml), TOY_NAMES)
     loader = build_train_loader(index, hyp, batch=4, workers=0)
     training, _ = build_training(model, hyp, len(loader), np.ones(4), Ranks(0, 1, CPU), torch.bfloat16, None)
     training.scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
@@ -83,7 +86,7 @@ def test_an_evaluation_waits_three_times_a_batch(index, as_on_a_gpu, end2end):
     The head itself waits where the shape of a batch is another one than that of the batch before, and makes anchors.
     """
     torch.manual_seed(0)
-    model = build_detector("yolo26n.yaml", TOY_NAMES)[0] if end2end else load_for_eval(str(guesser()))
+    model = build_detector(str(thinned("yolo26.yaml")), TOY_NAMES)[0] if end2end else load_for_eval(str(guesser()))
     if end2end:
         model.end2end = True
     loader = build_eval_loader(index, imgsz=64, stride=32, batch=4, workers=0)
