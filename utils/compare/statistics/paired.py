@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy.special import stdtr, stdtrit
 
 FEWEST = 6  # pairs: the smallest two-sided sign-flip p of n pairs is 2 / 2**n, 0.031 at six and 0.0625 at five
 EXACT = 40  # pairs up to which every one of the 2**n flips is counted
@@ -61,13 +61,18 @@ def counted(scores: ArrayLike) -> np.ndarray:
 
 def t_interval(mean: ArrayLike, sd: ArrayLike, n: int, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
     """mean -+ t(n - 1; (1 + confidence) / 2) * sd / sqrt(n): Student (1908)."""
-    half = stats.t.isf((1 - confidence) / 2, n - 1) * np.asarray(sd) / np.sqrt(n)
+    half = upper_t((1 - confidence) / 2, n - 1) * np.asarray(sd) / np.sqrt(n)
     return mean - half, mean + half
 
 
 def t_test_p(mean: ArrayLike, sd: ArrayLike, n: int) -> np.ndarray:
     """Two-sided p of the paired t test that the mean is 0; equal differences give 0, or 1 when they are all 0."""
-    return 2 * stats.t.sf(np.abs(t_ratio(mean, sd, n)), n - 1)
+    return 2 * stdtr(n - 1, -np.abs(t_ratio(mean, sd, n)))
+
+
+def upper_t(q: ArrayLike, df: int) -> np.ndarray:
+    """What Student's t with df degrees of freedom exceeds with chance q; infinite for 0."""
+    return np.where(np.asarray(q) == 0, np.inf, -stdtrit(df, q))
 
 
 def t_ratio(mean: ArrayLike, sd: ArrayLike, n: int) -> np.ndarray:
@@ -86,6 +91,8 @@ def sign_flip_p(differences: ArrayLike) -> float:
     """
     d = np.asarray(differences, float)
     if len(d) > EXACT:  # a random share of the flips; p counts the observed one among them, hence stays valid
+        from scipy import stats  # takes half a second, which a mistyped option need not wait for
+
         return float(stats.permutation_test((d,), np.sum, permutation_type="samples", n_resamples=99_999, rng=0).pvalue)
     reach = abs(d.sum()) - 1e-12 * np.abs(d).sum()  # sums differ by rounding with the order of their terms
     if reach <= 0:
@@ -111,8 +118,8 @@ def equivalence_p(mean: ArrayLike, sd: ArrayLike, n: int, margin: float) -> np.n
     Schuirmann (1987), J. Pharmacokin. 15:657: the larger of P(T >= (mean + margin) / se), P(T <= (mean - margin) / se).
     """
     mean = np.asarray(mean)
-    above = stats.t.sf(t_ratio(mean + margin, sd, n), n - 1)
-    below = stats.t.cdf(t_ratio(mean - margin, sd, n), n - 1)
+    above = stdtr(n - 1, -t_ratio(mean + margin, sd, n))
+    below = stdtr(n - 1, t_ratio(mean - margin, sd, n))
     return np.maximum(above, below)
 
 
@@ -122,7 +129,7 @@ def effect_power(effect: ArrayLike, sd: ArrayLike, n: int, level: ArrayLike) -> 
     T is noncentral t, n - 1 degrees of freedom, noncentrality effect * sqrt(n) / sd: Julious (2010), Sample Sizes for
     Clinical Trials, chapter 3.
     """
-    bar, shift = stats.t.isf(np.asarray(level) / 2, n - 1), _noncentrality(effect, sd, n)
+    bar, shift = upper_t(np.asarray(level) / 2, n - 1), _noncentrality(effect, sd, n)
     return _beyond(bar, n - 1, shift) + _beyond(bar, n - 1, -shift)
 
 
@@ -132,7 +139,7 @@ def equivalence_power(effect: ArrayLike, sd: ArrayLike, n: int, level: ArrayLike
     P(T1 > t(n - 1; 1 - level)) + P(T2 < -t) - 1, T1 and T2 noncentral t around effect +- margin, at least 0: the
     approximation of Phillips (1990), J. Pharmacokin. 18:137, without Owen's Q. It is a lower bound, close above 1/2.
     """
-    bar, effect = stats.t.isf(level, n - 1), np.asarray(effect)
+    bar, effect = upper_t(level, n - 1), np.asarray(effect)
     above = _beyond(bar, n - 1, _noncentrality(effect + margin, sd, n))
     below = _beyond(bar, n - 1, -_noncentrality(effect - margin, sd, n))
     return np.maximum(above + below - 1, 0.0)
@@ -148,6 +155,8 @@ def _signed_sums(d: np.ndarray) -> np.ndarray:
 
 def _beyond(bar: ArrayLike, df: ArrayLike, shift: ArrayLike) -> np.ndarray:
     """P(T >= bar), T noncentral t; scipy has nan far on the other side, where it is 0."""
+    from scipy import stats  # late: see `sign_flip_p`
+
     return np.nan_to_num(stats.nct.sf(bar, df, shift), nan=0.0)
 
 
