@@ -121,8 +121,13 @@ def test_a_file_is_the_network_that_was_saved(name, tmp_path):
     assert momenta[0] == momenta[1]
 
 
+COMMON = ("yolov8n", "yolo26n", "yolov8n, depthwise, 8 bins", "yolo11n, one-to-one", "yolo26n, ReLU, other norms")
+
+
 @pytest.mark.parametrize("head", ["keep", pytest.param("rebuild", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", (*VARIANTS, *FAMILIES))
+@pytest.mark.parametrize(
+    "name", [pytest.param(k, marks=[pytest.mark.slow] * (k not in COMMON)) for k in (*VARIANTS, *FAMILIES)]
+)
 def test_saving_and_reloading_changes_no_output(name, head, tmp_path):
     """best.pt by way of its pickled modules, last.pt by way of the yaml alone."""
     model, _ = build_detector(source(name), NEW, head)
