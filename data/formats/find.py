@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data.formats.rows import Problem
 from data.formats.text import NotText, decode_text
-from utils.errors import UserError
+from utils.errors import UserError, suggest
 from utils.files import Stamp, stamp
 
 SUFFIXES = {
@@ -47,9 +47,15 @@ def find_pictures(
         else:
             raise UserError(
                 f"{source} does not exist (or is neither a folder, a .txt list, nor a picture). Correct train/val/test "
-                f"or 'path' in the dataset yaml; relative paths start from {root}."
+                f"or 'path' in the dataset yaml; relative paths start from {root}.{_meant(source)}"
             )
     return sorted(found)
+
+
+def _meant(absent: Path) -> str:
+    """A suggestion where something with a name like it lies there, as of another case: Windows takes both for one."""
+    there = os.listdir(absent.parent) if absent.parent.is_dir() else []
+    return suggest(absent.name, sorted(there))
 
 
 def is_foreign(folder: str) -> bool:

@@ -10,6 +10,7 @@ from PIL import Image
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.frames.inputs import find_inputs
 from data.index.index import Index, build_index
+from utils.errors import UserError
 
 ROW = "0 0.5 0.5 0.2 0.2\n"
 
@@ -80,6 +81,21 @@ def test_copies_that_a_program_keeps_among_the_pictures_are_none_of_the_dataset(
     index = build_index(load_dataset_yaml(file), "train")
     assert index.paths == before and not index.problems
     assert find_inputs([str(tmp_path / "images")]).pictures == list(before)
+
+
+@pytest.mark.parametrize("folder", ["Labels", "label", "annotations/txt"])
+def test_labels_in_a_folder_of_another_name_are_found_for_the_message(tmp_path, folder):
+    file = dataset(tmp_path)
+    (tmp_path / folder).parent.mkdir(exist_ok=True)
+    (tmp_path / "labels").rename(tmp_path / folder)
+    with pytest.raises(UserError, match=f"no labels at all .*but there is .*{folder}/a.txt: rename its folder"):
+        read(file)
+
+
+def test_a_split_of_another_case_is_suggested(tmp_path):
+    file = dataset(tmp_path, "Images")
+    with pytest.raises(UserError, match="/Images does not exist .*Did you mean 'images'"):
+        read(file)
 
 
 def test_a_list_of_some_pictures_makes_no_label_unused(tmp_path):
