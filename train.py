@@ -67,7 +67,7 @@ from models.training.graph import Graphed, require_graphs
 from models.training.join import adding_up, join_model
 from models.training.kept import keep_epoch, score_kept
 from models.training.optim import all_finite, applied_rates, first_lost, optimizer_step, set_rates
-from models.training.run import Run, first_state, keep_state, score_best, score_epoch, start_folder
+from models.training.run import Run, first_state, keep_state, open_log, score_best, score_epoch, start_folder
 from models.training.state import Training, build_training, scored_as_stored
 from models.weights.save import add_thresholds, save_weights
 from utils.config.schema import Command, Hyp
@@ -80,7 +80,7 @@ from utils.evaluation.evaluate import Validation
 from utils.run.console import closing_lines, configure_console, data_lines, epoch_line, model_lines, progress_bar
 from utils.run.detection.thresholds import best_thresholds
 from utils.run.folder import LAST, told_when_lost
-from utils.run.log import RunLog, open_wandb
+from utils.run.log import RunLog
 from utils.run.meter import GIVE_UP
 from utils.run.pictures import keep_batch, plot_run, show_training, show_validation
 from utils.run.profile import first_profiled
@@ -159,14 +159,7 @@ def train_and_log(
     training: Training, train_loader: TrainLoader, val: Validation, run: Run, head: Transfer | None, command: Command
 ) -> dict[str, float]:
     """The epochs and the end of the run, with what is written about them, which rank 0 does."""
-    progress = training.progress
-    if run.resumed:
-        inside = f", {training.batches_done} of its {training.schedule.nb} batches done" if training.begun else ""
-        log.info(f"going on after epoch {progress.epoch} of {run.hyp.epochs}{inside}")
-    runlog = None
-    if run.ranks.rank == 0:
-        mirror = open_wandb(run.folder, run.hyp.model_dump()) if command.wandb else None
-        runlog = RunLog(run.folder, progress.epoch, progress.ni, run.resumed, mirror)
+    runlog = open_log(training, run, command.wandb)
     try:
         with told_when_left():
             if run.begins and runlog:

@@ -22,7 +22,7 @@ from utils.evaluation.evaluate import Evaluation, Validation
 from utils.run.carry import carry
 from utils.run.console import epoch_line
 from utils.run.folder import LAST, write_run_json
-from utils.run.log import RunLog
+from utils.run.log import RunLog, open_wandb
 from utils.run.state.checkpoint import Resumed, open_run_folder, resume_command
 from utils.run.state.progress import Progress, judged, require_number
 from utils.run.state.restart import launch
@@ -71,6 +71,18 @@ def start_folder(hyp: Hyp, ranks: Ranks, data: dict, resumed: Resumed | None, ch
         before = resumed.state["progress"]
         carry(resumed.extends, folder, before["ni"], before["epoch"])
     return folder
+
+
+def open_log(training: Training, run: Run, wandb: bool) -> RunLog | None:
+    """What is written about a run, which rank 0 does; where a resumed one goes on is said."""
+    progress = training.progress
+    if run.resumed:
+        inside = f", {training.batches_done} of its {training.schedule.nb} batches done" if training.begun else ""
+        log.info(f"going on after epoch {progress.epoch} of {run.hyp.epochs}{inside}")
+    if run.ranks.rank > 0:
+        return None
+    mirror = open_wandb(run.folder, run.hyp.model_dump()) if wandb else None
+    return RunLog(run.folder, progress.epoch, progress.ni, run.resumed, mirror)
 
 
 def first_state(
