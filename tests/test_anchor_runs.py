@@ -11,7 +11,7 @@ import train
 import val
 from models.detector import load_for_eval
 from tests.helpers.runs import assert_same, replaced, run_train, state_of
-from tests.models.test_anchor import TINY
+from tests.models.anchor.test_anchor import TINY
 from utils.errors import UserError
 from utils.run.log import read_metrics
 

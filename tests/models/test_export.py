@@ -22,7 +22,7 @@ from models.inference.export.read import open_weights
 from models.inference.export.write import export as write
 from models.weights.save import add_thresholds, save_weights
 from tests.helpers.runs import TINY, TOY_NAMES, guesser
-from tests.models.test_anchor import tiny
+from tests.models.anchor.test_anchor import tiny
 from utils.errors import UserError, run_script
 from utils.evaluation.nms import end2end_detections, non_max_suppression
 from utils.run.detection.agreement import agreement

@@ -9,7 +9,7 @@ from torch import Tensor
 from models.anchor.loss import AnchorLoss
 from models.anchor.match import as_rows, find
 from models.anchor.network import AnchorModel
-from tests.models.test_anchor import TINY, tiny
+from tests.models.anchor.test_anchor import TINY, tiny
 from utils.config.schema import Hyp
 from utils.evaluation.losses import Means
 

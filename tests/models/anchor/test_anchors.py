@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from models.anchor.anchors import better_anchors, fit_of, fitness, settle_anchors
-from tests.models.test_anchor import tiny
+from tests.models.anchor.test_anchor import tiny
 from utils.config.schema import Hyp
 from utils.errors import UserError
 
