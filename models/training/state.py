@@ -60,7 +60,7 @@ class Training:
     whole: bool = False  # no batch is half done, so that it can be saved
     closing: tuple[Evaluation, Resamples | None] | None = None  # of the last evaluation, where that was of best.pt
     shared: bool = False  # the gradient of the open window is that of all ranks already
-    agreed: Agreed | None = None  # the signal that is to end the run, and whether to save, by whichever rank it came
+    agreed: Agreed = field(default_factory=Agreed)  # the signal that ends the run, and whether to save, of any rank
 
     @property
     def batches_done(self) -> int:
@@ -184,7 +184,7 @@ def build_training(
         writer=Writer(background=ranks.device.type == "cuda"),
         due=Due(hyp.save_every if ranks.rank == 0 else 0, stable.batches),  # one clock is enough
         stable=stable,
-        agreed=Agreed(ranks, 2),
+        agreed=Agreed(ranks.world_size),
     )
     if state:
         optimizer = with_settings_of(training.optimizer, state["optimizer"])

@@ -79,10 +79,8 @@ def test_a_disk_that_is_full_ends_a_run_with_a_message_and_it_goes_on_when_there
 
 
 @pytest.mark.parametrize("words", [["--cache", "disk"], []], ids=["pictures", "index"])
-def test_a_full_disk_of_the_cache_is_one_message_or_costs_nothing_but_time(
-    toy, toy_args, tmp_path, monkeypatch, forked_runs, words
-):
-    """Without room for decoded pictures the run is refused; an index that cannot be kept is built for itself."""
+def test_a_full_disk_of_the_cache_is_one_message(toy, toy_args, tmp_path, monkeypatch, forked_runs, words):
+    """Be it met by decoded pictures or by the index of a split."""
     monkeypatch.setenv("PREHEAT_CACHE", str(tmp_path / "cache"))
     part = "pictures" if words else "index"
     words = [*toy_args, *words, "--epochs", 1, "--noval", "--project", tmp_path]

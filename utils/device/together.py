@@ -77,8 +77,9 @@ class Agreed:
     Nobody waits: what is heard is what was said a batch before.
     """
 
-    def __init__(self, ranks: Ranks, count: int) -> None:
-        self.alone, self.said = ranks.world_size == 1, torch.zeros(count, dtype=torch.int32)
+    def __init__(self, world_size: int = 1, count: int = 2) -> None:
+        """count: of the numbers."""
+        self.alone, self.said = world_size == 1, torch.zeros(count, dtype=torch.int32)
         self.work: dist.Work | None = None
 
     def hear(self, *mine: int) -> list[int]:
