@@ -133,7 +133,7 @@ class Resumed:
         name = self.folder or self.path
         log.info(f"{name} is a finished run. More epochs are a new run from its weights: --weights {self.path}")
         if self.folder and (self.folder / "weights" / STABLE).is_file():
-            log.info(f"or the run that had been planned with more: --extend {self.folder} --epochs N")
+            log.info(f"or the run that had been planned with more: --extend {quoted(self.folder)} --epochs N")
         return self.state["progress"]["metrics"]
 
     def fit(self, hyp: Hyp, nb: int, other_data: bool) -> None:
