@@ -83,15 +83,17 @@ class Ours:
 
     def __init__(self, args: argparse.Namespace, weights: str, amp: str, scratch: str):
         quiet(args.threads)
+        import train  # as ultralytics' trainer has been imported by now, too
+
+        self.train = train
         shared = {"imgsz": args.imgsz, "batch": args.batch, "epochs": args.epochs, "workers": args.workers} | RATES
         self.argv = [f"{key}={value}" for key, value in shared.items()]
         self.argv += ["--weights", weights, "--data", args.data, "--amp", amp, "--cache", args.cache]
         self.argv += ["--device", args.device, "--noplots", "--exist-ok", "--project", scratch, "--name", "ours"]
 
     def __call__(self) -> dict[str, float]:
-        import train
-
-        clock, one_epoch = Clock(), train.train_one_epoch
+        train, clock = self.train, Clock()
+        one_epoch = train.train_one_epoch
 
         def timed(training: Any, forward: Any, batches: Any, *more: Any) -> Any:
             clock.start()
