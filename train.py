@@ -72,7 +72,7 @@ from models.training.state import Training, build_training, scored_as_stored
 from models.weights.save import add_thresholds, save_weights
 from utils.config.schema import Command, Hyp
 from utils.device.images import memory_format
-from utils.device.ranks import Ranks, start_ranks, thread_count, worker_count
+from utils.device.ranks import DTYPES, Ranks, amp_words, start_ranks, thread_count, worker_count
 from utils.device.streams import sent_ahead
 from utils.device.together import first_said, from_rank_zero, join_ranks, stop_ranks, told_when_left
 from utils.evaluation.bootstrap import interval_lines, keep_draws
@@ -126,7 +126,7 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     suited = [] if resumed else settle_anchors(model, box_sizes(train_index, hyp.imgsz), hyp)
     frozen = freeze(model, hyp.freeze)
     demand = Demand(most_boxes(train_index, hyp.mosaic, hyp.mixup), class_counts(train_index), colour_change(hyp))
-    hyp = settle(hyp, ranks, model, demand)
+    amp, hyp = amp_words(hyp.amp, ranks.device), settle(hyp, ranks, model, demand)
     hyp = for_data(hyp, train_index.per_epoch, train_index.nc)
 
     workers, pin, stride = worker_count(hyp.workers, ranks), ranks.device.type == "cuda", int(model.stride.max())
@@ -143,10 +143,10 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     model.to(ranks.device, memory_format=memory_format(hyp.channels_last))
     folder = start_folder(hyp, ranks, data, resumed, changed, command.exist_ok)
     train_loader.epoch = first_profiled(train_loader.epoch, folder, hyp.amp, command.profile and ranks.rank == 0)
-    run = Run(hyp, ranks, folder, stride, data, resumed is not None, demand, val.settings.dtype, bool(command.extend))
+    run = Run(hyp, ranks, folder, stride, data, resumed is not None, demand, DTYPES[hyp.amp], bool(command.extend))
     training, plan = build_training(model, run.hyp, len(train_loader), demand.counts, ranks, run.dtype, state)
     val = replace(val, criterion=training.loss_fn.sums)
-    about = [f"folder    {run.folder}", f"device    {ranks.describe()}, amp {run.hyp.amp}, torch {torch.__version__}"]
+    about = [f"folder    {run.folder}", f"device    {ranks.describe()}, amp {amp}, torch {torch.__version__}"]
     for line in about + data_lines(train_index, val_index) + model_lines(model, len(frozen), transfer) + suited:
         log.info(line)
     if ranks.rank == 0:

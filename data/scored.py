@@ -17,7 +17,7 @@ from data.loading.dataset import TrainDataset
 from data.loading.loader import open_val_loader
 from data.sources.depth import Depth, white_lines
 from utils.config.schema import Command, Hyp
-from utils.device.ranks import DTYPES, Ranks
+from utils.device.ranks import SCORED, Ranks
 from utils.evaluation.evaluate import Settings, Validation
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def open_validation(
 
     around: see Validation. train: whose decoded pictures share the cache's room.
     """
-    settings, beside = Settings.of(hyp, DTYPES[hyp.amp]), [train.pictures]
+    settings, beside = Settings.of(hyp, SCORED[hyp.amp]), [train.pictures]
     loader = open_val_loader(val, hyp, stride, workers, ranks, beside)
     first = Validation(loader, val, ranks.device, settings, around, world_size=ranks.world_size)
     if also is None:

@@ -118,9 +118,11 @@ def test_best_opens_in_ultralytics_and_scores_what_was_reported(finished):
     torch.testing.assert_close(model.model.float().eval()(image)[0], ours(image)[0], rtol=1e-3, atol=1e-3)
 
 
-def test_an_epoch_has_one_score(toy_args, tmp_path):
-    """In its row, where best.pt is read back at the end, and by val.py; best.pt is rounded to fp16, the EMA is not."""
-    words = [*toy_args, "--weights", REPO / "models/demo.pt", "lr0=0.01", "best_metric=val_loss", "--project", tmp_path]
+@pytest.mark.parametrize("amp", ["off", "bf16"])
+def test_an_epoch_has_one_score(toy_args, tmp_path, amp):
+    """In its row, at the end, and by val.py, in full precision; best.pt is rounded to fp16, the EMA is not."""
+    words = [*toy_args, "--weights", REPO / "models/demo.pt", "lr0=0.01", "best_metric=val_loss", f"amp={amp}"]
+    words += ["--project", tmp_path]
     closing = train.main(list(map(str, words)))
     rows = read_metrics(tmp_path / "exp/metrics.csv")
     best = state_of(tmp_path / "exp")["progress"]["best_epoch"]

@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from utils.device.ranks import pick_device
+from utils.device.ranks import amp_words, pick_amp, pick_device
 from utils.errors import UserError
 
 
@@ -84,3 +84,12 @@ def test_an_error_that_all_ranks_meet_is_told_by_the_first_one(monkeypatch, fork
     done = subprocess.run([sys.executable, "-c", ALL_FAIL, "0"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, "")
     assert report.exists() == alone and (not alone or "error: wrong" in report.read_text())
+
+
+def test_only_what_auto_chose_has_a_reason():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda", 0)
+    for amp, device in (("off", cpu), ("bf16", cpu), ("fp16", gpu)):
+        assert amp_words(amp, device) == amp
+    for device in (cpu, gpu):
+        used, _, reason = amp_words("auto", device).partition(" (auto: ")
+        assert used == pick_amp("auto", device) and reason
