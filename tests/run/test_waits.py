@@ -39,10 +39,11 @@ def index(toy) -> Index:
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch) -> None:
-    """What is chosen by the device: the average's update, when the meter looks, how detections are chosen."""
+    """What is chosen by the device: the average, when the meter looks, how targets and detections are chosen."""
     monkeypatch.setattr(EMA, "update", EMA._update_on_device)
     monkeypatch.setattr("utils.run.meter.looks", lambda device, batch: batch % CHECK_EVERY == 0)
     monkeypatch.setattr(evaluation, "non_max_suppression", suppress_together)
+    monkeypatch.setattr("models.loss.detection.Sparse", lambda assigner: assigner)
 
 
 @pytest.mark.parametrize(
