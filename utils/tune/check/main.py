@@ -44,7 +44,7 @@ def check(options: Check, bench: Bench, words: Sequence[str], began: float) -> d
     best = best_trial(notes.numbers.get("trials5") or notes.numbers.get("trials4") or [])
     commands = next_commands(shlex.join(words), best, arms, bench.hyp.epochs)
     told = {"case": case, "commands": commands, "minutes": f"{minutes:g}"}
-    told["command"] = "python tune.py check " + shlex.join(words)
+    told["command"] = "python tune.py check " + shlex.join([*words, "--minutes", f"{minutes:g}"])
     write_text(notes.folder / "check.html", check_page(notes.folder.name, notes.listed, notes.numbers, told))
     for line in (case, *commands, f"report: {notes.folder / 'check.html'}"):
         log.info(line)

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.ticker import MaxNLocator
+
 from utils.drawing.figure import COLOURS, new_figure, panel
 from utils.drawing.page import Table, render, to_picture
 from utils.run.log import read_metrics
@@ -47,6 +49,8 @@ def draw_run(rows: Sequence[Mapping[str, float]]) -> Any:
     left, right = fig.subplots(1, 2)
     panel(left, "", "epoch", "mAP50-95")
     panel(right, "", "epoch", "loss: box + cls + dfl")
+    for ax in (left, right):
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     scored = [row for row in rows if "val/mAP50-95" in row]
     left.plot([r["epoch"] for r in scored], [r["val/mAP50-95"] for r in scored], marker="o", color=COLOURS[0])
     for k, part in enumerate(("train", "val")):

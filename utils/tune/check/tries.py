@@ -59,6 +59,8 @@ def try_rates(lab: Lab) -> Finding:
                 if has_diverged(losses) or (len(losses) >= 10 and time.monotonic() > end):
                     break
             tried[lr], took, batches = losses, took + time.monotonic() - began, batches + nominal * len(losses)
+    whole = [len(losses) for losses in tried.values() if not has_diverged(losses)]
+    tried = {lr: losses if has_diverged(losses) else losses[: min(whole)] for lr, losses in tried.items()}  # alike
     lab.numbers["batch_seconds"], lab.numbers["rate"] = took / batches, best_rate(tried)
     lab.numbers["rates"] = {str(lr): [x for x in losses if math.isfinite(x)] for lr, losses in tried.items()}
     return falling(tried, hyp.lr0, nominal * max(map(len, tried.values())))
