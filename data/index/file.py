@@ -121,10 +121,13 @@ def _read_head(f: BinaryIO) -> tuple[str, int, dict[str, Any]]:
 
 
 def _undamaged(path: Path, offset: int, start: int, size: int, crc: int) -> bool:
-    """Read, not mapped: it would count as memory of the process."""
+    """Read, not mapped: it would count as memory of the process. A file that a newer one has replaced is none."""
     found = 0
-    with open(path, "rb") as f:
-        f.seek(offset + start)
-        while size > 0 and (block := f.read(min(size, BLOCK))):
-            found, size = zlib.crc32(block, found), size - len(block)
+    try:
+        with open(path, "rb") as f:
+            f.seek(offset + start)
+            while size > 0 and (block := f.read(min(size, BLOCK))):
+                found, size = zlib.crc32(block, found), size - len(block)
+    except FileNotFoundError:
+        return False
     return size == 0 and found == crc
