@@ -20,19 +20,22 @@ from data.loading.device.colour import recolour
 from data.loading.device.prepare import colour_change
 from data.loading.loader import build_train_loader
 from models.detector import build_detector
+from models.loss.detection import DetectionLoss
 from models.training.ema import EMA
 from models.training.fit import Demand, largest_batch
 from models.training.graph import require_graphs
 from models.training.optim import build_optimizer, optimizer_step
 from models.training.state import build_training
 from tests.helpers.runs import guesser, replaced, run_train, state_of
+from tests.models.test_loss import NAMES, full, random_batch
 from utils.config.schema import Hyp
 from utils.device.images import ToDevice, preprocess
 from utils.device.ranks import DTYPES, Ranks
 from utils.device.streams import sent_ahead
-from utils.errors import UserError
+from utils.errors import Diverged, UserError
 from utils.evaluation.nms import non_max_suppression
 from utils.run.log import RunLog, read_metrics
+from utils.run.state.writer import Writer
 
 DEMO = "models/demo.yaml"
 pytestmark = [
@@ -130,6 +133,52 @@ def test_a_step_that_is_not_finite_is_skipped_without_a_wait(kind):
             torch.cuda.set_sync_debug_mode("default")
         assert torch.equal(model[0].weight, before) == (factor != 1.0)
     assert ema.updates == 1 and all(bool(v.isfinite().all()) for v in ema.model.state_dict().values())
+
+
+@pytest.mark.parametrize("amp", ["fp16", "bf16"])
+@pytest.mark.parametrize("yaml", ["yolov8n.yaml", "yolo26n.yaml"])
+def test_the_criterion_of_a_network_in_low_precision_is_computed_in_full_precision(amp, yaml):
+    """Loss and gradients of its raw output are those of the same numbers in float32, inside the autocast, too."""
+    torch.manual_seed(0)
+    model = build_detector(yaml, NAMES)[0].cuda()
+    loss_fn, batch = DetectionLoss(model, Hyp()), {key: value.cuda() for key, value in random_batch().items()}
+    with torch.autocast("cuda", dtype=DTYPES[amp]):
+        preds = model(batch["img"])
+        branches = [preds] if "boxes" in preds else list(preds.values())
+        low = [branch[key] for branch in branches for key in ("boxes", "scores")]
+        assert all(part.dtype == DTYPES[amp] for part in low)
+        loss, _ = loss_fn(preds, batch)
+    wanted = full(preds)
+    branches = [wanted] if "boxes" in wanted else list(wanted.values())
+    high = [branch[key].requires_grad_() for branch in branches for key in ("boxes", "scores")]
+    reference, _ = loss_fn(wanted, batch)
+    torch.testing.assert_close(loss, reference)
+    gradients = torch.autograd.grad(loss, low), torch.autograd.grad(reference, high)
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours.float(), theirs, rtol=0.01, atol=1e-6)
+
+
+def test_a_state_is_written_as_it_was_while_the_gpu_goes_on(tmp_path):
+    load, weight, path = torch.rand(4096, 4096, device="cuda"), torch.zeros(2**20, device="cuda"), tmp_path / "last.pt"
+    for _ in range(50):
+        load = (load @ load).clamp(0, 1)  # what was asked for before the state is still to be done
+    weight += load[0, 0].clamp(1, 1)
+    writer = Writer(background=True)
+    writer.save([path], {"model": {"w": weight}})
+    weight += 1
+    writer.join()
+    assert bool((torch.load(path, weights_only=True, map_location="cpu")["model"]["w"] == 1).all())
+
+
+@pytest.mark.parametrize("amp", ["fp16", "bf16", "off"])
+def test_what_is_lost_ends_a_run_and_reaches_no_state(toy_args, tmp_path, amp):
+    """A loss that is infinite from the first batch on: the state is that of before, though a GPU is looked at late."""
+    words = [*replaced(toy_args, "--device", "cuda"), "--weights", DEMO, f"amp={amp}", "box=1e38", "--epochs", "9"]
+    with pytest.raises(Diverged):
+        run_train(*words, project=tmp_path)
+    state = state_of(tmp_path / "exp")
+    assert all(bool(v.isfinite().all()) for part in (state["model"], state["ema"]["model"]) for v in part.values())
+    assert (tmp_path / "exp/diverged.pt").is_file()
 
 
 def test_a_run_of_a_cpu_goes_on_with_the_kernels_of_a_gpu(toy_args, tmp_path):
