@@ -6,7 +6,7 @@ from utils.compare.arms import cautions, read_command, split_arms, split_setting
 from utils.errors import UserError
 
 RUN = ["--data", "d.yaml", "--weights", "w.pt"]
-PAIR = ["--arm", "warm", "finetune", "--arm", "cold", "finetune", "warmup_epochs=0"]
+PAIR = ["--arm", "warm", "finetune", "warmup_epochs=1", "--arm", "cold", "finetune"]
 
 
 def test_arms_are_a_hyp_file_and_overrides():
@@ -35,6 +35,9 @@ def test_warmup_is_short_for_the_pair(words):
     _, _, arms, notes, _ = read_command([*words, *RUN, "--hyp", "finetune"])
     assert [arm.name for arm in arms] == ["warm", "cold"]
     assert [arm.hyp.warmup for arm in arms] == ["linear", "none"]
+    assert arms[0].hyp.warmup_epochs == 1 and "warm: these settings have no warm-up" in " ".join(notes)
+    _, _, arms, notes, _ = read_command([*words, *RUN, "--hyp", "finetune", "warmup_epochs=2"])
+    assert arms[0].hyp.warmup_epochs == 2 and "these settings" not in " ".join(notes)
     assert bool(words) != any("--warmup" in note for note in notes)
     assert split_settings(arms)[0].keys() == {"warmup", "warmup_epochs"}
 

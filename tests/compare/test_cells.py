@@ -25,7 +25,7 @@ from utils.compare.scores import expected_scores
 from utils.compare.statistics.folds import expected, folded
 from utils.errors import UserError
 
-PAIR = ["--arm", "warm", "finetune", "--arm", "cold", "finetune", "warmup_epochs=0"]
+PAIR = ["--arm", "warm", "finetune", "warmup_epochs=1", "--arm", "cold", "finetune"]
 RUN = ["--data", "d.yaml", "--weights", "w.pt"]
 
 
@@ -77,7 +77,7 @@ def test_a_sweep_is_a_cell_for_each_value():
         (["--sweep", "lr0=0.1,0.1"], "at least two values"),
         (["--sweep", "lro=0.1,0.2"], "no key 'lro'.*lr0"),
         (["--sweep", "data=a.yaml,b.yaml"], "--data A B C"),
-        (["--sweep", "warmup_epochs=0,1"], "warmup_epochs is swept, and cold gives it"),
+        (["--sweep", "warmup_epochs=0,1"], "warmup_epochs is swept, and warm gives it"),
         (["--sweep", "lr0=0.1,99"], "lr0: 99"),
         (["--data", "x/a.yaml", "y/a.yaml"], "two cells are named 'a'"),
         (["--data", "a.yaml", "b.yaml", "--seeds", "6", "--max-seeds", "9"], "number of seeds is fixed"),

@@ -19,7 +19,7 @@ METRICS = (
 OWN = ("device", "workers", "project", "name")  # of where a run takes place: no part of what an arm is
 SINGLE = ("resume", "extend", "stop_after", "exist_ok")  # options of a single run, which a comparison refuses
 DEMO = {"hyp": "demo", "epochs": 4}
-EXAMPLE = "--arm warm finetune --arm cold finetune warmup_epochs=0"
+EXAMPLE = "--arm warm finetune warmup_epochs=1 --arm cold finetune"
 
 
 class Compare(BaseModel):
@@ -123,8 +123,12 @@ def in_full(given: Mapping[str, Any]) -> dict[str, Any]:
 def resolve_arms(words: Words, of_cell: Mapping[str, Any] | None = None) -> tuple[Command, list[Arm], list[str]]:
     """What all runs are told, the arms, and notes; `of_cell`: settings that hold for all arms of one cell."""
     arms, commands, notes = [], [], []
+    shared = {**words.shared, **(of_cell or {})}
     for name, own in words.groups:
-        command, arm, more = _resolve_arm(name, own, {**words.shared, **(of_cell or {})})
+        command, arm, more = _resolve_arm(name, own, shared)
+        if words.warmup and not own and not arm.hyp.warmup_epochs and "warmup_epochs" not in shared:
+            command, arm, more = _resolve_arm(name, own, {**shared, "warmup_epochs": 1.0})  # the hyp file has none
+            more = [*more, "these settings have no warm-up, so it is given one of an epoch"]
         arms.append(arm)
         commands.append(command)
         notes += [f"{name}: {note}" for note in more]
