@@ -7,14 +7,13 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from utils.compare.arms import Arm
 from utils.compare.fingerprint import DataMark
 from utils.compare.record import FORMAT, Declared, Record
-from utils.compare.statistics.looks import effect_level
+from utils.compare.statistics.looks import fewest_pairs
 from utils.compare.statistics.paired import FEWEST
 from utils.errors import UserError
 from utils.files import write_whole
@@ -186,7 +185,7 @@ def _say_too_few(record: Record, options: Any) -> None:
     last = max(options.max_seeds or 0, record.declared.max_seeds if record.looks else 0)
     if record.looks and options.seeds > last:
         return  # which is said by itself
-    enough = next(n for n in count(options.seeds) if effect_level((*seen, n), max(last, n), arms))
+    enough = fewest_pairs(arms, options.seeds, seen, last)
     if enough > options.seeds:
         shared = f" shared by {arms} arms" if arms > 1 else " kept for later looks"
         log.info(

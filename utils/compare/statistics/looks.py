@@ -18,6 +18,7 @@ advice: `SPENT` keeps a reserve for both. The rates of false claims that result 
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import count
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -46,6 +47,14 @@ def effect_level(looks: Sequence[int], max_seeds: int, arms: int = 1) -> float:
     spent. A look too early to claim anything costs nothing.
     """
     return 2 * arms * _spend(tuple(looks), max_seeds, _alpha(looks, max_seeds) / (2 * arms), exact=True)[0]
+
+
+def fewest_pairs(arms: int, least: int = FEWEST, looks: Sequence[int] = (), max_seeds: int = 0) -> int:
+    """Smallest number of pairs, from `least` on and after earlier `looks`, at which an effect of an arm can be claimed.
+
+    max_seeds: the last look, where it is known to be later. One arm: 6, two: 7, four: 8.
+    """
+    return next(n for n in count(least) if effect_level((*looks, n), max(max_seeds, n), arms))
 
 
 def equivalence_level(looks: Sequence[int], max_seeds: int, arms: int = 1) -> float:

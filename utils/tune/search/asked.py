@@ -29,8 +29,10 @@ class Search(BaseModel):
         None, description="database of the trials, any Optuna URL; default: a file in the folder"
     )
     metric: Literal[METRICS] = Field(METRICS[0], description="what is searched for, of the EMA after the last epoch")
-    best: int = Field(2, ge=0, le=20, description="trials that are compared with the default on fresh seeds; 0: none")
-    seeds: int = Field(FEWEST, ge=FEWEST, le=1000, description="fresh seeds of that comparison")
+    best: int = Field(1, ge=0, le=20, description="trials that are compared with the default on fresh seeds; 0: none")
+    seeds: int | None = Field(
+        None, ge=FEWEST, le=1000, description="fresh seeds of that comparison; default: the fewest that can claim"
+    )
     margin: float = Field(1.0, gt=0, le=100, description="differences below this do not matter, in points of 100")
     out: str = Field(
         "hyps/tuned.yaml", description="hyp file of a winner that is certainly better; numbered when taken"

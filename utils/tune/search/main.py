@@ -13,6 +13,7 @@ from utils.compare.arms import OWN
 from utils.compare.fingerprint import code_hash
 from utils.compare.launch.cluster import engine
 from utils.compare.launch.local import device_slots
+from utils.compare.statistics.looks import fewest_pairs
 from utils.env import REPO, cores
 from utils.errors import StoppedBySignal, UserError
 from utils.files import locked
@@ -55,6 +56,7 @@ def search(asked: Asked, argv: Sequence[str]) -> dict[str, Any]:
             why = "nothing was compared on fresh seeds" if best else "no trial but the default was completed"
             return finish.write([], f"Nothing is claimed: {why}.")
         names = ", ".join(f"trial {t.number} ({t.value:.4f})" for t in best)
+        options = options.model_copy(update={"seeds": options.seeds or fewest_pairs(len(best))})
         log.info(f"on {options.seeds} fresh seeds: {names} against the default")
         words = run_words({k: v for k, v in asked.given.items() if k != "noplots"})
         record = compare_best(folder, best, words, asked.hyp, options, len(slots))
