@@ -72,11 +72,13 @@ def _open_ray(address: str | None, threads: int, slots: int) -> Any:
         import ray
     except ImportError as e:
         raise UserError("--engine ray needs Ray, which is not installed: pip install -r requirements-extra.txt") from e
-    own = {} if address else {"num_cpus": threads * slots}
+    own = {"address": address} if address else {"address": "local", "num_cpus": threads * slots}  # whoever else has one
     try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **own)
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **own)
     except (ConnectionError, RuntimeError, ValueError) as e:
-        raise UserError(f"no Ray cluster answers at {address}: {e}. Start one, or leave out --address.") from e
+        if address:
+            raise UserError(f"no Ray cluster answers at {address}: {e}. Start one, or leave out --address.") from e
+        raise UserError(f"a Ray cluster of this machine's own cannot be started: {e}") from e
     return ray
 
 
