@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import torch
-import torchvision
 from torch import Tensor
 
 TOGETHER = 2**14  # candidates of several pictures that are suppressed at once on a GPU, which compares all with all
@@ -79,12 +78,18 @@ def _parts(picture: Tensor, score: Tensor, pictures: int, max_nms: int) -> Itera
 
 def _best(boxes: Tensor, group: Tensor, iou: float) -> Tensor:
     """The rows of boxes (n, 7), by falling score, that no better row of their group overlaps by more than iou."""
-    if not len(boxes):
-        return boxes
-    corners = boxes[:, :4].double()
-    span = corners.max() - corners.min() + 1
-    keep = torchvision.ops.nms(corners + group[:, None].double() * span, boxes[:, 4].double(), iou)  # a wait
-    return boxes[keep]
+    return boxes[_kept(boxes, group, iou)] if len(boxes) else boxes
+
+
+def _kept(boxes: Tensor, group: Tensor | None, iou: float) -> Tensor:
+    """Rows of boxes (n, 5 or more), by falling score, that no better one of their group (n,) overlaps; None: of any."""
+    import torchvision  # takes a second, which a plan need not wait for
+
+    corners = boxes[:, :4].double()  # double: with float32 the offset below would round coordinates by 0.01 pixel
+    if group is not None:
+        span = corners.max() - corners.min() + 1  # so boxes of different groups can never touch
+        corners = corners + group[:, None].double() * span
+    return torchvision.ops.nms(corners, boxes[:, 4].double(), iou)  # a wait
 
 
 def _candidates(rows: Tensor, conf: float, multi_label: bool, max_nms: int) -> Tensor:
@@ -106,14 +111,7 @@ def _candidates(rows: Tensor, conf: float, multi_label: bool, max_nms: int) -> T
 
 def _suppress(boxes: Tensor, iou: float, max_det: int, agnostic: bool) -> Tensor:
     """The rows of boxes (n, 6) that no better row of their class (if agnostic: of any) overlaps by more than iou."""
-    if not len(boxes):
-        return boxes
-    corners = boxes[:, :4].double()  # double: with float32 the class offset below would round coordinates by 0.01 pixel
-    if not agnostic:
-        span = corners.max() - corners.min() + 1  # so boxes of different classes can never touch
-        corners = corners + boxes[:, 5:6] * span
-    keep = torchvision.ops.nms(corners, boxes[:, 4].double(), iou)[:max_det]
-    return boxes[keep]
+    return boxes[_kept(boxes, None if agnostic else boxes[:, 5], iou)[:max_det]] if len(boxes) else boxes
 
 
 def end2end_detections(pred: Tensor, conf: float, max_det: int) -> list[Tensor]:
