@@ -135,7 +135,9 @@ def pooled(indexes: list[Index]) -> tuple[Index, bool]:
 
     Ids of the two that clash are numbered anew.
     """
-    train, val = indexes[0], indexes[-1]
+    if len(indexes) == 1:
+        return indexes[0], True
+    train, val = indexes
     both = set(train.paths) & set(val.paths)
     if both:
         val = val.take(np.array([i for i, path in enumerate(val.paths) if path not in both], np.int64))
