@@ -27,7 +27,7 @@ from utils.compare.cells.declare import read_asked
 from utils.compare.conclude import conclude
 from utils.compare.fingerprint import Fingerprint, code_hash, reached
 from utils.compare.folder import Place, read_record
-from utils.compare.launch.local import Job, device_slots, run_all
+from utils.compare.launch.local import Job, _kill, device_slots, run_all
 from utils.compare.record import Record, Run, new_record
 from utils.compare.runs import list_jobs
 from utils.compare.scores import final_score
@@ -237,6 +237,16 @@ def test_a_dataset_that_changes_meanwhile_stops_the_comparison(copied, tmp_path,
     with pytest.raises(UserError, match="has changed since this comparison began"):
         compare.make_runs([cell], Command(), ["cpu"], 1, identities, run_all)
     assert not (tmp_path / "exp/runs").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs sleep")
+@pytest.mark.parametrize("groups", [True, False])
+def test_a_run_that_does_not_end_is_killed_also_where_processes_have_no_groups(monkeypatch, groups):
+    if not groups:  # as on Windows
+        monkeypatch.delattr(os, "killpg")
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
+        _kill(process)
+        assert process.wait(10) == -signal.SIGKILL
 
 
 def test_no_space_left_is_said_before_a_run_begins(toy, tmp_path, monkeypatch):
