@@ -61,7 +61,7 @@ from data.loading.multiscale import random_size, resize
 from data.loading.order import class_counts, most_boxes
 from data.scored import open_validation, with_white
 from models.detector import open_model
-from models.features import statistics_apart
+from models.inference.features import statistics_apart
 from models.training.fit import Demand, require_statistics, settle
 from models.training.freeze import freeze
 from models.training.state import Training, build_training, scored_as_stored

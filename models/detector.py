@@ -1,6 +1,5 @@
-"""Detectors: from weights on disk, with the shapes of a saved run; and the copy of one that evaluates faster."""
+"""Detectors: from weights on disk, with the shapes of a saved run; and as they are evaluated."""
 
-import copy
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any, Literal
@@ -8,14 +7,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
-from ultralytics.nn.modules.block import RepVGGDW
-from ultralytics.nn.modules.conv import Conv2, RepConv
 from ultralytics.nn.tasks import BaseModel
 
 from models.anchor.loss import AnchorLoss
 from models.anchor.network import AnchorModel
 from models.build import build_network, label, rebuild, resize_class_branches
+from models.fold import fold, pack
 from models.head import Transfer, keep_head, rebuild_head
 from models.loss.detection import DetectionLoss, decoding_in_full
 from models.weights.find import YAML_SUFFIXES, find_weights, read_model_yaml
@@ -24,7 +21,6 @@ from utils.config.schema import Hyp
 from utils.errors import UserError
 
 HEADS = {"keep": keep_head, "rebuild": rebuild_head}
-CONVOLUTIONS = {"conv": nn.Conv2d, "conv_transpose": nn.ConvTranspose2d}  # by attribute of a block, beside its `bn`
 
 
 def build_detector(
@@ -91,37 +87,6 @@ def loss_of(
     return (AnchorLoss if isinstance(model, AnchorModel) else DetectionLoss)(model, hyp, counts, world_size)
 
 
-@torch.no_grad()
-def fold(model: nn.Module) -> nn.Module:
-    """A copy of `model` in evaluation mode, without gradients, that computes the same but for rounding, and faster.
-
-    BatchNorm, a fixed scale and shift there, and parallel branches become part of the convolutions. `model` is left
-    alone: what is averaged, saved and resumed never sees it. Raw outputs of every branch of the head stay.
-    """
-    folded = copy.deepcopy(model).eval().requires_grad_(False)
-    for block in list(folded.modules()):
-        _join_branches(block)
-    for block in list(folded.modules()):
-        for name, kind in CONVOLUTIONS.items():
-            convolution, bn = getattr(block, name, None), getattr(block, "bn", None)
-            if isinstance(convolution, kind) and isinstance(bn, nn.BatchNorm2d):
-                setattr(block, name, fuse_conv_bn_eval(convolution, bn, name == "conv_transpose"))
-                block.bn = nn.Identity()
-    return folded
-
-
-def _join_branches(block: nn.Module) -> None:
-    """Make one convolution of those whose outputs a re-parameterised block adds up."""
-    if isinstance(block, RepConv) and hasattr(block, "conv1"):
-        block.fuse_convs()
-        block.forward = block.forward_fuse
-    elif isinstance(block, RepVGGDW) and hasattr(block, "conv1"):
-        block.fuse()
-        block.forward = block.forward_fuse
-    elif isinstance(block, Conv2) and hasattr(block, "cv2"):
-        block.fuse_convs()
-
-
 class AsItIs(nn.Module):
     """Something that detects and is no network of its own: an exported file, or several detectors as one."""
 
@@ -136,12 +101,13 @@ class AsItIs(nn.Module):
 
 @contextmanager
 def for_evaluation(model: nn.Module) -> Iterator[nn.Module]:
-    """The copy of `model` to evaluate: folded, and its head decodes boxes in full precision under any autocast."""
+    """The copy of `model` to evaluate: folded, on a CPU packed, and its head decodes boxes in full precision under any
+    autocast. It stays on the device on which `model` is."""
     if isinstance(model, AsItIs):
         with ExitStack() as stack:
             yield model.of([stack.enter_context(for_evaluation(part)) for part in model.members()]).eval()
         return
-    folded = fold(model)
+    folded = pack(fold(model))
     with nullcontext() if isinstance(folded, AnchorModel) else decoding_in_full(folded):  # which always does
         yield folded
 

@@ -531,17 +531,20 @@ def test_an_error_of_the_ranks_is_said_last_and_once(word, toy_args, tmp_path, f
 
 
 def steps_of(folder: Path) -> dict[str, list[int]]:
-    """The steps of every scalar in the event files of a run, as TensorBoard reads them."""
+    """The steps of every scalar in the event files of a run, in the order in which TensorBoard reads them."""
     from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
     events = EventAccumulator(str(folder), size_guidance={SCALARS: 0})
     events.Reload()
-    return {tag: sorted(event.step for event in events.Scalars(tag)) for tag in events.Tags()[SCALARS]}
+    return {tag: [event.step for event in events.Scalars(tag)] for tag in events.Tags()[SCALARS]}
 
 
-@pytest.mark.parametrize(("epoch", "nb"), [(0, 4), (1, 1), (2, 1), (1, 4), (2, 4)])
-def test_a_log_that_goes_on_has_every_step_once(tmp_path, epoch, nb):
-    """After a kill in the middle of a write, two epochs and a batch beyond the state that the run goes on from."""
+@pytest.mark.parametrize(("epoch", "nb", "back"), [(0, 4, 0), (1, 1, 0), (2, 1, 3600), (1, 4, 3600), (2, 4, 0)])
+def test_a_log_that_goes_on_has_every_step_once(tmp_path, monkeypatch, epoch, nb, back):
+    """After a kill in the middle of a write, two epochs and a batch beyond the state that the run goes on from.
+
+    Within a second, or with a clock that was set back by `back` seconds meanwhile.
+    """
 
     def write(runlog: RunLog, first: int, end: int) -> None:
         for e in range(first, end):
@@ -556,7 +559,9 @@ def test_a_log_that_goes_on_has_every_step_once(tmp_path, epoch, nb):
     runlog.close()
     file = next(tmp_path.glob("events.*"))
     file.write_bytes(file.read_bytes()[:-5])
-    for _ in range(2):  # a second time with a file of the first time
+    now = time.time
+    for k in range(2):  # a second time with a file of the first time
+        monkeypatch.setattr(time, "time", lambda k=k: now() - (k + 1) * back)
         runlog = RunLog(tmp_path, epoch, epoch * nb, resumed=True)
         write(runlog, epoch, epoch + 3)
         runlog.close()

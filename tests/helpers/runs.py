@@ -56,16 +56,13 @@ def assert_equal_runs(whole: Path, other: Path) -> None:
 
 
 def points(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Every scalar of the event files, but for times, as it is drawn: nothing twice.
-
-    By step, for files that were begun in the same second are read in any order.
-    """
+    """Every scalar of the event files, but for times, as it is drawn: nothing twice, in order."""
     from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
     events = EventAccumulator(str(folder), size_guidance={SCALARS: 0})
     events.Reload()
     tags = [tag for tag in events.Tags()[SCALARS] if "time/" not in tag]
-    return {tag: sorted((e.step, e.value) for e in events.Scalars(tag)) for tag in sorted(tags)}
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in sorted(tags)}
 
 
 def replaced(words: list[str], option: str, value: object) -> list[str]:

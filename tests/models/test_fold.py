@@ -7,7 +7,9 @@ import torch
 from torch import nn
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
-from models.detector import fold, for_evaluation
+from models.detector import for_evaluation
+from models.fold import fold, pack, packs
+from models.loss.detection import decoding_in_full
 
 FAMILIES = ["yolov5n", "yolov6n", "yolov8n", "yolov8n-ghost", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n"]
 
@@ -60,3 +62,36 @@ def test_what_is_evaluated_keeps_the_layout_and_leaves_nothing_behind():
         assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
         folded(torch.rand(1, 3, 64, 64))
     assert set(vars(model.model[-1])) == attributes and model.model[-1].shape != torch.Size([1, 8, 8, 8])
+
+
+@pytest.mark.skipif(not packs(torch.float32), reason="this torch or processor has no packed convolutions")
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("family", ["yolov8n", "yolov9t", "yolov10n", "yolov8n-ghost"])
+def test_a_packed_copy_computes_the_same_at_every_size(family, layout):
+    folded = fold(thin(family).to(memory_format=layout))
+    packed = pack(copy.deepcopy(folded))
+    with torch.no_grad():
+        for shape in ((2, 3, 64, 96), (1, 3, 96, 64), (16, 3, 32, 32)):  # packed for the first, serving all
+            images = torch.rand(shape).contiguous(memory_format=layout)
+            torch.testing.assert_close(packed(images)[0], folded(images)[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(not packs(torch.bfloat16), reason="this torch or processor has no packed convolutions in bf16")
+def test_a_packed_copy_obeys_the_autocast_around_it():
+    """In bf16 it is as close to full precision as the network that torch computes in bf16."""
+    model, images = thin("yolov8n"), torch.rand(2, 3, 64, 64)
+    folded = fold(model)
+    with torch.no_grad(), decoding_in_full(folded), for_evaluation(model) as packed:
+        full = folded(images)[0]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            low, found = folded(images)[0].float(), packed(images)[0].float()
+        torch.testing.assert_close(packed(images)[0], full, rtol=1e-4, atol=1e-4)  # no weights of bf16 stay behind
+    error, allowed = (found - full).abs().mean(), (low - full).abs().mean()
+    assert 0 < error < 1.5 * allowed
+
+
+def test_a_type_that_cannot_be_packed_is_computed_as_before():
+    folded = fold(thin("yolov8n")).double()
+    images = torch.rand(1, 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(pack(copy.deepcopy(folded))(images)[0], folded(images)[0])

@@ -12,7 +12,7 @@ import torch
 
 import tune
 from models.detector import build_detector
-from models.features import statistics_apart
+from models.inference.features import statistics_apart
 from models.training.steps import with_priors
 from tests.helpers import forked
 from tests.helpers.runs import TINY, TOY_NAMES

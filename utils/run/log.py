@@ -1,5 +1,6 @@
 """The run folder: console, metrics.csv and TensorBoard under one set of names; only rank 0 writes."""
 
+import contextlib
 import csv
 import io
 import logging
@@ -42,7 +43,7 @@ class RunLog:
         self.rows = [row for row in read_metrics(self.csv_path) if row["epoch"] <= start_epoch] if resumed else []
         if resumed:
             cut_events(folder, start_ni, start_epoch)
-            wait_for_a_later_name(folder)
+            date_back(folder)
         self.writer = SummaryWriter(str(folder))
         self.pending: list[tuple[str, int, torch.Tensor]] = []
         self.axes: dict[str, str] = {}  # of the mirror's tags
@@ -187,16 +188,18 @@ def end_before(path: Path, ni: int, epoch: int) -> int:
     return end
 
 
-def wait_for_a_later_name(folder: Path) -> None:
-    """Wait, a second at most, until a new event file sorts behind the earlier ones.
+def date_back(folder: Path) -> None:
+    """Rename the event files of a folder, all by as many seconds, until one that is begun now sorts behind them.
 
-    TensorBoard reads them in the order of the seconds in their names, and drops what seems to run backwards.
+    TensorBoard reads them in the order of the seconds in their names, and drops what seems to run backwards: after a
+    resume within a second, or with a clock that has been set back.
     """
-    names = [path.name.split(".") for path in folder.glob("events.out.tfevents.*")]
-    newest = max((int(name[3]) for name in names if name[3].isdigit()), default=0)
-    until = time.monotonic() + 1.1  # not longer, should the clock have been set back
-    while int(time.time()) <= newest and time.monotonic() < until:
-        time.sleep(0.02)
+    names = {file: file.name.split(".") for file in sorted(folder.glob("events.out.tfevents.*"))}
+    names = {file: name for file, name in names.items() if name[3].isdigit()}
+    late = max((int(name[3]) for name in names.values()), default=0) + 1 - int(time.time())
+    for file, name in names.items() if late > 0 else ():  # the earliest first: none takes the name of another
+        with contextlib.suppress(PermissionError):  # held by a reader, on Windows
+            file.rename(file.with_name(".".join([*name[:3], f"{int(name[3]) - late:010d}", *name[4:]])))
 
 
 def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:

@@ -38,7 +38,8 @@ class Bench(Protocol):
         """The same with other settings, and perhaps other pictures."""
 
     def apart(self, pictures: int) -> float | None:
-        """How far the backbone's channels lie from where they lay when its weights were trained (models/features.py).
+        """How far the backbone's channels lie from where they lay when its weights were trained, as
+        models/inference/features.py has it.
 
         pictures: so many of val.
         """

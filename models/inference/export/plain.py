@@ -6,7 +6,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from models.detector import fold
+from models.fold import fold
 from models.inference.export.metadata import Choices
 
 CANDIDATES = 1000  # of a picture that enter the suppression: without a fixed number nothing can be traced

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from models.anchor.network import AnchorModel
-from models.detector import build_detector, fold, load_for_eval
+from models.detector import build_detector, load_for_eval
+from models.fold import fold
 from models.weights.find import read_model_yaml
 from models.weights.save import add_thresholds, save_weights
 from tests.helpers.zoo import assert_same_tensors, refusal
