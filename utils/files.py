@@ -38,11 +38,23 @@ def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object], older
         if older and path.is_file():
             keep_as(path, older)
         _move(beside, path)
-    except RuntimeError as e:  # torch.save hides what the system said behind an error of its own
-        raise (e.__context__ if isinstance(e.__context__, OSError) else e) from None
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)  # there only if writing was cut short
+
+
+def save_whole(path: Path, content: object, older: Path | None = None) -> None:
+    """Write what torch.save makes of `content`, as write_whole does.
+
+    By torch's own function: the one that ultralytics puts in its place tries three times more, after seconds, into the
+    file that holds what the first try left.
+    """
+    from torch.serialization import save  # late: who writes no tensors starts without torch
+
+    try:
+        write_whole(path, lambda file: save(content, file), older)
+    except RuntimeError as e:  # torch hides what the system said behind an error of its own
+        raise (e.__context__ if isinstance(e.__context__, OSError) else e) from None
 
 
 def write_new(path: Path, content: bytes | Callable[[BinaryIO], object]) -> Path:

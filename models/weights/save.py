@@ -15,7 +15,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 
 from models.weights.unpickle import THRESHOLDS, read_checkpoint
 from models.weights.variant import is_anchor_based
-from utils.files import write_whole
+from utils.files import save_whole
 from utils.run.folder import cannot_write
 
 
@@ -62,7 +62,7 @@ def add_thresholds(path: Path, model: BaseModel, thresholds: dict[str, Any]) -> 
 
 def _write(path: Path, checkpoint: dict[str, Any]) -> None:
     try:
-        write_whole(path, lambda file: torch.save(checkpoint, file))
+        save_whole(path, checkpoint)
     except OSError as error:
         raise cannot_write(path, error) from error
 

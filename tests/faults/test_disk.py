@@ -35,6 +35,8 @@ def hook(name, args):
         left -= 1
         if left == 0:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    if name == "time.sleep" and left <= 0:
+        print("it waits for room", file=sys.stderr)
 
 
 sys.addaudithook(hook)

@@ -4,13 +4,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from utils.drawing.sheet import batch_sheet, save_sheet
 from utils.evaluation.evaluate import Evaluation
 from utils.evaluation.output import truth_and_found
 from utils.evaluation.plots import plot_evaluation
-from utils.files import write_whole
+from utils.files import save_whole
 from utils.run.log import RunLog, read_metrics, read_scalars
 from utils.run.plots import plot_labels, plot_losses, plot_map, plot_rates, to_table
 
@@ -20,7 +18,7 @@ SHOWN = 9  # pictures on a sheet
 
 def keep_batch(folder: Path, batch: dict[str, Any]) -> None:
     """Keep the batch that a run was lost from for inspection: diverged.pt (tensors, files) and diverged.jpg."""
-    write_whole(folder / "diverged.pt", lambda file: torch.save(batch, file))
+    save_whole(folder / "diverged.pt", batch)
     save_sheet(batch_sheet(batch, batch["names"]), folder / "diverged.jpg")
     first = ", ".join(files[0] for files in batch["files"][:3])
     log.info(

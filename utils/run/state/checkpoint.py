@@ -13,7 +13,7 @@ from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_g
 
 from utils.config.schema import Command, Hyp, check, save_hyp
 from utils.errors import UserError
-from utils.files import write_whole
+from utils.files import save_whole
 from utils.run.folder import LAST, OLDER, STABLE, cannot_write, is_closed, make_run_folder, require_free
 from utils.run.state.progress import Progress
 from utils.run.state.seed import random_state, set_random_state
@@ -31,7 +31,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     """
     older = path.with_name(OLDER) if path.name == LAST else None
     try:
-        write_whole(path, lambda file: torch.save({"format": FORMAT, **state}, file), older)
+        save_whole(path, {"format": FORMAT, **state}, older)
     except OSError as e:
         raise cannot_write(path, e) from e
 

@@ -11,7 +11,7 @@ def set_seed(seed: int, deterministic: bool = False) -> None:
 
     deterministic: kernels of a GPU that give the same bits every time; torch warns of those that have no such twin.
     """
-    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.set_deterministic_debug_mode("warn" if deterministic else "default")  # the other call imports a compiler
     torch.utils.deterministic.fill_uninitialized_memory = False  # it would cost, and nothing reads fresh memory
     torch.backends.cudnn.deterministic = deterministic
     random.seed(seed)
