@@ -10,6 +10,7 @@ import train
 from utils.run.profile import TRACE, advice, kind_of
 
 
+@pytest.mark.slow
 def test_a_profiled_run_says_where_its_time_goes_and_is_the_same_run(toy_args, tmp_path, caplog, capfd):
     options = [*toy_args, "--epochs", "2", "--project", str(tmp_path), "--noval"]
     train.main([*options, "--name", "plain"])

@@ -18,6 +18,7 @@ WITH_NORM = ",".join(
 )
 
 
+@pytest.mark.slow
 def test_ranks_train_the_weights_of_one_process(toy_args, tmp_path):
     """With BatchNorm frozen; the last of three batches has four pictures, and windows cross epochs."""
     words = [*replaced(toy_args, "--weights", guesser()), "--freeze", WITH_NORM, "lr0=0.05", "patience=1"]
@@ -41,6 +42,7 @@ def test_ranks_train_the_weights_of_one_process(toy_args, tmp_path):
         assert all(str(metrics[key]) == str(found[n][0][key]) for metrics in found[n] for key in metrics)
 
 
+@pytest.mark.slow
 def test_a_restarted_run_goes_on_with_fewer_ranks(toy_args, tmp_path, monkeypatch):
     """As torchrun restarts its ranks, with the same words: where one process would be, an open window included."""
     words = [*replaced(toy_args, "--weights", guesser()), "--freeze", WITH_NORM, "--project", tmp_path, "--name"]

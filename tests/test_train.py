@@ -20,7 +20,7 @@ import val
 from models.detector import load_for_eval
 from models.weights.load import load_weights
 from tests.helpers import forked
-from tests.helpers.runs import assert_same, replaced, run_train, state_of
+from tests.helpers.runs import TINY, assert_same, replaced, run_train, state_of
 from utils.config.schema import Hyp
 from utils.errors import Diverged, UserError
 from utils.run.console import epoch_line, signs_of_life
@@ -34,17 +34,20 @@ REPO = Path(__file__).resolve().parent.parent
 LOSSES = {"val/box", "val/cls", "val/dfl"}
 
 
+WHOLE = [
+    *("--weights", TINY, "--imgsz", 64, "--epochs", 3, "--batch", 8, "--workers", 1),
+    *("nbs=32", "warmup_epochs=1", "ema_tau=5", "close_mosaic=1", "--save-period", 2),
+]
+
+
 @pytest.fixture(scope="module")
 def finished(toy, tmp_path_factory) -> Path:
     """One whole run, looked at by several tests."""
-    words = [
-        *("--weights", REPO / "models/demo.yaml", "--data", toy, "--imgsz", 64, "--epochs", 3, "--batch", 8),
-        *("--workers", 1, "nbs=32", "warmup_epochs=1", "ema_tau=5", "close_mosaic=1", "--save-period", 2),
-    ]
-    return run_train(*words, project=tmp_path_factory.mktemp("runs"))
+    return run_train(*WHOLE, "--data", toy, "--noplots", project=tmp_path_factory.mktemp("runs"))
 
 
-def test_a_run_leaves_what_the_design_promises(finished):
+def test_a_run_leaves_what_the_design_promises(toy, tmp_path):
+    finished = run_train(*WHOLE, "--data", toy, project=tmp_path)
     names = {p.name for p in finished.iterdir()}
     assert {"hyp.yaml", "run.json", "metrics.csv", "weights"} <= names
     assert {"rates.png", "losses.png", "mAP.png", "PR_curve.png", "confusion.png", "labels.png"} <= names
@@ -118,6 +121,7 @@ def test_best_opens_in_ultralytics_and_scores_what_was_reported(finished):
     torch.testing.assert_close(model.model.float().eval()(image)[0], ours(image)[0], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("amp", ["off", "bf16"])
 def test_an_epoch_has_one_score(toy_args, tmp_path, amp):
     """In its row, at the end, and by val.py, in full precision; best.pt is rounded to fp16, the EMA is not."""

@@ -79,6 +79,7 @@ def detector_of_side(path: Path, strides: float) -> None:
     save_weights(path, model, ["cat", "dog"], {}, 1, {})
 
 
+@pytest.mark.slow
 def test_a_label_that_no_seed_finds(world, tmp_path, capsys):
     """The labels that none of three detectors finds are those that each of them, alone, does not find."""
     for side in (4, 8, 16, 64):

@@ -373,6 +373,7 @@ def test_what_another_comparison_has_made_is_taken_over(tmp_path):
     assert not any(run.ended for run in record.runs)
 
 
+@pytest.mark.slow
 def test_all_comparisons_of_a_project_are_listed_and_drawn_again(tmp_path, undrawn, capsys):
     make_family(tmp_path / "many", {"a": 2.0, "b": 2.0, "c": 2.0, "d": 2.1})
     make_comparison(tmp_path / "one")

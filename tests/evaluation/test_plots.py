@@ -34,7 +34,7 @@ def test_figures_of_an_evaluation(tmp_path, nc):
     assert all(is_picture(tmp_path / f"{name}.png") for name in ("pr", "f1", "confusion", "labels"))
 
 
-@pytest.mark.parametrize("epochs", [0, 1, 50])
+@pytest.mark.parametrize("epochs", [0, pytest.param(1, marks=pytest.mark.slow), 50])
 def test_figures_of_a_run(tmp_path, epochs):
     rows = [{"epoch": 0, "val/mAP50-95": 0.1, "val/mAP50": 0.2}]  # before training there is no loss
     rows += [{"epoch": e, "train/box": 1 / e, "train/cls": 2 / e, "train/dfl": 1.0} for e in range(1, epochs + 1)]

@@ -39,6 +39,7 @@ def score(ranks: Ranks, data: Any) -> Evaluation:
     return replace(one, also=one).score(model)
 
 
+@pytest.mark.slow
 def test_the_scores_of_ranks_are_those_of_one_process(toy):
     """The last batch has two pictures, so that of three ranks one has none of it."""
     guesser()

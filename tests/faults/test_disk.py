@@ -121,6 +121,7 @@ def test_a_run_whose_folder_is_removed_says_so(toy_args, tmp_path, training):
         hook.remove()
 
 
+@pytest.mark.slow
 def test_a_picture_that_vanishes_ends_the_run_where_it_is_and_it_goes_on_when_it_is_back(toy, toy_args, tmp_path):
     data = tmp_path / "a copy"
     shutil.copytree(toy.parent, data)

@@ -135,7 +135,10 @@ DOORS = {
 }
 
 
-@pytest.mark.parametrize("door", DOORS)
+FAST = ("train.py --resume",)
+
+
+@pytest.mark.parametrize("door", [pytest.param(k, marks=[pytest.mark.slow] * (k not in FAST)) for k in DOORS])
 def test_what_is_no_checkpoint_is_refused_by_one_message(files, toy, tmp_path, monkeypatch, door):
     import resource
 

@@ -31,7 +31,16 @@ SCRIPTS = {
 }
 
 
-@pytest.mark.parametrize(("script", "module"), [("train.py", "pydantic"), *((script, "torch") for script in SCRIPTS)])
+FAST = ("train.py", "compare.py")
+
+
+@pytest.mark.parametrize(
+    ("script", "module"),
+    [
+        ("train.py", "pydantic"),
+        *(pytest.param(script, "torch", marks=[pytest.mark.slow] * (script not in FAST)) for script in SCRIPTS),
+    ],
+)
 def test_ctrl_c_while_a_script_imports_prints_no_traceback(script, module):
     """Of the first library of all, and of the first that takes seconds, behind the look at the command line."""
     words = [sys.executable, "-c", AT_IMPORT, module, REPO / script, *SCRIPTS[script]]

@@ -33,7 +33,7 @@ def server(tmp_path):
         for name in ("images/a.txt", "labels/a.txt"):
             t.addfile(tarfile.TarInfo(name), io.BytesIO())
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
 

@@ -20,6 +20,7 @@ from utils.errors import UserError
 OLD = ["person", *(f"thing {i}" for i in range(1, 79)), "kite"]  # 80 classes
 NEW = ["cell", "kite", "platelet"]
 FAMILIES = ["yolov8n", "yolo11n", "yolo26n"]
+ONE_IN_THE_FAST_LOOP = [pytest.param(k, marks=[pytest.mark.slow] * (k != "yolo26n")) for k in FAMILIES]  # two branches
 
 
 @cache

@@ -129,6 +129,7 @@ def test_long_lists_are_cut_on_the_console_only(tmp_path, capsys):
     assert len((tmp_path / "runs/data/problems.txt").read_text().splitlines()) == 25
 
 
+@pytest.mark.slow
 def test_a_dataset_without_fault_is_left_as_it_is(tmp_path, capsys):
     file = make(tmp_path / "set", CLEAN, names="[cat, dog]")
     before = {p: (p.stat().st_size, p.stat().st_mtime_ns) for p in file.parent.rglob("*")}

@@ -32,7 +32,7 @@ LABELS = {"x/a": CAT, "x/b": DOG, "x/c": None, "y/d": CAT}
 BOTH = ("a", "b", "c", "d")
 
 
-@pytest.fixture(params=["alone", "forked"])
+@pytest.fixture(params=["alone", pytest.param("forked", marks=pytest.mark.slow)])
 def file(request, tmp_path, monkeypatch) -> Path:
     """Yaml of four pictures in two folders, with a cache folder of its own; read in one process, or in several."""
     monkeypatch.setenv("PREHEAT_CACHE", str(tmp_path / "cache"))
@@ -163,7 +163,10 @@ COLUMNS = (edited, removed_label, touched_picture, renamed_picture, added_pictur
 
 
 @pytest.mark.parametrize(
-    ("file", "change"), [("alone", c) for c in CHANGES] + [("forked", c) for c in COLUMNS], indirect=["file"]
+    ("file", "change"),
+    [("alone", change) for change in CHANGES]
+    + [pytest.param("forked", c, marks=[pytest.mark.slow] * (c is not edited)) for c in COLUMNS],
+    indirect=["file"],
 )
 def test_every_change_is_noticed(file, change):
     for label in file.parent.glob("labels/x/*.txt"):

@@ -269,6 +269,7 @@ def test_lists_may_be_nested_and_stand_beside_folders(new, old, tmp_path):
     assert index.n == 23, "pictures that the folder and the list share are used once"
 
 
+@pytest.mark.slow
 def test_the_second_set_is_scored_as_val_would_and_a_run_with_parts_resumes_exactly(
     toy_args, new, old, tmp_path, capsys
 ):

@@ -90,6 +90,7 @@ def test_a_run_is_extended_twice_and_killed_on_the_way(words, tmp_path, forked_r
     assert "exp3 goes on from" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_extended_says_why(words, tmp_path, capsys):
     """Stopped by its patience; with its stable part damaged, and removed; one that falls from the first batch on."""
     constant = [*words, "decay=constant", "close_mosaic=0", "warmup=none", "nbs=12"]

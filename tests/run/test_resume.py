@@ -41,7 +41,13 @@ INSTANTS = {
 }
 
 
-SLOW = ("inside the last evaluation", "before a state is written", "before the table is replaced for the last time")
+SLOW = (
+    "before a state takes its place",
+    "before the run is closed",
+    "inside the last evaluation",
+    "before a state is written",
+    "before the table is replaced for the last time",
+)
 
 
 @pytest.mark.parametrize(

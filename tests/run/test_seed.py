@@ -11,7 +11,7 @@ def test_repeatable_kernels_are_chosen_by_the_setting_and_fresh_memory_is_never_
     try:
         set_seed(0, deterministic)
         assert torch.are_deterministic_algorithms_enabled() == deterministic == torch.backends.cudnn.deterministic
-        assert torch.is_deterministic_algorithms_warn_only_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled() == deterministic
         assert not torch.utils.deterministic.fill_uninitialized_memory
     finally:
         set_seed(0)

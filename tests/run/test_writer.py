@@ -23,13 +23,13 @@ def read(path: Path) -> dict:
 @pytest.fixture
 def held(monkeypatch) -> threading.Event:
     """While it is clear, torch writes nothing."""
-    may, save = threading.Event(), torch.save
+    may, save = threading.Event(), torch.serialization.save
 
     def wait(*args) -> None:
         assert may.wait(60)
         save(*args)
 
-    monkeypatch.setattr(torch, "save", wait)
+    monkeypatch.setattr(torch.serialization, "save", wait)
     return may
 
 

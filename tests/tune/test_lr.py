@@ -22,6 +22,7 @@ def find(toy_args, tmp_path, *words: str) -> dict:
     return tune.main(["lr", *toy_args, "--steps", "20", "--seeds", "2", "--project", str(tmp_path), *words])
 
 
+@pytest.mark.slow
 def test_a_range_test_from_the_command_line_to_its_folder(toy_args, tmp_path, capsys):
     result = find(toy_args, tmp_path)
     assert json.loads((tmp_path / "lr/lr.json").read_text()) == result and (tmp_path / "lr/lr.png").stat().st_size
@@ -38,6 +39,7 @@ def test_a_range_test_from_the_command_line_to_its_folder(toy_args, tmp_path, ca
         assert line in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_first_step_sees_what_the_first_batch_of_a_run_sees(toy_args, tmp_path):
     words = [*toy_args, "nbs=8", "--seed", "3"]
     ramp = find([*words], tmp_path)["ramps"][0]

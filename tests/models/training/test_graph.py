@@ -79,7 +79,9 @@ def trained(model: nn.Module, forward: Callable[[Tensor], Any], dtype: torch.dty
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
-@pytest.mark.parametrize("yaml", [TINY, thinned("yolo26.yaml")], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "yaml", [TINY, pytest.param(thinned("yolo26.yaml"), marks=pytest.mark.slow)], ids=lambda path: path.stem
+)
 def test_a_replayed_network_learns_what_a_called_one_does(yaml, dtype):
     """Weights and BatchNorm's statistics, to the bit: windows of several batches, a batch of another shape."""
     torch.manual_seed(0)

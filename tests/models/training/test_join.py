@@ -90,11 +90,12 @@ def alone(family: str) -> dict[str, Any]:
         torch.set_default_dtype(torch.float32)
 
 
-SLOW = [pytest.param(family, n, marks=pytest.mark.slow) for family in ("yolov8n", "yolo11n") for n in (2, 3)]
+FAST = (("yolo26n", 2),)
+ALL = [(family, n) for family in ("yolov8n", "yolo11n", "yolo26n") for n in (2, 3, 4)]
 
 
 @pytest.mark.parametrize(
-    ("family", "world_size"), [("yolo26n", 2), ("yolo26n", 3), *((f"yolo{k}n", 4) for k in ("v8", 11, 26)), *SLOW]
+    ("family", "world_size"), [pytest.param(*one, marks=[pytest.mark.slow] * (one not in FAST)) for one in ALL]
 )
 def test_gradients_of_ranks_are_those_of_one_process(family, world_size):
     """Of a window of three batches in float64, with unequal shares, and with four ranks one that has no picture."""

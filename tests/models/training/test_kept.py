@@ -66,6 +66,7 @@ def test_a_run_keeps_the_best_and_the_ends_of_cycles(kept_run):
     assert len(best) == 2 and progress["kept"][0] == [progress["best"], progress["best_epoch"]]
 
 
+@pytest.mark.slow
 def test_the_ensemble_is_scored_beside_best_pt(kept_run, toy, tmp_path, capsys):
     """The line says what val.py says of the same files."""
     words, _ = kept_run
@@ -80,6 +81,7 @@ def test_the_ensemble_is_scored_beside_best_pt(kept_run, toy, tmp_path, capsys):
     assert again["val/mAP50-95"] == pytest.approx(scores["snapshot-ensemble/mAP50-95"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_same(kept_run, tmp_path):
     words, whole = kept_run
     halves = run_train(*words, "--stop-after", "3", project=tmp_path, name="halves")

@@ -108,7 +108,9 @@ def test_hostile_activation_in_a_yaml(tmp_path, canary, spec):
     assert repr(spec) in refusal(tmp_path / "evil.yaml")
 
 
-@pytest.mark.parametrize("spec", HOSTILE_ACTIVATIONS)
+@pytest.mark.parametrize(
+    "spec", [pytest.param(s, marks=[pytest.mark.slow] * (k % 3 > 0)) for k, s in enumerate(HOSTILE_ACTIVATIONS)]
+)
 def test_hostile_activation_inside_a_checkpoint(tmp_path, canary, spec):
     spec = spec.format(canary=str(canary))
     model = deepcopy(network())

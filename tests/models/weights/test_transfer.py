@@ -10,10 +10,10 @@ from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 
 from models.detector import build_detector, load_for_eval, model_from_yaml
-from tests.helpers.zoo import FAMILIES, NEW, OLD, assert_same_tensors, class_convs, noisy_checkpoint
+from tests.helpers.zoo import NEW, OLD, ONE_IN_THE_FAST_LOOP, assert_same_tensors, class_convs, noisy_checkpoint
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=ONE_IN_THE_FAST_LOOP)
 def checkpoint(request) -> Path:
     return noisy_checkpoint(request.param)
 

@@ -83,6 +83,7 @@ VARIANTS = {
     "yolo26n, ReLU, other norms": lambda: with_activation(with_norms(small("yolo26n.yaml"), 1e-2, 0.2), nn.ReLU()),
 }
 FAMILIES = ["yolov5nu", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n"]
+COMMON = ("yolov8n", "yolo11n, one-to-one", "yolo26n, ReLU, other norms")
 
 
 def outputs(model: DetectionModel) -> list[torch.Tensor]:
@@ -111,7 +112,7 @@ def source(name: str) -> str:
     return saved(model, Path(tempfile.mkdtemp(prefix="preheat-test-weights-")) / "w.pt")
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", [pytest.param(k, marks=[pytest.mark.slow] * (k not in COMMON)) for k in VARIANTS])
 def test_a_file_is_the_network_that_was_saved(name, tmp_path):
     model = VARIANTS[name]()
     loaded = load_for_eval(saved(model, tmp_path / "w.pt"))
@@ -119,9 +120,6 @@ def test_a_file_is_the_network_that_was_saved(name, tmp_path):
     assert_sees(loaded, outputs(model))
     momenta = [[m.momentum for m in x.modules() if isinstance(m, nn.BatchNorm2d)] for x in (model, loaded)]
     assert momenta[0] == momenta[1]
-
-
-COMMON = ("yolov8n", "yolo26n", "yolov8n, depthwise, 8 bins", "yolo11n, one-to-one", "yolo26n, ReLU, other norms")
 
 
 @pytest.mark.parametrize("head", ["keep", pytest.param("rebuild", marks=pytest.mark.slow)])
