@@ -82,10 +82,12 @@ def test_a_packed_copy_obeys_the_autocast_around_it():
     """In bf16 it is as close to full precision as the network that torch computes in bf16."""
     model, images = thin("yolov8n"), torch.rand(2, 3, 64, 64)
     folded = fold(model)
+    packs.cache_clear()  # asked for the first time below
     with torch.no_grad(), decoding_in_full(folded), for_evaluation(model) as packed:
         full = folded(images)[0]
         with torch.autocast("cpu", dtype=torch.bfloat16):
             low, found = folded(images)[0].float(), packed(images)[0].float()
+            assert packs(torch.bfloat16)
         torch.testing.assert_close(packed(images)[0], full, rtol=1e-4, atol=1e-4)  # no weights of bf16 stay behind
     error, allowed = (found - full).abs().mean(), (low - full).abs().mean()
     assert 0 < error < 1.5 * allowed
