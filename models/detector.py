@@ -12,9 +12,10 @@ from ultralytics.nn.tasks import BaseModel
 from models.anchor.loss import AnchorLoss
 from models.anchor.network import AnchorModel
 from models.build import build_network, label, rebuild, resize_class_branches
+from models.decode import decoding_in_full
 from models.fold import fold, pack
 from models.head import Transfer, keep_head, rebuild_head
-from models.loss.detection import DetectionLoss, decoding_in_full
+from models.loss.detection import DetectionLoss
 from models.weights.find import YAML_SUFFIXES, find_weights, read_model_yaml
 from models.weights.load import Source, load_weights
 from utils.config.schema import Hyp

@@ -1,17 +1,15 @@
-"""ultralytics' detection criterion behind one call, and box decoding: both in full precision, whatever the network has.
+"""ultralytics' detection criterion behind one call, in full precision, whatever the network has.
 
 bf16 and fp16 round the decoded boxes to whole pixels, and with them a third of their gradients away.
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.ops import xywh2xyxy
 
@@ -54,23 +52,6 @@ def in_full(preds: Any) -> Any:
 
 def _of_shape(feat: Tensor) -> Tensor:
     return feat if feat.dtype in FULL else feat.new_zeros(1, dtype=torch.float32).expand(feat.shape)
-
-
-@contextmanager
-def decoding_in_full(model: nn.Module) -> Iterator[None]:
-    """While it lasts, the head of `model` decodes boxes and scores in float32 under any autocast around the network."""
-    head = model.model[-1]
-    head._inference = MethodType(_decode_in_full, head)
-    try:
-        yield
-    finally:
-        del head._inference  # the class's own again: nothing of ours is to be pickled with a network
-
-
-def _decode_in_full(head: nn.Module, preds: dict[str, Any]) -> Tensor:
-    """Decoded boxes in pixels and scores (b, 4 + nc, a) of a head's raw output."""
-    with torch.autocast(preds["boxes"].device.type, enabled=False):
-        return type(head)._inference(head, in_full(preds))
 
 
 class Targets:

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
+from models.decode import decoding_in_full
 from models.detector import for_evaluation
 from models.fold import fold, pack, packs
-from models.loss.detection import decoding_in_full
 
 FAMILIES = ["yolov5n", "yolov6n", "yolov8n", "yolov8n-ghost", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n"]
 COMMON = ("yolov8n", "yolov9t", "yolov10n", "yolo26n")  # seen in the fast loop

@@ -12,8 +12,9 @@ from ultralytics.utils.tal import TaskAlignedAssigner
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import build_index
 from data.loading.loader import build_train_loader
+from models.decode import decoding_in_full
 from models.detector import build_detector
-from models.loss.detection import DetectionLoss, class_weights, decoding_in_full
+from models.loss.detection import DetectionLoss, class_weights
 from models.loss.evaluation import softplus_sum
 from models.loss.sparse import Sparse
 from tests.helpers.waits import Waits
@@ -91,12 +92,12 @@ def test_boxes_of_a_network_in_bf16_are_decoded_in_full_precision(yaml):
     raw = raw["one2one" if model.end2end else "one2many"] if "one2one" in raw else raw
     expected = head._inference(raw)
     expected = head.postprocess(expected.permute(0, 2, 1)) if model.end2end else expected
-    assert torch.equal(found, expected)
-    assert "_inference" not in vars(head), "a network is pickled as ultralytics knows it"
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+    assert not {"_inference", "forward_head"} & set(vars(head)), "a network is pickled as ultralytics knows it"
     head.shape = None
     with decoding_in_full(model):
         ours = forward(model, images)
-    assert torch.equal(ours, forward(model, images)), "and in float32 nothing changes"
+    torch.testing.assert_close(ours, forward(model, images), rtol=1e-5, atol=1e-4)  # in float32 nothing changes
 
 
 def test_loss_is_the_sum_over_the_pictures():

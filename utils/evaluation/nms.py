@@ -28,7 +28,7 @@ def non_max_suppression(
         return suppress_together(pred, conf, iou, max_det, multi_label, agnostic, max_nms)
     wanted = pred[:, 4:].amax(1) > conf  # (b, a); a NaN among the scores makes it False
     return [
-        _suppress(_candidates(p[:, w].T, conf, multi_label, max_nms), iou, max_det, agnostic)
+        _suppress(_candidates(p.T[w], conf, multi_label, max_nms), iou, max_det, agnostic)
         for p, w in zip(pred, wanted, strict=True)
     ]
 
