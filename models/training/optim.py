@@ -54,8 +54,9 @@ def build_optimizer(model: nn.Module, hyp: Hyp, weight_decay: float, decays_all:
     if hyp.optimizer == "musgd":
         groups = [group | {"use_muon": group["name"].endswith("weight")} for group in groups]
         return MuSGD(groups, hyp.lr0, hyp.momentum, nesterov=hyp.momentum > 0, muon=MUON, sgd=1.0)
-    on_gpu = next(model.parameters()).is_cuda
-    options: dict[str, Any] = {"lr": hyp.lr0, ("fused" if on_gpu else "foreach"): True}
+    # on a CPU AdamW's fused step takes a quarter of the time; SGD's half, but of little, and adds in another order
+    fused = next(model.parameters()).is_cuda or hyp.optimizer != "sgd"
+    options: dict[str, Any] = {"lr": hyp.lr0, ("fused" if fused else "foreach"): True}
     if hyp.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=hyp.momentum, nesterov=hyp.momentum > 0, **options)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[hyp.optimizer]
