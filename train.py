@@ -136,9 +136,8 @@ def fine_tune(command: Command, hyp: Hyp, ranks: Ranks, resumed: Resumed | None)
     if resumed:
         resumed.fit(hyp, len(train_loader), bool(changed))
     val = open_validation(val_index, also, hyp, stride, workers, ranks, scored_as_stored, train_loader.dataset)
-    if pin:  # the workers are forked before the GPU is opened
-        val.start()
-        train_loader.start(*(resumed.place(len(train_loader)) if resumed else (0, 0)))
+    val.start()  # forked before the GPU is opened, and while there is little memory to be copied when it is written
+    train_loader.start(*(resumed.place(len(train_loader)) if resumed else (0, 0)))
     join_ranks(ranks)
     model.to(ranks.device, memory_format=memory_format(hyp.channels_last))
     folder = start_folder(hyp, ranks, data, resumed, changed, command.exist_ok)
