@@ -3,12 +3,15 @@
 import io
 import json
 import logging
+import os
 import sys
+import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import detect
@@ -289,3 +292,37 @@ def test_help_names_every_option(capsys):
     with pytest.raises(UserError):
         detect.read_options(["--weights", "a.pt"])
     logging.getLogger().handlers.clear()
+
+
+opened: list[str] = []  # pictures of the test below, as often as they are opened
+
+
+def _note(event: str, args: tuple) -> None:
+    if event == "open" and str(args[0]).endswith(".ahead.png"):
+        opened.append(os.path.basename(args[0]))
+
+
+def test_what_comes_next_is_decoded_while_the_network_is_at_work(tmp_path):
+    """The first pass waits until the last picture, of the second batch, has been opened as often as in a whole run."""
+    for k in range(4):
+        Image.new("RGB", (64, 64), (60 * k,) * 3).save(tmp_path / f"{k}.ahead.png")
+    words = ("--source", tmp_path, "--batch", 2, "--nosave")
+    sys.addaudithook(_note)
+    run(tmp_path, "first", *words)
+    last = "3.ahead.png"
+    times, passes = opened.count(last), []
+    opened.clear()
+
+    def wait(module: torch.nn.Module, inputs: tuple) -> None:
+        if type(module).__name__ == "DetectionModel":
+            end = time.monotonic() + 30
+            while opened.count(last) < times and time.monotonic() < end:
+                time.sleep(0.01)
+            passes.append(opened.count(last))
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(wait)
+    try:
+        run(tmp_path, "second", *words)
+    finally:
+        hook.remove()
+    assert times > 1 and passes == [times] * 2

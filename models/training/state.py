@@ -23,9 +23,9 @@ from models.training.optim import all_finite, build_optimizer, parameter_groups,
 from models.weights.save import as_stored
 from models.weights.variant import is_anchor_based
 from utils.config.schema import Hyp, with_gains
-from utils.device.ranks import Ranks
+from utils.device.ranks import Ranks, amp_words, pick_device
 from utils.device.together import Agreed
-from utils.errors import Diverged, held
+from utils.errors import Diverged, UserError, held
 from utils.evaluation.bootstrap import Resamples
 from utils.evaluation.evaluate import Evaluation
 from utils.run.meter import Meter
@@ -141,11 +141,20 @@ class Training:
 
 
 def require_trainable(hyp: Hyp, n: int) -> None:
-    """UserError where a run on `n` pictures would be refused once its network is built; for its plan."""
+    """UserError where a run on `n` pictures would be refused once its network is built; for its plan.
+
+    Says on which device and in which precision it would run here, and why; a GPU may be elsewhere.
+    """
     model, _ = open_model(hyp, ["class"], None, False)
     with_gains(hyp, is_anchor_based(model.yaml))
     freeze(model, hyp.freeze)
     require_statistics(model, hyp, n % hyp.batch or hyp.batch)
+    try:
+        device = pick_device(hyp.device)
+    except UserError as e:
+        log.info(f"note: not on this machine: {e}")
+    else:
+        log.info(f"device    {device}, amp {amp_words(hyp.amp, device)}")
 
 
 @contextmanager

@@ -341,6 +341,17 @@ def test_a_plan_refuses_what_training_refuses(words, toy_args, tmp_path, monkeyp
     assert said[0] == said[1]
 
 
+def test_a_plan_says_the_device_and_what_precision_was_chosen_and_why(toy_args, tmp_path, capsys):
+    import train
+    from utils.device.ranks import amp_words
+
+    words = [*toy_args, "--plan", "--project", str(tmp_path), "amp=auto"]
+    train.main(words)
+    assert f"device    cpu, amp {amp_words('auto', torch.device('cpu'))}\n" in capsys.readouterr().out
+    train.main([*words, "--device", "77"])
+    assert "note: not on this machine: device 77" in capsys.readouterr().out, "a plan may be made elsewhere"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -93,7 +93,7 @@ def show(
         drawn.append(Drawn(variant.name, schedule, plan, hyp))
         if has_network(hyp):
             network = (hyp.weights, hyp.head, hyp.imgsz, hyp.multi_scale, hyp.freeze, n % hyp.batch == 1 or hyp.batch)
-            checkable[str(network)] = hyp, n
+            checkable[str((*network, hyp.device, hyp.amp))] = hyp, n
         else:
             unchecked = f"imgsz {hyp.imgsz}" + (" (no multiple of 32, as most want)" if hyp.imgsz % 32 else "")
             log.info(f"note: weights {hyp.weights} are not here, so {unchecked} and freeze are not checked")
