@@ -52,13 +52,19 @@ def pack(folded: nn.Module) -> nn.Module:
     if next(folded.parameters()).device.type != "cpu" or not packs(torch.float32):
         return folded
     for block in list(folded.modules()):
-        fused = isinstance(block, (Conv, RepConv, RepVGGDW)) and type(block.act) is nn.SiLU
-        for convolution in block.children():
+        for name, convolution in list(block.named_children()):
             if type(convolution) is nn.Conv2d and convolution.padding_mode == "zeros":
-                convolution.forward = Packed(convolution, fused)
-        if fused:
-            block.act = nn.Identity()
+                silu = name == "conv" and _ends_in_silu(block)
+                convolution.forward = Packed(convolution, silu)
+                if silu:
+                    block.act = nn.Identity()
     return folded
+
+
+def _ends_in_silu(block: nn.Module) -> bool:
+    """Whether what a block does with the output of its convolution is SiLU and nothing else."""
+    known = isinstance(block, (Conv, RepConv, RepVGGDW)) and isinstance(getattr(block, "bn", None), nn.Identity | None)
+    return known and type(block.act) is nn.SiLU
 
 
 class Packed:

@@ -77,6 +77,19 @@ def test_a_packed_copy_computes_the_same_at_every_size(family, layout):
             torch.testing.assert_close(packed(images)[0], folded(images)[0], rtol=1e-4, atol=1e-4)
 
 
+def test_blocks_that_cannot_be_packed_whole_stay_right():
+    """A convolution that pads otherwise, and a norm that is not folded, between convolution and SiLU."""
+    model = thin("yolov8n")
+    model.model[0].conv.padding_mode = "reflect"
+    model.model[0].conv._reversed_padding_repeated_twice = [1, 1, 1, 1]
+    model.model[1].bn = nn.GroupNorm(2, model.model[1].conv.out_channels)
+    folded, images = fold(model), torch.rand(2, 3, 64, 64)
+    assert isinstance(folded.model[1].bn, nn.GroupNorm)
+    with torch.no_grad():
+        expected = folded(images)[0]
+        torch.testing.assert_close(pack(folded)(images)[0], expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.skipif(not packs(torch.bfloat16), reason="this torch or processor has no packed convolutions in bf16")
 def test_a_packed_copy_obeys_the_autocast_around_it():
     """In bf16 it is as close to full precision as the network that torch computes in bf16."""
