@@ -21,19 +21,21 @@ def decoding_in_full(model: nn.Module) -> Iterator[None]:
     """While it lasts, the head of `model` decodes boxes and scores in float32 under any autocast around the network.
 
     What it gives has the shapes and values that it always has. But in memory it lies as the convolutions leave it in
-    channels-last, all numbers of an anchor together: to turn that round costs a tenth of a pass on a CPU.
+    channels-last, all numbers of an anchor together: to turn that round costs a twentieth of a pass on a CPU.
     """
     head = model.model[-1]
-    changed = {"_inference": MethodType(_decode, head)}
+    changed = [(head, "_inference", _decode)]
     if type(head).forward_head is Detect.forward_head:
-        changed["forward_head"] = MethodType(_raw_output, head)
-    for name, method in changed.items():
-        setattr(head, name, method)
+        changed.append((head, "forward_head", _raw_output))
+    if isinstance(head.dfl, DFL):
+        changed.append((head.dfl, "forward", _expected))
+    for module, name, function in changed:
+        setattr(module, name, MethodType(function, module))
     try:
         yield
     finally:
-        for name in changed:
-            delattr(head, name)  # the class's own again: nothing of ours is to be pickled with a network
+        for module, name, _ in changed:
+            delattr(module, name)  # the class's own again: nothing of ours is to be pickled with a network
 
 
 def _raw_output(
@@ -54,19 +56,13 @@ def _decode(head: Detect, preds: dict[str, Any]) -> Tensor:
     """Decoded boxes in pixels and scores (b, 4 + nc, a) of a head's raw output, as a view of rows."""
     with torch.autocast(preds["boxes"].device.type, enabled=False):
         preds = in_full(preds)
-        if type(head)._inference is not Detect._inference or not isinstance(head.dfl, DFL | nn.Identity):
+        if type(head)._inference is not Detect._inference:
             return type(head)._inference(head, preds)
-        if isinstance(head.dfl, DFL):
-            preds = preds | {"boxes": _expected(preds["boxes"], head.reg_max)}
-        dfl, head.dfl = head.dfl, nn.Identity()
-        try:
-            boxes = head._get_decode_boxes(preds)  # (b, 4, a)
-        finally:
-            head.dfl = dfl
+        boxes = head._get_decode_boxes(preds)  # (b, 4, a)
         return torch.cat((boxes.transpose(1, 2), preds["scores"].transpose(1, 2).sigmoid()), 2).transpose(1, 2)
 
 
-def _expected(boxes: Tensor, bins: int) -> Tensor:
-    """What DFL makes of the raw output (b, 4 * bins, a): the expected distance to each side (b, 4, a), in strides."""
-    shares = boxes.transpose(1, 2).unflatten(2, (4, bins)).softmax(-1)  # (b, a, 4, bins)
-    return (shares @ torch.arange(bins, dtype=shares.dtype, device=shares.device)).transpose(1, 2)
+def _expected(dfl: DFL, boxes: Tensor) -> Tensor:
+    """`DFL.forward`: raw output (b, 4 * bins, a) -> the expected distance to each side (b, 4, a), in strides."""
+    shares = boxes.transpose(1, 2).unflatten(2, (4, dfl.c1)).softmax(-1)  # (b, a, 4, bins)
+    return (shares @ torch.arange(dfl.c1, dtype=shares.dtype, device=shares.device)).transpose(1, 2)

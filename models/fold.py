@@ -53,12 +53,17 @@ def pack(folded: nn.Module) -> nn.Module:
         return folded
     for block in list(folded.modules()):
         for name, convolution in list(block.named_children()):
-            if type(convolution) is nn.Conv2d and convolution.padding_mode == "zeros":
+            if type(convolution) is nn.Conv2d and _pads_evenly(convolution):
                 silu = name == "conv" and _ends_in_silu(block)
                 convolution.forward = Packed(convolution, silu)
                 if silu:
                     block.act = nn.Identity()
     return folded
+
+
+def _pads_evenly(c: nn.Conv2d) -> bool:
+    """Whether it pads with zeros, by numbers: what oneDNN's call can be told."""
+    return c.padding_mode == "zeros" and not isinstance(c.padding, str)
 
 
 def _ends_in_silu(block: nn.Module) -> bool:
@@ -83,7 +88,7 @@ class Packed:
         """(b, c1, h, w) -> (b, c2, h', w') in the type of the autocast around it, if any."""
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
         c = self.convolution
-        if x.device.type != "cpu" or isinstance(c.padding, str) or not packs(dtype):
+        if x.device.type != "cpu" or not packs(dtype):
             out = c._conv_forward(x, c.weight, c.bias)
             return F.silu(out, inplace=True) if self.silu else out
         x = x.to(dtype)
@@ -92,15 +97,17 @@ class Packed:
         return _call(c, x, *self.packed[dtype], "swish" if self.silu else "none")
 
 
+def _geometry(c: nn.Conv2d) -> tuple[list[int], list[int], list[int], int]:
+    return list(c.padding), list(c.stride), list(c.dilation), c.groups
+
+
 def _reorder(c: nn.Conv2d, x: Tensor) -> Tensor:
     """The weights in the type of x and the layout that suits its shape; they serve other shapes as well."""
-    shape = (list(c.padding), list(c.stride), list(c.dilation), c.groups, list(x.shape))
-    return torch.ops.mkldnn._reorder_convolution_weight(c.weight.to(x.dtype), *shape)
+    return torch.ops.mkldnn._reorder_convolution_weight(c.weight.to(x.dtype), *_geometry(c), list(x.shape))
 
 
 def _call(c: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None, then: str) -> Tensor:
-    shape = (list(c.padding), list(c.stride), list(c.dilation), c.groups)
-    return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *shape, then, [], "")
+    return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *_geometry(c), then, [], "")
 
 
 @cache

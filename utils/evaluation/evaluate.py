@@ -84,9 +84,9 @@ def evaluate(
     a batch are chosen while the network is at work on the next one. world_size: ranks that do so together, each with
     its share of every batch; the first one scores, and the others are told all but detections and predictions.
     """
-    import torchvision  # noqa: F401  (for suppression; here, as its second is no part of the first batch)
-
     end2end = bool(getattr(model, "end2end", False))
+    if not end2end:
+        import torchvision  # noqa: F401  (for suppression; here, as its second is no part of the first batch)
     class_map, nc = settings.class_map, len(truth.names)
     mapped = None if class_map is None else ClassMap(class_map, nc, device)
     watch, losses, lane = Stopwatch(device), Means(), Lane(device)

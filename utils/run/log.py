@@ -191,8 +191,8 @@ def end_before(path: Path, ni: int, epoch: int) -> int:
 def date_back(folder: Path) -> None:
     """Rename the event files of a folder, all by as many seconds, until one that is begun now sorts behind them.
 
-    TensorBoard reads them in the order of the seconds in their names, and drops what seems to run backwards: after a
-    resume within a second, or with a clock that has been set back.
+    TensorBoard reads them in the order of the seconds in their names, and its curves run backwards where that is not
+    the order in which they were begun: after a resume within a second, or with a clock that has been set back.
     """
     names = {file: file.name.split(".") for file in sorted(folder.glob("events.out.tfevents.*"))}
     names = {file: name for file, name in names.items() if name[3].isdigit()}
