@@ -15,6 +15,7 @@ from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import build_index
 from data.loading.again import watched
 from data.loading.dataset import TrainDataset
+from tests.helpers.loops import shown
 from tests.helpers.runs import run_train, state_of
 from utils.config.schema import Hyp
 from utils.env import REPO
@@ -60,12 +61,10 @@ MOMENTS = {  # what is written when it happens -> epochs of the state that stays
 }
 
 
-SLOW = {"the curves", "the plots"}  # by the same way as the table
+FAST = ("the state", "best.pt", "the table")  # the others go by the same way as the table
 
 
-@pytest.mark.parametrize(
-    "moment", [pytest.param(m, id=k, marks=[pytest.mark.slow] * (k in SLOW)) for k, m in MOMENTS.items()]
-)
+@pytest.mark.parametrize("moment", shown(FAST, MOMENTS))
 def test_a_disk_that_is_full_ends_a_run_with_a_message_and_it_goes_on_when_there_is_room(
     toy_args, tmp_path, forked_runs, moment
 ):

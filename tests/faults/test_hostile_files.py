@@ -20,6 +20,7 @@ import export
 import train
 import val
 from models.detector import load_for_eval
+from tests.helpers.loops import shown
 from tests.helpers.ranks import on_ranks
 from tests.helpers.runs import TINY, guesser, run_train
 from utils.errors import UserError
@@ -135,10 +136,7 @@ DOORS = {
 }
 
 
-FAST = ("train.py --resume",)
-
-
-@pytest.mark.parametrize("door", [pytest.param(k, marks=[pytest.mark.slow] * (k not in FAST)) for k in DOORS])
+@pytest.mark.parametrize("door", shown(["train.py --resume"], list(DOORS)))
 def test_what_is_no_checkpoint_is_refused_by_one_message(files, toy, tmp_path, monkeypatch, door):
     import resource
 

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from tests.helpers.loops import shown
 from utils.env import REPO
 
 AT_IMPORT = """
@@ -31,15 +32,11 @@ SCRIPTS = {
 }
 
 
-FAST = ("train.py", "compare.py")
+FAST = [("train.py", "pydantic"), ("train.py", "torch"), ("compare.py", "torch")]
 
 
 @pytest.mark.parametrize(
-    ("script", "module"),
-    [
-        ("train.py", "pydantic"),
-        *(pytest.param(script, "torch", marks=[pytest.mark.slow] * (script not in FAST)) for script in SCRIPTS),
-    ],
+    ("script", "module"), shown(FAST, [("train.py", "pydantic"), *((script, "torch") for script in SCRIPTS)])
 )
 def test_ctrl_c_while_a_script_imports_prints_no_traceback(script, module):
     """Of the first library of all, and of the first that takes seconds, behind the look at the command line."""

@@ -15,12 +15,13 @@ from ultralytics.nn.tasks import DetectionModel
 
 from models.detector import build_detector, load_for_eval
 from models.weights.find import zoo_yamls
+from tests.helpers.loops import shown
 from utils.errors import UserError
 
 OLD = ["person", *(f"thing {i}" for i in range(1, 79)), "kite"]  # 80 classes
 NEW = ["cell", "kite", "platelet"]
 FAMILIES = ["yolov8n", "yolo11n", "yolo26n"]
-ONE_IN_THE_FAST_LOOP = [pytest.param(k, marks=[pytest.mark.slow] * (k != "yolo26n")) for k in FAMILIES]  # two branches
+ONE_IN_THE_FAST_LOOP = shown(["yolo26n"], FAMILIES)  # it has two branches
 
 
 @cache

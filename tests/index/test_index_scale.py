@@ -22,6 +22,7 @@ import data.sources.yolo
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.file import index_file
 from data.index.index import Index, build_index, count_pictures
+from tests.helpers.loops import shown
 from tests.index.test_index import coco_json, make_dataset
 from utils.env import REPO
 from utils.errors import UserError
@@ -164,8 +165,7 @@ COLUMNS = (edited, removed_label, touched_picture, renamed_picture, added_pictur
 
 @pytest.mark.parametrize(
     ("file", "change"),
-    [("alone", change) for change in CHANGES]
-    + [pytest.param("forked", c, marks=[pytest.mark.slow] * (c is not edited)) for c in COLUMNS],
+    [("alone", change) for change in CHANGES] + shown([("forked", edited)], [("forked", c) for c in COLUMNS]),
     indirect=["file"],
 )
 def test_every_change_is_noticed(file, change):

@@ -14,6 +14,7 @@ from models.loss.detection import DetectionLoss
 from models.weights.find import zoo_yamls
 from models.weights.load import load_weights
 from models.weights.save import save_weights
+from tests.helpers.loops import shown
 from tests.helpers.zoo import (
     NEW,
     OLD,
@@ -56,9 +57,7 @@ def v8() -> Path:
     return noisy_checkpoint("yolov8n")
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in COMMON else pytest.param(name, marks=pytest.mark.slow) for name in detection_yamls()]
-)
+@pytest.mark.parametrize("name", shown(COMMON, detection_yamls()))
 def test_every_detection_yaml_loads_and_trains_a_step(name, tmp_path):
     source = DetectionModel(smallest(name) if name in TRUE_SIZE else thinned(name), verbose=False)
     torch.save({"model": source}, tmp_path / "w.pt")

@@ -10,6 +10,7 @@ from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from models.decode import decoding_in_full
 from models.detector import for_evaluation
 from models.fold import fold, pack, packs
+from tests.helpers.loops import shown
 
 FAMILIES = ["yolov5n", "yolov6n", "yolov8n", "yolov8n-ghost", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n"]
 COMMON = ("yolov8n", "yolov9t", "yolov10n", "yolo26n")  # seen in the fast loop
@@ -35,7 +36,7 @@ def thin(family: str) -> DetectionModel:
     return model.requires_grad_(True)
 
 
-@pytest.mark.parametrize("family", [pytest.param(k, marks=[pytest.mark.slow] * (k not in COMMON)) for k in FAMILIES])
+@pytest.mark.parametrize("family", shown(COMMON, FAMILIES))
 def test_the_folded_copy_computes_the_same(family):
     model = thin(family)
     before = copy.deepcopy(model.state_dict())

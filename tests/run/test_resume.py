@@ -9,6 +9,7 @@ import torch
 
 import train
 from tests.helpers.interrupted import run_until
+from tests.helpers.loops import shown
 from tests.helpers.runs import assert_equal_runs, run_train, state_of
 from utils.errors import UserError
 from utils.run.log import read_metrics, read_scalars
@@ -41,18 +42,7 @@ INSTANTS = {
 }
 
 
-SLOW = (
-    "before a state takes its place",
-    "before the run is closed",
-    "inside the last evaluation",
-    "before a state is written",
-    "before the table is replaced for the last time",
-)
-
-
-@pytest.mark.parametrize(
-    "instant", [pytest.param(v, id=k, marks=[pytest.mark.slow] * (k in SLOW)) for k, v in INSTANTS.items()]
-)
+@pytest.mark.parametrize("instant", shown(["inside a batch of the second epoch"], INSTANTS))
 def test_a_kill_changes_no_bit(words, whole, tmp_path, forked_runs, instant):
     assert run_until(instant, *words, "--project", tmp_path)[0] == -signal.SIGKILL
     train.main(["--resume", str(tmp_path / "exp")])

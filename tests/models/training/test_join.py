@@ -15,6 +15,7 @@ from models.loss.detection import DetectionLoss
 from models.training.freeze import keep_frozen_bn_eval
 from models.training.join import adding_up, join_model, share_window
 from models.weights.find import read_model_yaml
+from tests.helpers.loops import shown
 from tests.helpers.ranks import on_ranks
 from utils.config.schema import Hyp
 from utils.device.ranks import Ranks
@@ -90,13 +91,10 @@ def alone(family: str) -> dict[str, Any]:
         torch.set_default_dtype(torch.float32)
 
 
-FAST = (("yolo26n", 2),)
 ALL = [(family, n) for family in ("yolov8n", "yolo11n", "yolo26n") for n in (2, 3, 4)]
 
 
-@pytest.mark.parametrize(
-    ("family", "world_size"), [pytest.param(*one, marks=[pytest.mark.slow] * (one not in FAST)) for one in ALL]
-)
+@pytest.mark.parametrize(("family", "world_size"), shown([("yolo26n", 2)], ALL))
 def test_gradients_of_ranks_are_those_of_one_process(family, world_size):
     """Of a window of three batches in float64, with unequal shares, and with four ranks one that has no picture."""
     one = alone(family)

@@ -16,6 +16,7 @@ from torch import nn
 
 from models.detector import build_detector
 from models.weights.find import zoo_yamls
+from tests.helpers.loops import shown
 from tests.helpers.zoo import NEW, checkpoint_with, network, refusal
 
 
@@ -108,9 +109,7 @@ def test_hostile_activation_in_a_yaml(tmp_path, canary, spec):
     assert repr(spec) in refusal(tmp_path / "evil.yaml")
 
 
-@pytest.mark.parametrize(
-    "spec", [pytest.param(s, marks=[pytest.mark.slow] * (k % 3 > 0)) for k, s in enumerate(HOSTILE_ACTIVATIONS)]
-)
+@pytest.mark.parametrize("spec", shown(HOSTILE_ACTIVATIONS[::3], HOSTILE_ACTIVATIONS))
 def test_hostile_activation_inside_a_checkpoint(tmp_path, canary, spec):
     spec = spec.format(canary=str(canary))
     model = deepcopy(network())

@@ -13,6 +13,7 @@ from ultralytics.nn.tasks import DetectionModel
 from models.detector import build_detector, load_for_eval, model_from_yaml
 from models.weights.find import read_model_yaml
 from models.weights.save import save_weights
+from tests.helpers.loops import shown
 from tests.helpers.zoo import NEW, assert_same_tensors, refusal
 
 NAMES = ["kite", "cell", "cup", "dog"]
@@ -112,7 +113,7 @@ def source(name: str) -> str:
     return saved(model, Path(tempfile.mkdtemp(prefix="preheat-test-weights-")) / "w.pt")
 
 
-@pytest.mark.parametrize("name", [pytest.param(k, marks=[pytest.mark.slow] * (k not in COMMON)) for k in VARIANTS])
+@pytest.mark.parametrize("name", shown(COMMON, list(VARIANTS)))
 def test_a_file_is_the_network_that_was_saved(name, tmp_path):
     model = VARIANTS[name]()
     loaded = load_for_eval(saved(model, tmp_path / "w.pt"))
@@ -123,9 +124,7 @@ def test_a_file_is_the_network_that_was_saved(name, tmp_path):
 
 
 @pytest.mark.parametrize("head", ["keep", pytest.param("rebuild", marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    "name", [pytest.param(k, marks=[pytest.mark.slow] * (k not in COMMON)) for k in (*VARIANTS, *FAMILIES)]
-)
+@pytest.mark.parametrize("name", shown(COMMON, (*VARIANTS, *FAMILIES)))
 def test_saving_and_reloading_changes_no_output(name, head, tmp_path):
     """best.pt by way of its pickled modules, last.pt by way of the yaml alone."""
     model, _ = build_detector(source(name), NEW, head)
