@@ -4,9 +4,11 @@ import contextlib
 import gc
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,8 @@ if FIRST:
     os.environ["PREHEAT_CACHE"] = tempfile.mkdtemp(prefix="preheat-test-cache-")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks are tiny: threads would only wait for each other
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # be it ignored, as it is in a job in the background
 
 import utils.env  # noqa: E402, F401  (sets the libraries' environment before any of them is imported)
 
@@ -93,8 +97,13 @@ def forked_runs(monkeypatch) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slow ones first: at the end of the queue they would keep one process busy while the others have none."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Each process, whose share is as many tests in a row, begins with a part of the slow ones: at the end of the queue
+    they would keep one process busy while the others have none, and a fork costs less before much has been made.
+    """
+    slow, fast = ([i for i in items if bool(i.get_closest_marker("slow")) == kind] for kind in (True, False))
+    n = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    parts = (kind[len(kind) * k // n : len(kind) * (k + 1) // n] for k in range(n) for kind in (slow, fast))
+    items[:] = [item for part in parts for item in part]
 
 
 def pytest_collection_finish() -> None:
@@ -102,6 +111,14 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def frozen() -> Iterator[None]:
+    """Nor through what one file's tests leave for the next."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure() -> None:

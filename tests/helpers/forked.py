@@ -5,6 +5,7 @@ written as if it started an interpreter and spares the seconds in which that wou
 program starts (its environment, what it imports) needs a real one.
 """
 
+import gc
 import inspect
 import logging
 import multiprocessing.process
@@ -64,6 +65,7 @@ def run(script: str, *words: Any, cwd: Path | None = None, env: dict[str, str] |
 def _be_child(given: dict[str, Any], words: list[str]) -> None:
     """What a new process would be given: streams, folder, environment, signals; then the program. Never returns."""
     code = 1
+    gc.freeze()  # looking through what the test process has made would copy its pages
     try:
         for number, name in enumerate(("p2cread", "c2pwrite", "errwrite")):
             if given[name] != -1:

@@ -1,5 +1,6 @@
 """Ranks as forks of the test process, joined by gloo: no interpreter starts, nothing is imported again."""
 
+import gc
 import os
 import pickle
 import tempfile
@@ -36,6 +37,7 @@ def _fork(ranks: Ranks, job: Callable[[Ranks], Any], folder: Path, seconds: floa
     child = os.fork()
     if child:
         return child
+    gc.freeze()
     code, result = 1, folder / str(ranks.rank)
     try:
         torch.set_num_threads(1)

@@ -189,7 +189,8 @@ def test_a_full_disk_ends_a_check_with_one_message(toy_args, tmp_path, monkeypat
 
 
 @pytest.mark.slow
-def test_a_check_from_the_command_line_to_its_page(toy_args, tmp_path, forked_runs, capsys):
+def test_a_check_from_the_command_line_to_its_page(toy_args, tmp_path, forked_runs, monkeypatch):
+    monkeypatch.setattr("utils.tune.check.tries.BLOCKS", (10, 10))
     words = ["check", *toy_args, "--pictures", "4", "--minutes", "20", "--jobs", "2", "--project", str(tmp_path)]
     result = tune.main(words)
     folder = tmp_path / "check"
