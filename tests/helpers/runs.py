@@ -1,5 +1,6 @@
 """Runs of train.py that several tests start and look at."""
 
+import os
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -83,6 +84,6 @@ def guesser() -> Path:
             bins.fill_(-4.0)
             bins[:, 1] = 4.0
             cls[-1].bias.fill_(-3.0)
-    path = Path(tempfile.mkdtemp(prefix="preheat-test-weights-")) / "guesser.pt"
+    path = Path(tempfile.mkdtemp(prefix="preheat-test-weights-", dir=os.environ["PREHEAT_CACHE"])) / "guesser.pt"
     save_weights(path, model, TOY_NAMES, {}, 0, {})
     return path

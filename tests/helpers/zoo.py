@@ -33,7 +33,7 @@ def noisy_checkpoint(family: str) -> Path:
     for name, tensor in yolo.model.state_dict().items():
         if tensor.is_floating_point() and ".dfl." not in name:
             tensor.mul_(1 + 0.1 * torch.rand_like(tensor)).add_(0.01 * torch.rand_like(tensor))
-    path = Path(tempfile.mkdtemp(prefix="preheat-test-weights-")) / f"{family}.pt"
+    path = Path(tempfile.mkdtemp(prefix="preheat-test-weights-", dir=os.environ["PREHEAT_CACHE"])) / f"{family}.pt"
     yolo.save(path)
     return path
 

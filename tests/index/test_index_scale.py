@@ -33,19 +33,22 @@ LABELS = {"x/a": CAT, "x/b": DOG, "x/c": None, "y/d": CAT}
 BOTH = ("a", "b", "c", "d")
 
 
-@pytest.fixture(params=["alone", pytest.param("forked", marks=pytest.mark.slow)])
+@pytest.fixture(params=["whole", pytest.param("parts", marks=pytest.mark.slow)])
 def file(request, tmp_path, monkeypatch) -> Path:
-    """Yaml of four pictures in two folders, with a cache folder of its own; read in one process, or in several."""
+    """Yaml of four pictures in two folders, with a cache folder of its own.
+
+    whole: looked at in one go; parts: one by one, and read by several processes; forked: looked at by several, too.
+    """
     monkeypatch.setenv("PREHEAT_CACHE", str(tmp_path / "cache"))
-    if request.param == "forked":
+    if request.param != "whole":
         monkeypatch.setattr(data.index.read, "CHUNK", 1)
         monkeypatch.setattr(data.index.state, "CHUNK", 1)
-        monkeypatch.setattr(data.index.state, "FEW", 0)
+        monkeypatch.setattr(data.index.state, "FEW", 0 if request.param == "forked" else 100)
     return make_dataset(tmp_path / "set", LABELS)
 
 
 # of the stored file, its pickle and the yaml: by how many processes the pictures were read says nothing here
-ALONE = pytest.mark.parametrize("file", ["alone"], indirect=True)
+WHOLE = pytest.mark.parametrize("file", ["whole"], indirect=True)
 
 
 def build(file: Path, **options: bool) -> Index:
@@ -159,13 +162,14 @@ CHANGES = (
 )  # fmt: skip
 
 
-# by several processes, which look at the same columns in parts: a change of each column
+# one by one: a change of each column
 COLUMNS = (edited, removed_label, touched_picture, renamed_picture, added_picture, removed_label_folder)
 
 
 @pytest.mark.parametrize(
     ("file", "change"),
-    [("alone", change) for change in CHANGES] + shown([("forked", edited)], [("forked", c) for c in COLUMNS]),
+    [("whole", change) for change in CHANGES]
+    + shown([("forked", edited)], [("forked", edited), *(("parts", change) for change in COLUMNS)]),
     indirect=["file"],
 )
 def test_every_change_is_noticed(file, change):
@@ -221,7 +225,7 @@ def test_what_is_taken_over_is_what_would_be_read(file):
     assert partly.paths == whole.paths and partly.problems == whole.problems
 
 
-@ALONE
+@WHOLE
 def test_lists_and_what_appears_beside_them(file):
     root = file.parent
     (root / "lists").mkdir()
@@ -235,20 +239,20 @@ def test_lists_and_what_appears_beside_them(file):
     assert list(build(file).paths) == [str(root / "lists/images/x/b.jpg")]
 
 
-@ALONE
+@WHOLE
 def test_another_source_in_the_yaml_is_another_index(file):
     build(file)
     file.write_text(yaml.safe_dump({"train": "images/x", "names": ["cat", "dog"]}))
     assert set(classes(build(file, trust=True))) == {"a", "b", "c"}
 
 
-@ALONE
+@WHOLE
 def test_a_folder_that_leads_back_to_itself(file):
     (file.parent / "images/x/again").symlink_to(file.parent / "images")
     assert set(classes(build(file))) == set(BOTH)
 
 
-@ALONE
+@WHOLE
 def test_trust_looks_at_nothing(file, caplog):
     caplog.set_level(logging.INFO)
     first = build(file, trust=True)
@@ -261,7 +265,7 @@ def test_trust_looks_at_nothing(file, caplog):
         build(file)
 
 
-@ALONE
+@WHOLE
 @pytest.mark.parametrize("damage", ["cut", "longer", "empty", "header", "column", "other", "version"])
 def test_a_damaged_file_is_rebuilt(file, damage, monkeypatch):
     if damage == "version":
@@ -302,7 +306,7 @@ def test_two_builders_at_once(file, tmp_path):
     assert len(list((tmp_path / "cache/indexes").iterdir())) == 1
 
 
-@ALONE
+@WHOLE
 def test_pickling_copies_no_column(file):
     index = build(file)
     content = pickle.dumps(index)
@@ -312,7 +316,7 @@ def test_pickling_copies_no_column(file):
     assert not again.boxes.flags.owndata and not again.boxes.flags.writeable
 
 
-@ALONE
+@WHOLE
 @pytest.mark.parametrize("why", ["some rows", "replaced file", "no file"])
 def test_pickling_copies_where_the_file_is_not_the_index(file, why, monkeypatch):
     if why == "no file":
@@ -369,7 +373,7 @@ def test_single_cls_has_an_index_of_its_own(tmp_path):
     assert build(file).classes.tolist() == [1, 0]
 
 
-@ALONE
+@WHOLE
 def test_pictures_are_counted_by_folders_alone(file):
     build(file)
     rewrite(file.parent / "labels/x/a.txt", DOG)

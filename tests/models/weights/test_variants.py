@@ -1,5 +1,6 @@
 """Checkpoints of other versions than today's: the tensors and recorded attributes of a file say what network it is."""
 
+import os
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -110,7 +111,9 @@ def saved(model: DetectionModel, path: Path) -> str:
 def source(name: str) -> str:
     """A file of the variant, or of the family as it is."""
     model = VARIANTS[name]() if name in VARIANTS else small(f"{name}.yaml")
-    return saved(model, Path(tempfile.mkdtemp(prefix="preheat-test-weights-")) / "w.pt")
+    return saved(
+        model, Path(tempfile.mkdtemp(prefix="preheat-test-weights-", dir=os.environ["PREHEAT_CACHE"])) / "w.pt"
+    )
 
 
 @pytest.mark.parametrize("name", shown(COMMON, list(VARIANTS)))
