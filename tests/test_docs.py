@@ -4,7 +4,6 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -19,10 +18,10 @@ from tests.helpers.runs import guesser
 from utils.compare.cells.declare import read_asked
 from utils.config.options import parse_args
 from utils.config.words import parse_tokens, take_lists
+from utils.env import REPO
 from utils.tune.options import read_run
 from utils.tune.search.asked import read_search
 
-REPO = Path(__file__).resolve().parent.parent
 PAGES = [REPO / "README.md", REPO / "CONTRIBUTING.md", *sorted((REPO / "docs").glob("*.md"))]
 ELSEWHERE = ("pip", "ruff", "cp", "cd", "git", "apt-get", "export", "tensorboard")  # not ours to test
 

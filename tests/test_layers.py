@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-REPO = Path(__file__).resolve().parent.parent
+from utils.env import REPO
+
 SCRIPTS = sorted(p.stem for p in REPO.glob("*.py"))
 FOLDERS = ("models", "data", "utils")
 PURE = (
@@ -185,3 +186,9 @@ def test_every_test_file_has_a_name_of_its_own():
     """pytest collects one file of a name only, and says so in a line that is easily missed."""
     names = [path.name for path in (REPO / "tests").rglob("test_*.py")]
     assert not {name for name in names if names.count(name) > 1}
+
+
+def test_a_folder_of_tests_can_be_kept_in_mind():
+    folders = [REPO / "tests", *(p for p in (REPO / "tests").rglob("*") if p.is_dir() and p.name != "__pycache__")]
+    entries = {str(p.relative_to(REPO)): [e.name for e in p.iterdir() if e.name != "__pycache__"] for p in folders}
+    assert not {folder: names for folder, names in entries.items() if len(names) > 12}

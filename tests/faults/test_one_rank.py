@@ -11,7 +11,7 @@ import torch
 import train
 from tests.helpers.ranks import on_ranks
 from tests.helpers.runs import guesser, replaced, state_of
-from tests.test_together import WITH_NORM
+from tests.scripts.test_together import WITH_NORM
 from utils.device.ranks import Ranks
 from utils.errors import Diverged, LeftAlone, listen_for_save, run_script
 

@@ -11,9 +11,9 @@ import val
 from models.detector import build_detector, load_for_eval
 from models.weights.darknet import files_of
 from models.weights.find import read_model_yaml
-from tests.helpers.darknet import cfg, interpret, write_weights
 from tests.helpers.runs import replaced, run_train
 from tests.helpers.zoo import refusal
+from tests.models.anchor.darknet import cfg, interpret, write_weights
 from utils.errors import UserError
 
 SMALL = {"narrow": 4, "blocks": (1, 1, 1, 2, 1)}

@@ -49,7 +49,8 @@ def folded(differences: ArrayLike, share: float, margin: float) -> Folded:
     of a fold's val / those of its train, 1 / (K - 1) for K folds. differences: (..., n), n >= 2, n = K * repeats.
 
     Models that hardly depend on which pictures they saw are less alike than supposed, and fewer claims are made than
-    the 5 % allow: 1 to 5 % of equal arms were told apart, without the share 5 to 55 % (tests/compare/test_kfold.py).
+    the 5 % allow: 1 to 5 % of equal arms were told apart, without the share 5 to 55 %
+    (tests/utils/compare/test_kfold.py).
     """
     d = np.asarray(differences, float)
     n, mean, sd = d.shape[-1], d.mean(-1), d.std(-1, ddof=1)

@@ -4,7 +4,7 @@ Every cell has the same number of pairs, so all have the same weight. The weight
 Stat. Med. 20:3875, then is the mean of the cells, and its interval Student's t over them. At 5 % that holds whatever
 the variances of the cells, which may differ: Bakirov and Szekely (2006), J. Math. Sci. 139:6497; Ibragimov and Mueller
 (2010), J. Bus. Econ. Stat. 28:453. Weights by the variance of six pairs are too noisy: with them 6 to 10 % of equal
-arms were told apart, with equal ones at most 5 % (tests/compare/statistics/test_pooled.py).
+arms were told apart, with equal ones at most 5 % (tests/utils/compare/statistics/test_pooled.py).
 
 The interval for a new data set is that of one further observation and needs no estimate of tau. The usual one, mean -+
 t * sqrt(tau**2 + se**2) of Higgins, Thompson and Spiegelhalter (2009), J. R. Stat. Soc. A 172:137, does: from four to

@@ -8,7 +8,7 @@ so that the test also holds (nearly) and keeps its power where the arms are equa
 Janssen (1997), Stat. Probab. Lett. 36:9; Chung and Romano (2013), Ann. Stat. 41:484. A claim needs more than this p:
 also that of the paired t test, and for the best value that of `against_every`. Alone, the t test tells arms of equal
 best apart in 5 to 21 % of cases, for the seeds of a half share a choice, and the first two together in up to 9 % where
-the best of one lies beside that of the other; all of them do so in at most 5 % (tests/compare/statistics).
+the best of one lies beside that of the other; all of them do so in at most 5 % (tests/utils/compare/statistics).
 """
 
 from collections.abc import Callable

@@ -9,9 +9,9 @@ import pytest
 
 import compare
 from utils.compare.folder import read_record
+from utils.env import REPO
 from utils.errors import UserError
 
-REPO = Path(__file__).resolve().parents[2]
 missing = importlib.util.find_spec("ray") is None
 
 

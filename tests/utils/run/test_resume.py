@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import train
-from tests.helpers.interrupted import run_until
 from tests.helpers.loops import shown
-from tests.helpers.runs import assert_equal_runs, run_train, state_of
+from tests.helpers.runs import TINY, assert_equal_runs, run_train, state_of
+from tests.utils.run.interrupted import run_until
 from utils.errors import UserError
 from utils.run.log import read_metrics, read_scalars
 from utils.run.state.progress import Progress
@@ -18,9 +18,8 @@ from utils.run.state.progress import Progress
 
 @pytest.fixture(scope="module")
 def words(toy) -> list[str]:
-    repo = Path(__file__).resolve().parents[2]
     return [
-        *("--weights", str(repo / "tests/helpers/tiny.yaml"), "--data", str(toy), "--imgsz", "64", "--epochs", "2"),
+        *("--weights", str(TINY), "--data", str(toy), "--imgsz", "64", "--epochs", "2"),
         *("--batch", "4", "--workers", "0", "nbs=12", "warmup_epochs=1", "ema_tau=5", "--noplots", "--device", "cpu"),
         *("close_mosaic=1", "save_every=2 batches"),
     ]

@@ -19,10 +19,10 @@ from data.index.subset import subset
 from data.loading.loader import build_train_loader
 from data.loading.order import epoch_order, picture_weights
 from data.report.main import main as report
-from tests.formats.test_voc import devkit
+from tests.data.formats.test_voc import devkit
+from tests.data.index.test_folds import as_coco
+from tests.data.index.test_index import make_dataset
 from tests.helpers.runs import assert_same, replaced, run_train, state_of
-from tests.index.test_folds import as_coco
-from tests.index.test_index import make_dataset
 from utils.config.schema import Hyp
 from utils.errors import UserError
 from utils.run.log import read_metrics, read_scalars

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.schedule.test_schedules import runs
+from tests.utils.schedule.test_schedules import runs
 from utils.config.options import parse_args
 from utils.config.recipes import RECIPES
 from utils.config.schema import Command, Hyp, save_hyp

@@ -22,6 +22,7 @@ from models.weights.load import load_weights
 from tests.helpers import forked
 from tests.helpers.runs import TINY, assert_same, replaced, run_train, state_of
 from utils.config.schema import Hyp
+from utils.env import REPO
 from utils.errors import Diverged, UserError
 from utils.run.console import epoch_line, signs_of_life
 from utils.run.log import RunLog, read_metrics, read_scalars
@@ -30,7 +31,6 @@ from utils.run.state.progress import SCORES, Progress, judged
 from utils.schedule.plan import group_names, make_plan
 from utils.schedule.rates import build_schedule, steps
 
-REPO = Path(__file__).resolve().parent.parent
 LOSSES = {"val/box", "val/cls", "val/dfl"}
 
 

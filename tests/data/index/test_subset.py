@@ -9,7 +9,7 @@ import val
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import Index, build_index
 from data.index.subset import drawn, left_out, subset
-from tests.loading.test_order import index_of
+from tests.data.loading.test_order import index_of
 from utils.config.options import parse_args
 from utils.config.schema import Hyp, save_hyp
 from utils.errors import UserError

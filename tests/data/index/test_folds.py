@@ -19,8 +19,8 @@ from data.index.identity import identify
 from data.index.index import Index, build_index, pooled
 from data.loading.plan import count_for
 from data.pictures.cache import open_pictures
+from tests.data.loading.test_order import index_of
 from tests.helpers.runs import assert_same, replaced, run_train
-from tests.loading.test_order import index_of
 from utils.boxes import xywhn_to_xyxy
 from utils.config.options import parse_args
 from utils.config.schema import Hyp, save_hyp

@@ -11,7 +11,7 @@ from PIL import Image
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import build_index
 from data.pictures.cache import open_pictures
-from tests.helpers.windows import forbid_as_windows_does, is_mapped
+from tests.utils.windows import forbid_as_windows_does, is_mapped
 from utils.files import newest, sha256, write_new, write_whole
 
 

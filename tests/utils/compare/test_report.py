@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.helpers.browser import browse, find_chromium, listening, measure
-from tests.helpers.compared import EPOCHS, NB, make_comparison
+from tests.utils.compare.browser import browse, find_chromium, listening, measure
+from tests.utils.compare.compared import EPOCHS, NB, make_comparison
 from utils.compare.record import ArmVerdict
 from utils.compare.report.facts import read_facts, read_first_batches
 from utils.compare.report.markdown import fenced, markdown, plain

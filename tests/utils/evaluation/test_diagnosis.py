@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from tests.evaluation.test_metrics import random_detections, random_index
+from tests.utils.evaluation.test_metrics import random_detections, random_index
 from utils.evaluation.coco import coco_results, coco_scores
 from utils.evaluation.diagnosis.counts import COLUMNS, count
 from utils.evaluation.diagnosis.kinds import KINDS, TRUE, diagnose

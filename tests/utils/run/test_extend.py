@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import train
-from tests.helpers.interrupted import run_until
 from tests.helpers.runs import TINY, assert_equal_runs, assert_same, guesser, replaced, run_train
+from tests.utils.run.interrupted import run_until
 from utils.errors import UserError
 from utils.run.folder import drop_states
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import val
-from tests.evaluation.test_metrics import Columns, random_detections, random_index
 from tests.helpers.runs import replaced, run_train
+from tests.utils.evaluation.test_metrics import Columns, random_detections, random_index
 from utils.evaluation.bootstrap import (
     RESAMPLES,
     Resamples,

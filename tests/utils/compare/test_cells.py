@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 import compare
-from tests.helpers.compared import make_comparison
 from tests.helpers.runs import guesser
+from tests.utils.compare.compared import make_comparison
 from utils.compare.cells.answer import answer
 from utils.compare.cells.declare import Asked, declaration, read_asked
 from utils.compare.cells.family import Family, choose_root, new_family, open_family, read_family, write_family

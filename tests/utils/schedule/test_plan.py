@@ -12,8 +12,8 @@ import torch
 
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.index import build_index, count_pictures
-from tests.evaluation.test_plots import is_picture
 from tests.helpers import forked
+from tests.utils.evaluation.test_plots import is_picture
 from utils.config.schema import Hyp
 from utils.env import REPO
 from utils.schedule.describe import describe, moments, table

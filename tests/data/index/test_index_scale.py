@@ -22,8 +22,8 @@ import data.sources.yolo
 from data.definition.dataset_yaml import load_dataset_yaml
 from data.index.file import index_file
 from data.index.index import Index, build_index, count_pictures
+from tests.data.index.test_index import coco_json, make_dataset
 from tests.helpers.loops import shown
-from tests.index.test_index import coco_json, make_dataset
 from utils.env import REPO
 from utils.errors import UserError
 from utils.files import newest

@@ -32,10 +32,10 @@ from utils.compare.record import Record, Run, new_record
 from utils.compare.runs import list_jobs
 from utils.compare.scores import final_score
 from utils.config.schema import Command, Hyp
+from utils.env import REPO
 from utils.errors import SomeFailed, UserError
 from utils.run.log import read_metrics
 
-REPO = Path(__file__).resolve().parents[2]
 TOY = [
     *("--imgsz", "64", "--epochs", "2", "--val-every", "2", "--batch", "8", "--hyp", "demo", "--jobs", "2"),
     *("--workers", "0", "--noplots"),
