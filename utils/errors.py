@@ -53,6 +53,8 @@ class StoppedBySignal(BaseException):  # no Exception: a library's `except Excep
 
 
 _arrived: list[int] = []  # signals so far
+_stopped_at = 0.0  # when the last of them came
+TOGETHER = 1.0  # seconds
 _held = 0  # blocks of `held` that are being run
 _asked = False  # whether SIGUSR1 has asked for the state
 PATIENCE = 5.0  # seconds in which the first rank of a machine meets an error that all of them have
@@ -61,7 +63,16 @@ POLL = 0.05  # seconds between two looks at what it says
 
 
 def _stop(number: int, frame: Any) -> None:
-    signal.signal(number, signal.SIG_DFL)  # a second one ends the program at once
+    """The first signal stops the script in order, a second one at once; but what comes with the first is the same word:
+    Slurm, systemd and terminals tell every process of a job, and torchrun and compare.py tell theirs once more.
+    """
+    global _stopped_at
+    if _arrived and time.monotonic() - _stopped_at < TOGETHER:
+        return
+    if number in _arrived:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    _stopped_at = time.monotonic()
     _arrived.append(number)
     if not _held:
         raise StoppedBySignal(number)

@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment of a script: no traceback, 130."""
+"""Ctrl-C at any moment of a script: no traceback, 130; and a signal that comes twice."""
 
 import subprocess
 import sys
@@ -43,3 +43,26 @@ def test_ctrl_c_while_a_script_imports_prints_no_traceback(script, module):
     words = [sys.executable, "-c", AT_IMPORT, module, REPO / script, *SCRIPTS[script]]
     done = subprocess.run(words, capture_output=True, text=True, cwd=REPO, timeout=60)
     assert (done.returncode, done.stderr) == (130, "stopped by SIGINT\n"), done.stderr[-2000:]
+
+
+TWICE = """
+import os, signal, sys, time
+from utils.errors import held, run_script, stop_if_signalled
+
+def main():
+    with held():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(float(sys.argv[1]))
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("whole")
+    stop_if_signalled()
+
+sys.exit(run_script(main))
+"""
+
+
+@pytest.mark.parametrize(("seconds", "code", "out"), [(0.1, 143, "whole\n"), (1.1, -15, "")])
+def test_what_comes_with_a_signal_is_the_same_and_a_second_one_ends_at_once(seconds, code, out, forked_runs):
+    words = [sys.executable, "-c", TWICE, str(seconds)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=REPO, timeout=60)
+    assert (done.returncode, done.stdout) == (code, out), done.stderr

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections import deque
@@ -96,10 +97,9 @@ def _forked(jobs: Sequence[Callable[[], R]], processes: int) -> Iterator[tuple[i
 
 
 def _work(jobs: Sequence[Callable[[], R]], numbers: int, send: Connection, parent: int, mask: set[Any]) -> None:
-    """What a process does; on Ctrl-C its parent ends it, and when the parent is gone it goes too."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    """What a process does; its parent ends it, and when the parent is gone it goes too."""
+    leave_signals_to_parent()
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask | {signal.SIGTERM})
     while os.getppid() == parent and (number := os.read(numbers, 4)):
         k = int.from_bytes(number, "little")
         result = error = None
@@ -112,6 +112,28 @@ def _work(jobs: Sequence[Callable[[], R]], numbers: int, send: Connection, paren
             send.send((k, result, error))
         except OSError:
             return
+
+
+def leave_signals_to_parent() -> None:
+    """In a worker process: what comes to every process of a job is the main process's to handle, which needs its
+    workers until it has saved. SIGTERM counts where the parent sends it; another one can end the worker by SIGKILL.
+
+    A terminal sends Ctrl-C so, Slurm and systemd SIGTERM, and Slurm what `--signal` names.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # Linux; it tells the sender, which a handler is not told
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_told, args=(os.getppid(),), daemon=True).start()
+    else:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _end_when_told(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def ahead(function: Callable[[T], R], items: Iterable[T], threads: int, most: int) -> Iterator[R]:

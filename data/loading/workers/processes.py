@@ -2,7 +2,6 @@
 
 import multiprocessing
 import shutil
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 
 from data.loading.workers.batch import Batch
 from data.loading.workers.ring import died
+from utils.device.parallel import leave_signals_to_parent
 from utils.errors import UserError
 
 AHEAD = 4  # batches that each worker process makes ahead in training
@@ -56,9 +56,8 @@ def _start_method() -> str:
 
 
 def _start_worker(worker: int) -> None:
-    """One thread a worker; Ctrl-C is the main process's to handle, and the worker follows it without a traceback."""
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_signals_to_parent()
 
 
 def batches_of(iterator: Iterator[Batch]) -> Iterator[Batch]:

@@ -6,7 +6,6 @@ first batches of an epoch are ready when the one before has ended.
 """
 
 import os
-import signal
 import time
 import traceback
 import weakref
@@ -19,6 +18,7 @@ from data.loading.blocks import Blocks
 from data.loading.dataset import TrainDataset
 from data.loading.device.transfer import Copies, lock_pages
 from data.pictures.shared import SharedArray
+from utils.device.parallel import leave_signals_to_parent
 from utils.errors import UserError
 
 LOOK = 5.0  # seconds after which a waiting worker looks whether its parent is alive
@@ -173,8 +173,7 @@ class Ring:
     def _work(self) -> None:
         """A worker: claim, make, write, until the parent is gone."""
         cv2.setNumThreads(1)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        leave_signals_to_parent()
         self.dataset.blocks = self.blocks
         try:
             while os.getppid() == self.parent:

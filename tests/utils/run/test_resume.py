@@ -70,6 +70,19 @@ def test_a_signal_saves_at_the_next_boundary_and_says_how_to_go_on(words, whole,
     assert_equal_runs(whole, folder)
 
 
+@pytest.mark.parametrize(
+    ("loader", "by"), shown([("ring", "SIGTERM")], [("ring", "SIGTERM"), ("torch", "SIGTERM"), ("torch", "SIGUSR1")])
+)
+def test_a_signal_to_every_process_of_a_job_ends_no_worker(words, whole, tmp_path, forked_runs, loader, by):
+    """The batch that is under way needs them; and who tells the workers tells the main process twice, as torchrun."""
+    more = ["--workers", 2, "--loader", loader, "save_every=0", "--project", tmp_path]
+    code, out = run_until(("forward", "training", 4), *words, *more, by=by, whom="group")
+    assert "state after batch 4" in out and code == (143 if by == "SIGTERM" else 0)
+    if code:
+        train.main(["--resume", str(tmp_path / "exp")])
+    assert_equal_runs(whole, tmp_path / "exp")
+
+
 def test_usr1_saves_and_goes_on(words, whole, tmp_path, forked_runs):
     code, out = run_until(("forward", "training", 4), *words, "save_every=0", "--project", tmp_path, by="SIGUSR1")
     assert code == 0 and "saved: the state after batch 4" in out and "--resume" in out
