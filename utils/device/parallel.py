@@ -92,7 +92,7 @@ def _forked(jobs: Sequence[Callable[[], R]], processes: int) -> Iterator[tuple[i
     finally:
         os.close(numbers)
         for process in started:
-            process.terminate()
+            process.kill()  # SIGTERM is lost behind one from elsewhere that waits to be heard
             process.join()
 
 
@@ -116,7 +116,7 @@ def _work(jobs: Sequence[Callable[[], R]], numbers: int, send: Connection, paren
 
 def leave_signals_to_parent() -> None:
     """In a worker process: what comes to every process of a job is the main process's to handle, which needs its
-    workers until it has saved. SIGTERM counts where the parent sends it; another one can end the worker by SIGKILL.
+    workers until it has saved. It ends them by SIGKILL; of SIGTERM only its own is heard, as torch sends it.
 
     A terminal sends Ctrl-C so, Slurm and systemd SIGTERM, and Slurm what `--signal` names.
     """

@@ -36,7 +36,7 @@ def _end(workers: list[Any], parent: int) -> None:
     """Stop the workers of a ring; a worker that inherited them leaves them alone."""
     alive = [worker for worker in workers if os.getpid() == parent and worker.pid and worker.is_alive()]
     for worker in alive:
-        worker.terminate()
+        worker.kill()
     for worker in alive:
         worker.join(LOOK)
 
