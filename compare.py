@@ -41,7 +41,7 @@ def answered(argv: list[str]) -> bool:
 
         overview(argv)
         return True
-    planned = [asked for asked in read_asked(argv) if asked.command.plan]
+    planned, runs = [asked for asked in read_asked(argv) if asked.command.plan], []
     for asked in planned:
         pairs = asked.options.seeds, asked.options.max_seeds
         variants = [
@@ -49,10 +49,12 @@ def answered(argv: list[str]) -> bool:
             for cell, a in asked.all
         ]
         kind = "folds" if asked.options.folds else "seeds"
-        for run in show(variants, count_for, asked.options.project, asked.notes, pairs, kind):
-            from models.training.state import require_trainable  # takes seconds, so after the plan
+        runs += show(variants, count_for, asked.options.project, asked.notes, pairs, kind)
+    if runs:
+        from models.training.state import require_trainable, say_device  # takes seconds, so after the plan
 
-            require_trainable(*run)
+        require_trainable(runs)
+        say_device(hyp for hyp, _ in runs)
     return bool(planned)
 
 

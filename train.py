@@ -25,10 +25,11 @@ def answered(argv: list[str]) -> bool:
     if {"--help", "-h"} & set(argv):
         print(help_text("train.py"))
     elif asks_for_plan(argv):
-        for hyp, n in preview(argv, count_for):
-            from models.training.state import require_trainable  # takes seconds, so after the plan
+        if runs := preview(argv, count_for):
+            from models.training.state import require_trainable, say_device  # takes seconds, so after the plan
 
-            require_trainable(hyp, n)
+            require_trainable(runs)
+            say_device(hyp for hyp, _ in runs)
     else:
         parse_args(argv)
         return False

@@ -1,7 +1,7 @@
 """What is trained: model, average, optimizer, scaler, loss and progress; built, saved and restored together."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
@@ -140,21 +140,24 @@ class Training:
         self.due.saved_at(self.progress.ni)
 
 
-def require_trainable(hyp: Hyp, n: int) -> None:
-    """UserError where a run on `n` pictures would be refused once its network is built; for its plan.
+def require_trainable(runs: Iterable[tuple[Hyp, int]]) -> None:
+    """UserError where a run on so many pictures would be refused once its network is built; for its plan."""
+    for hyp, n in runs:
+        model, _ = open_model(hyp, ["class"], None, False)
+        with_gains(hyp, is_anchor_based(model.yaml))
+        freeze(model, hyp.freeze)
+        require_statistics(model, hyp, n % hyp.batch or hyp.batch)
 
-    Says on which device and in which precision it would run here, and why; a GPU may be elsewhere.
-    """
-    model, _ = open_model(hyp, ["class"], None, False)
-    with_gains(hyp, is_anchor_based(model.yaml))
-    freeze(model, hyp.freeze)
-    require_statistics(model, hyp, n % hyp.batch or hyp.batch)
-    try:
-        device = pick_device(hyp.device)
-    except UserError as e:
-        log.info(f"note: not on this machine: {e}")
-    else:
-        log.info(f"device    {device}, amp {amp_words(hyp.amp, device)}")
+
+def say_device(hyps: Iterable[Hyp]) -> None:
+    """Say on which device and in which precision runs would go here, and why, once; a GPU may be elsewhere."""
+    for word, amp in dict.fromkeys((hyp.device, hyp.amp) for hyp in hyps):
+        try:
+            device = pick_device(word)
+        except UserError as e:
+            log.info(f"note: not on this machine: {e}")
+        else:
+            log.info(f"device    {device}, amp {amp_words(amp, device)}")
 
 
 @contextmanager

@@ -101,15 +101,15 @@ def test_where_the_newest_state_cannot_be_read_the_one_before_it_is_used(words, 
     assert_equal_runs(whole, folder)
 
 
-def test_another_batch_device_or_torch_goes_on_and_is_named(words, tmp_path, forked_runs, capsys):
+def test_another_batch_device_torch_or_number_of_ranks_goes_on_and_is_named(words, tmp_path, forked_runs, capsys):
     """Three of five batches of 4 done: with batches of 6 the epoch goes on at its third, whose first are seen again."""
     folder = tmp_path / "exp"
     run_until(("forward", "training", 3), *words, "save_every=0", "--project", tmp_path, by="SIGTERM")
-    state = state_of(folder) | {"made_on": {"device": "TPU", "torch": "1.0"}}
+    state = state_of(folder) | {"made_on": {"device": "TPU", "ranks": "2", "torch": "1.0"}}
     torch.save(state, folder / "weights/last.pt")
     train.main(["--resume", str(folder), "--batch", "6"])
     out = capsys.readouterr().out
-    assert "batch 6, 4 before" in out and "TPU before" in out and "1.0 before" in out
+    assert "batch 6, 4 before" in out and "TPU before" in out and "ranks 1, 2 before" in out and "1.0 before" in out
     assert "2 of its 4 batches done" in out
     assert read_scalars(folder, ("lr/",))["ni"] == [0, 1, *range(2, 8)]
     assert [row["ni"] for row in read_metrics(folder / "metrics.csv")] == [4, 8]

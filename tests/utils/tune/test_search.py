@@ -165,6 +165,8 @@ def test_luck_is_what_fresh_seeds_do_not_confirm_and_only_a_sure_winner_is_writt
     b = Verified(told(3, 0.56, lr0=0.03), verdict("undecided", 0.02), 0.06)
     assert winner([b]) is None and winner([b, a]) is a
     assert a.luck == pytest.approx(0.038) and "+3.80 were luck" in sentence(a, 24, 0)
+    unlucky = sentence(Verified(a.trial, a.verdict, 0.002), 24, 0)
+    assert "luck" not in unlucky and "the search, on seed 0, had found 1.00 less" in unlucky
     place = tmp_path / "tuned.yaml"
     hyp = Hyp(weights="w.pt", data="d.yaml", epochs=20, lr0=0.01)
     written = [write_tuned(place, {}, hyp, a, "val/mAP50-95", tmp_path) for _ in range(2)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_globals
 
 from utils.config.schema import Command, Hyp, check, save_hyp
@@ -101,7 +102,8 @@ def made_on(device: torch.device) -> dict[str, str]:
     """What the bits of a run depend on beside its settings: a resumed run says where it differs."""
     cpu = torch.backends.cpu.get_cpu_capability()
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({cpu})"
-    return {"device": where, "torch": str(torch.__version__)}
+    ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return {"device": where, "ranks": str(ranks), "torch": str(torch.__version__)}
 
 
 def restore(state: dict[str, Any], parts: dict[str, Any], model: torch.nn.Module) -> None:

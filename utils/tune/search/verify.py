@@ -103,8 +103,10 @@ def sentence(v: Verified, trials: int, seed: int) -> str:
     if v.found is None:
         return f"trial {v.trial.number}: {fresh} points against the default, {d.kind}; it was not tried in the search"
     said = f"trial {v.trial.number}: {points(v.found)} against the default in the search, {fresh}: {d.kind}"
-    if v.luck:
+    if v.luck and v.luck > 0:
         said += f"; {points(v.luck, unit=False)} were luck of the pick among {trials} trials and of seed {seed}"
+    elif v.luck:
+        said += f"; the search, on seed {seed}, had found {points(-v.luck, unit=False).lstrip('+')} less"
     return said
 
 
