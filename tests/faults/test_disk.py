@@ -110,14 +110,11 @@ def test_a_run_whose_folder_is_removed_says_so(toy_args, tmp_path, training):
             if len(seen) == 2:
                 (tmp_path / "exp").rename(tmp_path / "gone")  # at once, whatever is being written there
 
-    hook = torch.nn.modules.module.register_module_forward_pre_hook(remove)
-    try:
+    with torch.nn.modules.module.register_module_forward_pre_hook(remove):
         with pytest.raises(UserError, match="exp.*the folder is gone"):
             run_train(
                 *toy_args, "--epochs", 2, "save_every=0" if training else "save_every=1 batches", project=tmp_path
             )
-    finally:
-        hook.remove()
 
 
 @pytest.mark.slow
@@ -137,12 +134,9 @@ def test_a_picture_that_vanishes_ends_the_run_where_it_is_and_it_goes_on_when_it
             if len(seen) == 1:
                 os.rename(victim, tmp_path / "away.jpg")
 
-    hook = torch.nn.modules.module.register_module_forward_pre_hook(remove)
-    try:
+    with torch.nn.modules.module.register_module_forward_pre_hook(remove):
         with pytest.raises(UserError, match=f"{victim} cannot be read"):
             run_train(*words, project=tmp_path)
-    finally:
-        hook.remove()
     assert state_of(tmp_path / "exp")["progress"]["ni"] == 2, "what was done until there is kept"
     os.rename(tmp_path / "away.jpg", victim)
     train.main(["--resume", str(tmp_path / "exp")])

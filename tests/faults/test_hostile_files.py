@@ -210,10 +210,9 @@ def open_state(toy_args: list[str], tmp_path: Path) -> dict[str, Any]:
             if len(seen) == 3:
                 raise UserError("stopped")
 
-        hook = torch.nn.modules.module.register_module_forward_pre_hook(stop)
-        with pytest.raises(UserError, match="stopped"):
+        stopping = torch.nn.modules.module.register_module_forward_pre_hook(stop)
+        with stopping, pytest.raises(UserError, match="stopped"):
             run_train(*toy_args, "save_every=2 batches", "nbs=8", project=tmp_path / "open")
-        hook.remove()
         OPEN.update(torch.load(tmp_path / "open/exp/weights/last.pt", weights_only=True))
         assert OPEN["optimizer"]["state"] and OPEN["meter"]
     return OPEN

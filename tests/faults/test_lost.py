@@ -31,12 +31,8 @@ def lost_at(n: int, by: float, what: type[torch.nn.Module] = torch.nn.Conv2d):
 def test_the_batch_that_the_loss_is_lost_from_is_kept(toy, toy_args, tmp_path, capsys, by, mosaic):
     """The fifth batch of all, which is the second of the second epoch: its very pictures, boxes and files."""
     words = [*toy_args, f"mosaic={mosaic}", "hsv_on=device" if mosaic else "hsv_on=host", "close_mosaic=0"]
-    hook = lost_at(5, by)
-    try:
-        with pytest.raises(Diverged, match="NaN or infinite at batch 5, epoch 2"):
-            run_train(*words, project=tmp_path)
-    finally:
-        hook.remove()
+    with lost_at(5, by), pytest.raises(Diverged, match="NaN or infinite at batch 5, epoch 2"):
+        run_train(*words, project=tmp_path)
     folder = tmp_path / "exp"
     state, kept = state_of(folder), torch.load(folder / "diverged.pt", weights_only=True)
     assert state["progress"]["epoch"] == 1 and all(bool(v.isfinite().all()) for v in state["model"].values())

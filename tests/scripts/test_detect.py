@@ -320,9 +320,6 @@ def test_what_comes_next_is_decoded_while_the_network_is_at_work(tmp_path):
                 time.sleep(0.01)
             passes.append(opened.count(last))
 
-    hook = torch.nn.modules.module.register_module_forward_pre_hook(wait)
-    try:
+    with torch.nn.modules.module.register_module_forward_pre_hook(wait):
         run(tmp_path, "second", *words)
-    finally:
-        hook.remove()
     assert times > 1 and passes == [times] * 2

@@ -259,12 +259,9 @@ def test_statistics_that_an_infinite_activation_spoilt_are_named_and_not_saved(t
         seen.append(id(module))
         return (inputs[0] * math.inf,) if seen[0] == id(module) and seen.count(id(module)) == 4 else None
 
-    hook = torch.nn.modules.module.register_module_forward_pre_hook(overflow)
-    try:
+    with torch.nn.modules.module.register_module_forward_pre_hook(overflow):
         with pytest.raises(Diverged, match=r"a BatchNorm statistic .*running_mean.*overflowed.* at batch 5, epoch 2"):
             run_train(*toy_args, project=tmp_path)
-    finally:
-        hook.remove()
     state = state_of(tmp_path / "exp")
     assert state["progress"]["epoch"] == 1
     for part in (state["model"], state["ema"]["model"], load_weights(tmp_path / "exp/weights/best.pt").state):
