@@ -51,10 +51,9 @@ def answered(argv: list[str]) -> bool:
         kind = "folds" if asked.options.folds else "seeds"
         runs += show(variants, count_for, asked.options.project, asked.notes, pairs, kind)
     if runs:
-        from models.training.state import require_trainable, say_device  # takes seconds, so after the plan
+        from models.training.state import check_planned  # takes seconds, so after the plan
 
-        require_trainable(runs)
-        say_device(hyp for hyp, _ in runs)
+        check_planned(runs)
     return bool(planned)
 
 

@@ -26,10 +26,9 @@ def answered(argv: list[str]) -> bool:
         print(help_text("train.py"))
     elif asks_for_plan(argv):
         if runs := preview(argv, count_for):
-            from models.training.state import require_trainable, say_device  # takes seconds, so after the plan
+            from models.training.state import check_planned  # takes seconds, so after the plan
 
-            require_trainable(runs)
-            say_device(hyp for hyp, _ in runs)
+            check_planned(runs)
     else:
         parse_args(argv)
         return False

@@ -1,7 +1,7 @@
 """What is trained: model, average, optimizer, scaler, loss and progress; built, saved and restored together."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
@@ -140,18 +140,20 @@ class Training:
         self.due.saved_at(self.progress.ni)
 
 
-def require_trainable(runs: Iterable[tuple[Hyp, int]]) -> None:
-    """UserError where a run on so many pictures would be refused once its network is built; for its plan."""
-    for hyp, n in runs:
+def check_planned(runs: Sequence[tuple[Hyp, int]]) -> None:
+    """UserError where a planned run on so many pictures would be refused once its network is built.
+
+    Says on which device and in which precision the runs would go here, and why; a GPU may be elsewhere.
+    """
+    unlike = {  # by what the answer depends on
+        str((h.weights, h.head, h.imgsz, h.multi_scale, h.freeze, n % h.batch == 1 or h.batch)): (h, n) for h, n in runs
+    }
+    for hyp, n in unlike.values():
         model, _ = open_model(hyp, ["class"], None, False)
         with_gains(hyp, is_anchor_based(model.yaml))
         freeze(model, hyp.freeze)
         require_statistics(model, hyp, n % hyp.batch or hyp.batch)
-
-
-def say_device(hyps: Iterable[Hyp]) -> None:
-    """Say on which device and in which precision runs would go here, and why, once; a GPU may be elsewhere."""
-    for word, amp in dict.fromkeys((hyp.device, hyp.amp) for hyp in hyps):
+    for word, amp in dict.fromkeys((hyp.device, hyp.amp) for hyp, _ in runs):
         try:
             device = pick_device(word)
         except UserError as e:

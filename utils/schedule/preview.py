@@ -61,7 +61,7 @@ def show(
     configure_console()
     for note in notes:
         log.info(note)
-    drawn, counted, checkable = [], {}, {}
+    drawn, counted, checkable = [], {}, []
     for variant in variants:
         command, hyp = variant.command, variant.hyp
         if command.resume:
@@ -92,15 +92,14 @@ def show(
             log.info(line)
         drawn.append(Drawn(variant.name, schedule, plan, hyp))
         if has_network(hyp):
-            network = (hyp.weights, hyp.head, hyp.imgsz, hyp.multi_scale, hyp.freeze, n % hyp.batch == 1 or hyp.batch)
-            checkable[str((*network, hyp.device, hyp.amp))] = hyp, n
+            checkable.append((hyp, n))
         else:
             unchecked = f"imgsz {hyp.imgsz}" + (" (no multiple of 32, as most want)" if hyp.imgsz % 32 else "")
             log.info(f"note: weights {hyp.weights} are not here, so {unchecked} and freeze are not checked")
     folder = Path("runs/plan" if project in DEFAULTS else project)
     for line in ["", *cost_lines(drawn, pairs, kind), f"drawn: {_draw(drawn, folder)}"]:
         log.info(line)
-    return list(checkable.values())
+    return checkable
 
 
 def has_network(hyp: Hyp) -> bool:
