@@ -54,7 +54,7 @@ class StoppedBySignal(BaseException):  # no Exception: a library's `except Excep
 
 _arrived: list[int] = []  # signals so far
 _stopped_at = 0.0  # when the last of them came
-TOGETHER = 1.0  # seconds
+TOGETHER = 1.0  # seconds within which another one is the same word
 _held = 0  # blocks of `held` that are being run
 _asked = False  # whether SIGUSR1 has asked for the state
 PATIENCE = 5.0  # seconds in which the first rank of a machine meets an error that all of them have

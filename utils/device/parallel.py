@@ -73,7 +73,7 @@ def _forked(jobs: Sequence[Callable[[], R]], processes: int) -> Iterator[tuple[i
             for _ in range(processes):
                 receive, send = multiprocessing.Pipe(duplex=False)
                 answers.append(receive)
-                args = (jobs, numbers, send, os.getpid(), before)
+                args = (jobs, numbers, send, os.getpid())
                 started.append(multiprocessing.get_context("fork").Process(target=_work, args=args, daemon=True))
                 started[-1].start()
                 send.close()
@@ -96,10 +96,9 @@ def _forked(jobs: Sequence[Callable[[], R]], processes: int) -> Iterator[tuple[i
             process.join()
 
 
-def _work(jobs: Sequence[Callable[[], R]], numbers: int, send: Connection, parent: int, mask: set[Any]) -> None:
+def _work(jobs: Sequence[Callable[[], R]], numbers: int, send: Connection, parent: int) -> None:
     """What a process does; its parent ends it, and when the parent is gone it goes too."""
     leave_signals_to_parent()
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask | {signal.SIGTERM})
     while os.getppid() == parent and (number := os.read(numbers, 4)):
         k = int.from_bytes(number, "little")
         result = error = None
