@@ -1,7 +1,5 @@
 """Runs of train.py that several tests start and look at."""
 
-import os
-import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import torch
 import train
 from models.detector import build_detector
 from models.weights.save import save_weights
+from tests.helpers.folders import lasting_folder
 from utils.env import REPO
 from utils.run.log import read_metrics, read_scalars
 
@@ -84,6 +83,6 @@ def guesser() -> Path:
             bins.fill_(-4.0)
             bins[:, 1] = 4.0
             cls[-1].bias.fill_(-3.0)
-    path = Path(tempfile.mkdtemp(prefix="preheat-test-weights-", dir=os.environ["PREHEAT_CACHE"])) / "guesser.pt"
+    path = lasting_folder("weights") / "guesser.pt"
     save_weights(path, model, TOY_NAMES, {}, 0, {})
     return path

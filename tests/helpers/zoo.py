@@ -1,7 +1,5 @@
 """Checkpoints that several tests share, made by ultralytics, and how two networks are compared."""
 
-import os
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from models.detector import build_detector, load_for_eval
 from models.weights.find import zoo_yamls
+from tests.helpers.folders import lasting_folder
 from tests.helpers.loops import shown
 from utils.errors import UserError
 
@@ -33,7 +32,7 @@ def noisy_checkpoint(family: str) -> Path:
     for name, tensor in yolo.model.state_dict().items():
         if tensor.is_floating_point() and ".dfl." not in name:
             tensor.mul_(1 + 0.1 * torch.rand_like(tensor)).add_(0.01 * torch.rand_like(tensor))
-    path = Path(tempfile.mkdtemp(prefix="preheat-test-weights-", dir=os.environ["PREHEAT_CACHE"])) / f"{family}.pt"
+    path = lasting_folder("weights") / f"{family}.pt"
     yolo.save(path)
     return path
 
@@ -60,7 +59,7 @@ def thinned(name: str) -> Path:
         content["scales"] = {k: [0.01, width * thin, most] for k, (_, width, most) in content["scales"].items()}
     else:
         content["width_multiple"] = (0.25 if layers else 0.1) * content.get("width_multiple", 1.0)
-    path = Path(tempfile.mkdtemp(prefix="preheat-test-yaml-", dir=os.environ["PREHEAT_CACHE"]), name)
+    path = lasting_folder("yaml") / name
     path.write_text(yaml.safe_dump(content))
     return path
 

@@ -1,7 +1,5 @@
 """Checkpoints of other versions than today's: the tensors and recorded attributes of a file say what network it is."""
 
-import os
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -15,6 +13,7 @@ from ultralytics.nn.tasks import DetectionModel
 from models.detector import build_detector, load_for_eval, model_from_yaml
 from models.weights.find import read_model_yaml
 from models.weights.save import save_weights
+from tests.helpers.folders import lasting_folder
 from tests.helpers.loops import shown
 from tests.helpers.zoo import NEW, assert_same_tensors, refusal
 
@@ -112,9 +111,7 @@ def saved(model: DetectionModel, path: Path) -> str:
 def source(name: str, names: tuple[str, ...] = NAMES) -> str:
     """A file of the variant, or of the family as it is."""
     model = VARIANTS[name]() if name in VARIANTS else small(f"{name}.yaml", names)
-    return saved(
-        model, Path(tempfile.mkdtemp(prefix="preheat-test-weights-", dir=os.environ["PREHEAT_CACHE"])) / "w.pt"
-    )
+    return saved(model, lasting_folder("weights") / "w.pt")
 
 
 @pytest.mark.parametrize("name", shown(COMMON, list(VARIANTS)))

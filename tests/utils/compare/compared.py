@@ -2,9 +2,7 @@
 
 import json
 import math
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tests.helpers.folders import lasting_folder
 from utils.compare.statistics.paired import paired
 from utils.compare.statistics.verdict import verdicts
 from utils.run.log import RunLog
@@ -105,7 +104,7 @@ def write_run(folder: Path, arm: str, seed: int, effect: float, status: str, mes
 @cache
 def drawn_run(arm: str, seed: int, effect: float, diverges: bool) -> tuple[Path, dict[str, float]]:
     """A run folder to be copied, for many comparisons have the same run, and its score and secondary measures."""
-    folder = Path(tempfile.mkdtemp(prefix="preheat-test-run-", dir=os.environ["PREHEAT_CACHE"]))
+    folder = lasting_folder("run")
     rng = np.random.default_rng([seed, *arm.encode()])
     shared = np.random.default_rng(seed).normal(0, 0.012)  # what the arms of a pair have in common
     last = 0.55 + shared + effect / 100 + rng.normal(0, 0.004)
