@@ -115,7 +115,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def frozen() -> Iterator[None]:
-    """Nor through what one file's tests leave for the next."""
+    """What the tests of a file leave for the next one stays, too."""
     yield
     gc.collect()
     gc.freeze()

@@ -16,8 +16,10 @@ by, whom, kind, part, left = *sys.argv[1:5], int(sys.argv[5])
 def count():
     global left
     left -= 1
-    if left == 0:
-        tell_all() if whom == "group" else os.kill(os.getpid(), getattr(signal, by))
+    if left == 0 and whom == "group":
+        tell_all()
+    elif left == 0:
+        os.kill(os.getpid(), getattr(signal, by))
 
 
 def tell_all():

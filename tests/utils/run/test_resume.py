@@ -74,7 +74,7 @@ def test_a_signal_saves_at_the_next_boundary_and_says_how_to_go_on(words, whole,
     ("loader", "by"), shown([("ring", "SIGTERM")], [("ring", "SIGTERM"), ("torch", "SIGTERM"), ("torch", "SIGUSR1")])
 )
 def test_a_signal_to_every_process_of_a_job_ends_no_worker(words, whole, tmp_path, forked_runs, loader, by):
-    """The batch that is under way needs them; and who tells the workers tells the main process twice, as torchrun."""
+    """The main process saves, and needs them until it has; the evaluation's workers, too."""
     more = ["--workers", 2, "--loader", loader, "save_every=0", "--project", tmp_path]
     code, out = run_until(("forward", "training", 4), *words, *more, by=by, whom="group")
     assert "state after batch 4" in out and code == (143 if by == "SIGTERM" else 0)

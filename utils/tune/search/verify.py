@@ -106,7 +106,7 @@ def sentence(v: Verified, trials: int, seed: int) -> str:
     if v.luck and v.luck > 0:
         said += f"; {points(v.luck, unit=False)} were luck of the pick among {trials} trials and of seed {seed}"
     elif v.luck:
-        said += f"; the search, on seed {seed}, had found {points(-v.luck, unit=False).lstrip('+')} less"
+        said += f"; the search, on seed {seed}, had found {-100 * v.luck:.2f} less"
     return said
 
 
